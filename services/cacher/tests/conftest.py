@@ -23,7 +23,8 @@ URI = "hf://org/model"
 
 
 class World:
-    """Bodies of one cache `c` and its parts. `inputs` is what its present tries are made from."""
+    """Bodies of one cache `c` and its parts. `inputs` is the hash that its current attempts
+    have."""
 
     key = Key(CACHE.kind, NAMESPACE, "c")
     image = IMAGE
@@ -68,7 +69,7 @@ class World:
         return testing.cr("AIMNamespaceConfig", name, spec)
 
     def inputs(self, cache: Body, *others: Body) -> str:
-        """What a try of the cache is made from, next to these configs."""
+        """The inputs of an attempt of the cache, with these configs."""
         state = projection(cache, *others)
         found = state.get(changed_key(cache))
         assert found is not None
@@ -98,7 +99,7 @@ class World:
         claim: str | None = None,
         **fields: Any,
     ) -> Body:
-        """The download Job of `c`, of the n-th try, filling the claim of this uid."""
+        """The download Job of `c`, of the n-th attempt, for the claim with this uid."""
         inputs = self.inputs(cache or self.cache())
         filling = claim or uid_of("PersistentVolumeClaim", "c-cache")
         marks = {

@@ -1,4 +1,4 @@
-"""What the cacher has to say of a config, which has no status to say it in."""
+"""The warnings of the cacher on a config, which has no status."""
 
 import datetime
 from typing import Any
@@ -79,7 +79,7 @@ def test_a_pod_wakes_the_config_of_its_cache(world: Any) -> None:
     assert CONFIG_KEY in set(affected(state, Key("Pod", NAMESPACE, "c-download-x")))
 
 
-def test_a_warning_keeps_the_time_of_its_first_report(
+def test_a_warning_has_the_time_of_its_first_report(
     world: Any,
 ) -> None:
     config = world.config(cacheStorageClassName="nowhere")

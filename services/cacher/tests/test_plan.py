@@ -1,4 +1,4 @@
-"""What the cacher does and says, step by step."""
+"""Actions and conditions of the cacher, step by step."""
 
 import datetime
 from collections.abc import Callable
@@ -49,7 +49,7 @@ GIB = 1 << 30
 
 
 def failed(attempts: int, next_s: float = 60, reason: str = "RetryBackoff") -> dict[str, Any]:
-    """Status after so many tries."""
+    """Status after this many failed attempts."""
     return {
         "attempts": attempts,
         "nextAttemptTime": ago(-next_s),
@@ -1864,7 +1864,7 @@ def test_every_rejection_is_reported(
 def test_failed_caches_are_enqueued_without_their_requesters(
     world: Any, change: Any, woken: set[str]
 ) -> None:
-    """Only those of the sources that were asked for."""
+    """Only those of the requested sources."""
     failed = {"status": "Failed"}
     mine = world.cache(name="mine", spec={"sourceUri": TWO[0]["source"]}, status=failed)
     others = [

@@ -1,4 +1,4 @@
-"""What of a downloader's log goes on: whoever owns the pod decides what it prints."""
+"""Which lines of a downloader's log are used: the owner of the pod decides what it prints."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
@@ -98,7 +98,8 @@ def test_a_pace_lets_something_through_at_most_so_often() -> None:
 
 
 class World:
-    """A loop with a cluster whose pod prints `lines`, and a bus that keeps what goes out live."""
+    """A controller with a cluster whose pod prints `lines`, and a bus that records live
+    messages."""
 
     def __init__(self, lines: list[bytes]) -> None:
         self.lines = lines

@@ -92,8 +92,8 @@ def test_without_a_config_only_the_variables_of_the_cache_count() -> None:
 
 
 def expanded(arg: str, env: dict[str, str]) -> str:
-    """As the kubelet does (core/v1 Container.args): `$$` is a dollar, `$(NAME)` the value of a
-    variable that there is, and stays otherwise."""
+    """Expands like the kubelet (core/v1 Container.args): `$$` is a dollar, `$(NAME)` the value
+    of a variable that exists. Any other text stays."""
     return re.sub(
         r"\$\$|\$\((\w+)\)",
         lambda found: "$" if found[0] == "$$" else env.get(found[1], found[0]),

@@ -1,8 +1,9 @@
-"""The cacher against a small simulated cluster in which Jobs fail, news comes late or twice, and
-the bus is wiped.
+"""The cacher against a small simulated cluster. Jobs fail, messages come late or twice, and the bus
+is wiped.
 
 Safety: nothing is downloaded again once the volume is filled, and no two downloads run at once.
-Liveness: once downloads succeed, the cache ends up Available, its Jobs gone.
+
+Liveness: once downloads succeed, the cache becomes Available and its Jobs are deleted.
 """
 
 import copy
@@ -29,8 +30,8 @@ EXIT_CODES = [10, 11, 12, 13, 20, 137]
 
 
 class Simulation:
-    """What is in the cluster (`objects`), what the cacher has heard of it (`seen`), and the news
-    under way (`mail`)."""
+    """The cluster (`objects`), the state that the cacher has of it (`state`), and the messages
+    that it has not received yet (`mail`)."""
 
     def __init__(self, outcomes: list[int], *, sized: bool) -> None:
         self.outcomes = list(outcomes)
@@ -91,7 +92,7 @@ class Simulation:
                 self.mail.remove(message)
 
     def wipe(self) -> None:
-        """The bus is lost and with it every report; objects are listed anew."""
+        """The bus loses all messages, with every report; objects are listed and published again."""
         self.state, self.mail = (
             Projection(),
             [testing.changed(copy.deepcopy(body)) for body in self.objects.values()],
@@ -193,7 +194,7 @@ class Simulation:
         )
 
     def edit(self) -> None:
-        """Somebody asks for a retry: what tries are made from is something else."""
+        """A user requests a retry: the inputs of attempts change."""
         cache = copy.deepcopy(self.objects[CACHE_KEY])
         self.put(
             {
@@ -310,7 +311,7 @@ def test_every_try_is_counted_once(failures: int) -> None:
         [{"sourceUri": "hf://a/b"}, {"sourceUri": "s3://a/b", "size": 5, "env": []}]
     ),
 )
-def test_half_filled_objects_are_no_surprise(
+def test_malformed_objects_raise_nothing(
     status: dict[str, Any], kinds: set[tuple[str, str]], spec: dict[str, Any]
 ) -> None:
     owner = {"Pod": (JOB.kind, "c-download")}

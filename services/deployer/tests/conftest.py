@@ -1,5 +1,5 @@
-"""A service `s` with everything it is made from: template `t`, model, discovery's answer, cache
-`c`, InferenceService."""
+"""A service `s` with its inputs: template `t`, model, discovery result, cache `c`,
+InferenceService."""
 
 import json
 from typing import Any
@@ -112,13 +112,13 @@ class World:
             self.plan(projection(*self.parts(cacheModel=cached), *config_body)),
             INFERENCE_SERVICE.kind,
         )
-        made = testing.obj(
+        existing = testing.obj(
             INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "s"), spec=body["spec"]
         )
-        made["metadata"]["annotations"] = body["metadata"]["annotations"] | {
+        existing["metadata"]["annotations"] = body["metadata"]["annotations"] | {
             labels.ANNOTATION_CACHED: "true" if cached else "false"
         }
-        return made | {
+        return existing | {
             "status": {"conditions": [testing.status_condition("Ready", ready)]} | status
         }
 
@@ -148,15 +148,17 @@ class World:
         """The InferenceService as version 1 rendered it from these objects, and KServe reported
         on it."""
         body = self.rendered(*objects, version=1)
-        made = testing.obj(
+        existing = testing.obj(
             INFERENCE_SERVICE.kind,
             "s",
             owner=(SERVICE.kind, "s"),
             spec=body["spec"],
             labels=body["metadata"]["labels"],
         )
-        made["metadata"]["annotations"] = body["metadata"]["annotations"]
-        return made | {"status": {"conditions": [testing.status_condition("Ready", True)]} | status}
+        existing["metadata"]["annotations"] = body["metadata"]["annotations"]
+        return existing | {
+            "status": {"conditions": [testing.status_condition("Ready", True)]} | status
+        }
 
     def rendered(self, *objects: Body, version: int) -> Body:
         """What a render version makes of these objects (none: of `parts`)."""

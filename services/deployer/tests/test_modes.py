@@ -54,10 +54,10 @@ def test_a_rejection_for_the_mode_is_known(text: str, *, about: bool) -> None:
 def sent(
     world: Any, *setup: Body, rejection: Observation | None = None, mode: str = "auto"
 ) -> tuple[str, bool]:
-    """The word that is sent, and whether the strategy is."""
-    learned = [] if rejection is None else [rejection]
+    """The mode that is sent, and whether the strategy is."""
+    observations = [] if rejection is None else [rejection]
     body = applied(
-        world.plan(projection(*world.parts(), *setup, learned=learned), mode),
+        world.plan(projection(*world.parts(), *setup, learned=observations), mode),
         INFERENCE_SERVICE.kind,
     )
     return body["metadata"]["annotations"][MODE], "deploymentStrategy" in body["spec"]["predictor"]
@@ -136,7 +136,7 @@ def test_after_an_upgrade_of_kserve_the_strategy_is_left_out(world: Any) -> None
     assert sent(world, existing(world, "RawDeployment", strategy=False)) == ("RawDeployment", False)
 
 
-def test_an_annotation_that_was_changed_by_hand_is_put_back(world: Any) -> None:
+def test_a_changed_annotation_is_repaired(world: Any) -> None:
     assert sent(world, existing(world, "Serverless", deploymentMode="RawDeployment")) == (
         "RawDeployment",
         True,

@@ -1,4 +1,4 @@
-"""What the deployer does and says."""
+"""Actions and conditions of the deployer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -93,7 +93,7 @@ UNRESOLVED = [
 
 
 @pytest.mark.parametrize(("setup", "resolved"), UNRESOLVED)
-def test_what_a_service_lacks(world: Any, setup: Setup, resolved: str) -> None:
+def test_a_missing_input_is_reported(world: Any, setup: Setup, resolved: str) -> None:
     plan = world.plan(projection(*setup(world)))
     assert (
         action_summaries(plan),
@@ -107,7 +107,7 @@ def test_what_a_service_lacks(world: Any, setup: Setup, resolved: str) -> None:
 
 
 @pytest.mark.parametrize(("setup", "resolved"), UNRESOLVED)
-def test_what_runs_is_left_alone_while_something_lacks(
+def test_a_running_service_stays_while_an_input_is_missing(
     world: Any, setup: Setup, resolved: str
 ) -> None:
     plan = world.plan(projection(*setup(world), *world.runs()))
@@ -379,7 +379,7 @@ def test_the_reason_for_a_missing_cache_is_reported(world: Any, reason: str, exp
 
 
 @pytest.mark.parametrize(
-    ("setup", "type_", "said"),
+    ("setup", "type_", "expected"),
     [
         pytest.param(
             lambda w: [
@@ -415,11 +415,11 @@ def test_the_reason_for_a_missing_cache_is_reported(world: Any, reason: str, exp
     ],
 )
 def test_a_finalizer_that_blocks_deletion_is_named(
-    world: Any, setup: Setup, type_: str, said: tuple[str, str]
+    world: Any, setup: Setup, type_: str, expected: tuple[str, str]
 ) -> None:
     plan = world.plan(projection(*setup(world)))
-    assert condition_summary(plan, type_) == said[0]
-    assert f"{said[1]}, held by finalizer {HOLD}" in message(plan, type_)
+    assert condition_summary(plan, type_) == expected[0]
+    assert f"{expected[1]}, held by finalizer {HOLD}" in message(plan, type_)
 
 
 def test_zero_replicas_stop_the_service(world: Any) -> None:
@@ -620,7 +620,7 @@ LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
         )
     ),
 )
-def test_half_filled_objects_are_no_surprise(
+def test_malformed_objects_raise_nothing(
     status: Body, other: Body, spec: Body, data: Body | None, kinds: set[str]
 ) -> None:
     template = {

@@ -395,7 +395,7 @@ def test_a_stopped_service_names_the_blocking_finalizer(world: Any) -> None:
         ),
     ],
 )
-def test_how_the_runtime_fares(world: Any, setup: Setup, runtime: str, text: str) -> None:
+def test_the_status_of_the_runtime(world: Any, setup: Setup, runtime: str, text: str) -> None:
     plan = world.plan(projection(*world.parts(), *setup(world)))
     assert condition_summary(plan, "RuntimeReady") == runtime
     assert text in message(plan, "RuntimeReady")
@@ -411,7 +411,7 @@ def test_the_message_counts_the_replicas_that_are_ready(world: Any) -> None:
     )
 
 
-def test_a_crash_reads_the_same_while_it_goes_on(world: Any) -> None:
+def test_the_message_of_a_crash_stays_the_same(world: Any) -> None:
     phases = [IN_BACKOFF, JUST_ENDED, RUNS_AGAIN]
     expected = {
         message(

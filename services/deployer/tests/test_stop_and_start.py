@@ -1,4 +1,4 @@
-"""Stopping and starting, whatever is missing, and letting go of volumes that are gone."""
+"""Stopping and starting with any input missing, and releasing the volumes of deleted caches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -106,14 +106,14 @@ def test_a_service_starts_although_objects_are_missing(
     ],
 )
 def test_stopped_is_reported_when_no_pod_is_left(world: Any, pods: Setup, runtime: str) -> None:
-    """A KServe that does not know the annotation leaves the pods, and the service never says
-    Stopped."""
+    """A KServe that does not know the annotation does not remove the pods, and the service is
+    never Stopped."""
     plan = world.plan(projection(*world.parts(replicas=0), stopped(world), *pods(world)))
     assert condition_summary(plan, "RuntimeReady") == runtime
     assert ("stopping" in message(plan, "RuntimeReady")) is (runtime == "False CreatingRuntime")
 
 
-def test_what_was_never_made_is_stopped(world: Any) -> None:
+def test_a_service_without_a_runtime_is_stopped(world: Any) -> None:
     assert (
         condition_summary(
             world.plan(projection(*world.parts("AIMServiceTemplate", replicas=0))), "RuntimeReady"
@@ -321,7 +321,7 @@ def test_a_budget_of_another_owner_is_a_name_conflict(world: Any) -> None:
     assert "PodDisruptionBudget s" in message(plan, "RuntimeReady")
 
 
-def test_a_budget_that_is_rejected_takes_nothing_from_what_runs(world: Any) -> None:
+def test_a_rejected_budget_stops_no_running_service(world: Any) -> None:
     quota = rejected(world.key, Key(BUDGET.kind, NAMESPACE, "s"), "exceeded quota: budgets")
     plan = world.plan(projection(*world.parts(replicas=2), *world.runs(), learned=[quota]))
     assert condition_summary(plan, "RuntimeReady") == "True RuntimeReady"

@@ -1,4 +1,5 @@
-"""An upgrade restarts nothing: objects keep their render version until their pods change anyway."""
+"""An upgrade restarts nothing: an object stays at its render version until its pods change
+anyway."""
 
 import copy
 from collections.abc import Callable

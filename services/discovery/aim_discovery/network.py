@@ -92,5 +92,5 @@ def _tls(error: ssl.SSLError, server: str) -> tuple[str, str]:
             f"{server} answers without TLS",
             "; serve the registry by https, or correct the port in spec.image",
         )
-    words = (reason or str(error)).replace("_", " ").lower()[:200]
-    return f"TLS with {server} fails: {words}", _TLS_VERSIONS
+    cause = (reason or str(error)).replace("_", " ").lower()[:200]
+    return f"TLS with {server} fails: {cause}", _TLS_VERSIONS

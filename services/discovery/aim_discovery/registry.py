@@ -183,12 +183,12 @@ class _Visit:
         answer = await self._get(f"manifests/{reference}", LARGEST_MANIFEST_BYTES, accept=_ACCEPT)
         document = _object(answer.body, f"the manifest of {self.image}")
         if document.get("schemaVersion") == 1:  # (its digest is not that of what is sent)
-            words = (
+            problem = (
                 f"{self.image} has a manifest of docker's schema 1, which container runtimes no"
                 " longer pull"
             )
             raise RegistryProblem(
-                reasons.METADATA_MISSING, words, way_out="; build the image with a current tool"
+                reasons.METADATA_MISSING, problem, way_out="; build the image with a current tool"
             )
         expected = (
             reference if is_digest(reference) else answer.headers.get("Docker-Content-Digest", "")
@@ -313,8 +313,8 @@ class _Visit:
                     response.status, response.headers, offered, await _read(response, limit)
                 )
         except (aiohttp.ClientError, TimeoutError) as error:
-            words, way_out = trouble(error, url.host_port_subcomponent or self.image.host)
-            raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, words, way_out=way_out) from error
+            problem, way_out = trouble(error, url.host_port_subcomponent or self.image.host)
+            raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, problem, way_out=way_out) from error
 
     def _allowed(self, text: str, what: str) -> URL:
         """An absolute URL that may be asked."""

@@ -114,11 +114,11 @@ def waits(state: Projection, template: KubeObject, now: datetime.datetime | None
     model = next(iter(models_named(state, str(template.spec.get("model")))), None)
     if model is not None and missing_image(state, model):
         return False
-    asks = last_report is not None and any(
+    is_asking = last_report is not None and any(
         each.type == DISCOVERED and each.status == "False" and each.reason == AWAITING_DISCOVERY
         for each in last_report.conditions
     )
-    return asks or (model is not None and _is_unanswered(state, template, model))
+    return is_asking or (model is not None and _is_unanswered(state, template, model))
 
 
 def _is_unanswered(state: Projection, template: KubeObject, model: KubeObject) -> bool:

@@ -150,8 +150,8 @@ def _is_of_another_image(
 ) -> bool:
     """The answer has the present inputs, which include the image, and yet another image: discovery
     did not write it."""
-    has_present_inputs = result.annotations.get(labels.ANNOTATION_INPUTS) == inputs_of(image, spec)
-    return has_present_inputs and data.get(IMAGE_KEY) != image
+    has_current_inputs = result.annotations.get(labels.ANNOTATION_INPUTS) == inputs_of(image, spec)
+    return has_current_inputs and data.get(IMAGE_KEY) != image
 
 
 def last_reported_fields(state: Projection, template: KubeObject) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class World:
         return testing.cr(TEMPLATE.kind, name, SPEC, **fields)
 
     def rendered(self, kind: str, *others: Body) -> Body:
-        """What is made of this kind when a try starts."""
+        """The object of this kind that an attempt applies at its start."""
         return applied(self.plan(projection(*(others or (self.model(), self.template())))), kind)
 
     def job(

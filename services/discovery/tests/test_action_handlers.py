@@ -1,4 +1,4 @@
-"""Reading the log of a discovery's pod, also one that no event has told of."""
+"""Reading the log of a discovery pod, also of one without any event."""
 
 import asyncio
 from collections.abc import Iterable, Mapping

@@ -1,5 +1,4 @@
-"""What is done and said about a catalogue entry's image, and what it means for the entry's
-templates."""
+"""Actions and conditions for the image of a catalogue entry, and what follows for its templates."""
 
 import datetime
 import json
@@ -63,7 +62,7 @@ def planned(state: Projection, key: Key = KEY) -> Plan:
 
 
 def inspection_of(*bodies: Body) -> InspectImage:
-    """The look that these objects ask for."""
+    """The inspection that the plan for these objects starts."""
     [action] = planned(projection(*bodies)).actions
     assert isinstance(action, InspectImage)
     return action
@@ -79,7 +78,7 @@ def inspected(
 
 
 def record_of(found: ImageLabels = FOUND, **metadata: Any) -> Body:
-    """The ConfigMap that the plan makes of a look."""
+    """The ConfigMap that the plan applies after an inspection."""
     entry = model()
     body = plain(
         applied(
@@ -277,7 +276,7 @@ def missing(image: str = IMAGE) -> Observation:
 
 
 def tried(due_s: float) -> Body:
-    """The status after a failed try, the next due so many seconds ago."""
+    """The status after a failed attempt, with the next one due since this many seconds."""
     return {
         "attempts": 1,
         "nextAttemptTime": ago(due_s),
@@ -486,8 +485,8 @@ def as_existing(body: Body) -> Body:
 
 
 def test_the_images_that_a_model_had_are_recorded() -> None:
-    """The first is the one whose labels are kept, as a release before kept them too; of too many
-    the oldest go."""
+    """The first is the image whose labels are recorded, as an earlier release recorded them. Of
+    too many images the oldest are dropped."""
     record = record_of()
     assert "images.json" not in record["data"]
     for number in range(2, 40):

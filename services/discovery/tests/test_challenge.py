@@ -1,4 +1,4 @@
-"""What a 401 says of how to come in."""
+"""Parsing the challenge of a 401 response."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Labels of images: both prefixes, both notations, and whatever else somebody writes into them."""
+"""Labels of images: both prefixes, both notations, and malformed values."""
 
 import json
 from typing import Any

@@ -52,7 +52,7 @@ def encoded(document: Body) -> bytes:
 
 
 class Pusher:
-    """Puts manifests and indexes into a registry; each method gives what an index's entry has."""
+    """Puts manifests and indexes into a registry; each method returns the entry for an index."""
 
     def __init__(self, registry: Registry, *, docker: bool = False) -> None:
         self.registry = registry

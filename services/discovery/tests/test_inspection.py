@@ -1,5 +1,5 @@
-"""Looks at images as the service makes them: a few at once, with the pull secrets of its
-namespace, whatever goes wrong."""
+"""Inspections as the service runs them: a few at once, with the pull secrets of its namespace,
+and with every error."""
 
 import asyncio
 import base64
@@ -27,7 +27,7 @@ LABELS = {
 
 
 class Cluster:
-    """Secrets of one namespace, or the error that asking for one gives."""
+    """Secrets of one namespace, or the error that a read of one raises."""
 
     def __init__(self, secrets: Mapping[str, dict[str, Any] | KubeError]) -> None:
         self._secrets = secrets

@@ -1,5 +1,5 @@
-"""Each way in which a registry cannot be reached is told from the others, on real connections
-with real certificates."""
+"""Each cause for an unreachable registry has a message of its own, on real connections with real
+certificates."""
 
 import asyncio
 import ssl

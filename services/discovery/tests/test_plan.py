@@ -1,4 +1,4 @@
-"""What discovery does and says, step by step."""
+"""Actions and conditions of discovery, step by step."""
 
 import json
 from collections.abc import Callable
@@ -68,7 +68,7 @@ FOUND_STATUS = {
 
 
 def of_another_image(world: Any) -> Body:
-    """Written by somebody else, for the present inputs and with a digest that fits."""
+    """Written by another client, for the current inputs and with a digest that fits."""
     body: Body = world.note(answered=True)
     data = body["data"] | {"image": "evil.example/miner:1"}
     annotations = body["metadata"]["annotations"] | {labels.ANNOTATION_DIGEST: digest(data)}
@@ -748,9 +748,7 @@ LOOSE: st.SearchStrategy[Body] = st.fixed_dictionaries(
     job_status=LOOSE,
     data=st.sampled_from([None, {}, {"result.json": "x"}, {"result.json": "{}"}]),
 )
-def test_half_filled_objects_are_no_surprise(
-    status: Body, job_status: Body, data: Body | None
-) -> None:
+def test_malformed_objects_raise_nothing(status: Body, job_status: Body, data: Body | None) -> None:
     template = testing.cr(
         TEMPLATE.kind,
         "t",

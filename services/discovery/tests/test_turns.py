@@ -1,4 +1,5 @@
-"""Whose turn it is: whoever else has Jobs or templates, each namespace gets its turns."""
+"""The order of discoveries: each namespace gets its turns, whatever Jobs and templates others
+have."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -253,8 +254,8 @@ def without(state: Projection, keys: Iterable[Key]) -> Projection:
 def test_no_namespace_starves_and_the_cap_holds(
     templates: dict[str, int], ends: list[int], data: st.DataObject
 ) -> None:
-    """Discoveries end in any order; those that are woken, and any other, are reconciled after
-    each. Jobs stay at work until they end."""
+    """Discoveries end in any order; enqueued templates, and any other, are reconciled after
+    each. Jobs stay active until they end."""
     state = projection(
         CATALOGUE,
         *(

@@ -58,7 +58,7 @@ class World:
     def parent(
         self, *conditions: Body, controller: str = "example.org/gateway", **reference: Any
     ) -> Body:
-        """A controller's entry in status.parents for this parentRef (`gw` if no name is given)."""
+        """A controller's entry in status.parents for this parentRef (name `gw` by default)."""
         parent_ref = {"name": "gw"} | reference
         return {
             "parentRef": parent_ref,

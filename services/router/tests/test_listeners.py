@@ -1,5 +1,5 @@
-"""Which listeners take a route, what address follows, and what is said where none does or more
-than was meant."""
+"""The listeners that take a route, the address that follows, and what is reported if none or too
+many do."""
 
 from typing import Any
 
@@ -235,7 +235,7 @@ def test_the_state_of_a_listener_counts(states: list[Body], expected: str) -> No
         pytest.param(from_("All", TCP), False, id="all-but-tcp"),
     ],
 )
-def test_a_gateway_in_another_namespace_lets_in_whom_it_names(listener: Body, open_: bool) -> None:
+def test_a_gateway_of_another_namespace_admits_named_ones(listener: Body, open_: bool) -> None:
     gateway, reference = (
         gateway_object(listener, namespace="infra"),
         GatewayReference(name="gw", namespace="infra"),
@@ -376,7 +376,7 @@ def test_a_config_with_one_listener_gets_no_warning(
     assert advice(world, reference, *listeners) == []
 
 
-def test_nor_one_that_wants_no_routes(world: Any) -> None:
+def test_a_config_that_requests_no_routes_gets_no_warning(world: Any) -> None:
     assert advice(world, {}, HTTP, HTTPS, autoCreateRoute=False) == []
 
 

@@ -1,4 +1,4 @@
-"""What the router does and says."""
+"""Actions and conditions of the router."""
 
 from collections.abc import Callable
 from typing import Any
@@ -376,7 +376,7 @@ def test_an_invalid_config_is_reported_with_its_field(
 ) -> None:
     expected = advice(projection(*setup(world)))
     assert [reason for reason, _ in expected] == (["RouteFailed"] if text else [])
-    assert [word for word in text if word not in expected[0][1]] == []
+    assert [text for text in text if text not in expected[0][1]] == []
 
 
 def test_a_config_needs_the_gateway_api(world: Any) -> None:
@@ -448,7 +448,7 @@ PATH = "/team/aimservice-s"
         ),
     ],
 )
-def test_where_a_service_is(
+def test_the_path_and_url_of_a_service(
     world: Any, gateway: Callable[[Any], Body], reference: Body, url: str | None
 ) -> None:
     route = world.route(parents=[world.parent(*world.accepted(), **reference)])
@@ -468,7 +468,7 @@ def test_durations(world: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1", "1.5s", "-1s", "1d", "100000s", "1s1s1s1s1s", "1s "])
-def test_no_durations(world: Any, text: str) -> None:
+def test_malformed_durations(world: Any, text: str) -> None:
     service = projection(world.service(annotations={labels.ANNOTATION_ROUTE_TIMEOUT: text})).get(
         world.key
     )
@@ -530,10 +530,10 @@ def test_the_finalizer_of_a_route_is_named(world: Any, uid: str) -> None:
     status=LOOSE,
     routing=st.sampled_from([{}, {"routing": {}}, {"routing": {"gateway": {"name": "gw"}}}]),
     listeners=st.sampled_from([{}, {"listeners": None}, {"listeners": [{}]}]),
-    present=st.sets(st.sampled_from(["AIMNamespaceConfig", ROUTE.kind, GATEWAY.kind])),
+    kinds=st.sets(st.sampled_from(["AIMNamespaceConfig", ROUTE.kind, GATEWAY.kind])),
 )
-def test_half_filled_objects_are_no_surprise(
-    status: Body, routing: Body, listeners: Body, present: set[str]
+def test_malformed_objects_raise_nothing(
+    status: Body, routing: Body, listeners: Body, kinds: set[str]
 ) -> None:
     bodies = [
         testing.cr("AIMNamespaceConfig", "default", routing),
@@ -543,7 +543,7 @@ def test_half_filled_objects_are_no_surprise(
     service = testing.cr(
         SERVICE.kind, "s", {"model": "m", "templateRef": "t", "configRef": "default"}
     )
-    state = projection(service, *(body for body in bodies if body["kind"] in present))
+    state = projection(service, *(body for body in bodies if body["kind"] in kinds))
     assert plan_key(state, Key(SERVICE.kind, NAMESPACE, "s"), NOW).reports
 
 

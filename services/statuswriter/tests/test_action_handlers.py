@@ -187,7 +187,7 @@ async def test_another_process_sends_no_second_one_in_the_minute(loop: FakeLoop)
 async def test_nor_across_the_turn_of_the_minute(
     loop: FakeLoop, at_s: float, killed_after_s: float, *, sent_again: bool
 ) -> None:
-    """The first one is sent now, wherever in its minute that is, since the API server keeps its
+    """The first one is sent now, at any time in its minute, since the API server records its
     time."""
     began_s = time.time()
     began_s += (
@@ -212,7 +212,7 @@ async def test_who_may_not_read_events_sends_them_all_the_same(loop: FakeLoop) -
 
 
 async def test_sent_events_are_read_only_after_a_quiet_minute(loop: FakeLoop) -> None:
-    """Of each kind the first time: whoever sends all the time knows what has been sent."""
+    """Once for each kind: a process that sends all the time knows what it has sent."""
     now_s, requested_at = 0.0, []
     writer = Writer(lambda: now_s, has_predecessor=True)
     for second in (0, 30, 59, 61, 90, 120, 200):

@@ -1,5 +1,4 @@
-"""Composing a status: from the one on the object and what the services report, whatever they
-report and in whatever order."""
+"""Composing a status from the one on the object and the reports of services, in any order."""
 
 import dataclasses
 import datetime
@@ -126,7 +125,7 @@ def projection(obj: KubeObject, *reports: StatusReported) -> Projection:
 
 @st.composite
 def reports_on(draw: st.DrawFn, kind: str) -> Reports:
-    """What some of a kind's services say; at least one says something."""
+    """Reports of some services of a kind; at least one."""
     found: Reports = {}
     for service in draw(st.sets(st.sampled_from(sorted(STATUS_OWNERSHIP[kind])), min_size=1)):
         types, fields = STATUS_OWNERSHIP[kind][service]
@@ -151,8 +150,8 @@ def reports_on(draw: st.DrawFn, kind: str) -> Reports:
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[KubeObject, Reports]:
-    """An object, perhaps with a status that was composed before and what others put on it, and
-    the reports of now."""
+    """An object, perhaps with a status that was composed before and changed by others, and the
+    current reports."""
     kind = draw(st.sampled_from(sorted(STATUS_OWNERSHIP)))
     spec = {"warmCache": draw(st.booleans())}
     status: Body = {"conditions": [FOREIGN], "foreignField": 1} if draw(st.booleans()) else {}
@@ -502,7 +501,7 @@ def test_events_of_transitions(
     ],
 )
 def test_a_warning_goes_out_once(expected: str, events: list[tuple[str, str, str]]) -> None:
-    """What the object says already has been sent, also by a statuswriter that has ended since."""
+    """A warning that the object shows has been sent, perhaps by an earlier statuswriter."""
     before = said(
         TEMPLATE.kind, DISCOVERY, condition("Discovered", "True", "ProfilesDiscovered", expected)
     )

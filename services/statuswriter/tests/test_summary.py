@@ -1,5 +1,4 @@
-"""The summary of each kind, one row a reason; and what holds for every summary whatever is
-reported."""
+"""The summary of each kind, one row a reason, and what holds for every summary."""
 
 from typing import Any
 

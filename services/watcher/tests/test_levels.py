@@ -1,4 +1,4 @@
-"""How the mirror stands is told in /readyz and counted."""
+"""The state of the mirror is shown in /readyz and in metrics."""
 
 import pytest
 from prometheus_client import REGISTRY
@@ -32,9 +32,7 @@ def counted() -> tuple[float, float]:
         ),
     ],
 )
-def test_the_leader_is_not_ready_while_the_mirror_stands_still(
-    level: Level, missing: str | None
-) -> None:
+def test_the_leader_is_not_ready_with_a_stalled_mirror(level: Level, missing: str | None) -> None:
     health = Health()
     health.ready("start")
     _, stalls = counted()

@@ -1,5 +1,5 @@
-"""`aim-watcher nats-init`: the Secrets that pods mount, made where they are missing, and none
-that is there changed."""
+"""`aim-watcher nats-init` creates the missing Secrets that pods mount, and changes no existing
+one."""
 
 import base64
 import os
@@ -88,7 +88,7 @@ def seed_of(secret: dict[str, Any]) -> str:
     return base64.b64decode(secret["data"][SEED]).decode()
 
 
-async def test_what_pods_mount_is_made_once(installation: Installation) -> None:
+async def test_the_secrets_that_pods_mount_are_created_once(installation: Installation) -> None:
     code, log = await installation.init()
     assert code == 0, log
     first = await installation.secrets()
@@ -98,21 +98,21 @@ async def test_what_pods_mount_is_made_once(installation: Installation) -> None:
     assert await installation.secrets() == first
 
 
-async def test_nothing_only_a_person_needs_is_left_in_the_cluster(
+async def test_keys_that_only_people_use_stay_out_of_the_cluster(
     installation: Installation,
 ) -> None:
-    """Neither the key of the authority nor one that may publish everything; what is not made is
-    no user of the server either."""
+    """It creates neither the key of the authority nor a key that may publish everything. A user
+    without a key is no user of the server either."""
     await installation.init()
-    made = await installation.secrets()
-    keys = {key for secret in made.values() for key in secret["data"]}
+    created = await installation.secrets()
+    keys = {key for secret in created.values() for key in secret["data"]}
     assert "ca.key" not in keys
-    config = base64.b64decode(made[SERVER]["data"][AUTH]).decode()
+    config = base64.b64decode(created[SERVER]["data"][AUTH]).decode()
     assert config.count("nkey:") == len(permissions()) - 1
     assert f"# {OPERATOR}\n" not in config
 
 
-async def test_what_a_person_made_is_left_as_it_is(installation: Installation) -> None:
+async def test_a_secret_created_by_hand_stays_unchanged(installation: Installation) -> None:
     await installation.add(*desired_secrets({}, NAMESPACE, (), datetime.now(UTC)).items())
     before = await installation.secrets()
     assert set(before) == MOUNTED | FOR_PEOPLE
@@ -125,10 +125,10 @@ async def test_what_a_person_made_is_left_as_it_is(installation: Installation) -
     [(AUTHORITY,), (of_user(OPERATOR),), (AUTHORITY, of_user(OPERATOR))],
     ids=" and ".join,
 )
-async def test_what_only_a_person_needs_is_not_missed(
+async def test_keys_that_only_people_use_may_be_missing(
     installation: Installation, missing: tuple[str, ...]
 ) -> None:
-    """Kept outside the cluster: no pod has to wait for that."""
+    """The key is stored outside the cluster: no pod waits for it."""
     first = desired_secrets({}, NAMESPACE, (), datetime.now(UTC))
     await installation.add(*((name, data) for name, data in first.items() if name not in missing))
     assert (await installation.init())[0] == 0
@@ -171,7 +171,7 @@ async def test_a_lost_server_secret_gets_a_new_ca_and_the_same_keys(
 async def test_a_run_that_was_cut_short_is_completed_by_the_next(
     installation: Installation,
 ) -> None:
-    """Killed at any request: what was made until then are some users' keys."""
+    """Killed at any request: the keys of some users exist by then."""
     cut = list(desired_secrets({}, NAMESPACE, (), datetime.now(UTC), unattended=True).items())[:3]
     await installation.add(*cut)
     assert (await installation.init())[0] == 0
@@ -207,7 +207,7 @@ async def test_malformed_secrets_are_named_and_left_unchanged(
     assert await installation.secrets() == before
 
 
-async def test_without_its_namespace_it_fails_to_be_run_again(installation: Installation) -> None:
+async def test_without_its_namespace_it_fails_for_a_retry(installation: Installation) -> None:
     await installation.cluster.delete(NAMESPACES, None, NAMESPACE)
     code, log = await installation.init()
     assert (code, "nats-secrets-incomplete" in log) == (1, True), log

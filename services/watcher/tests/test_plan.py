@@ -159,7 +159,7 @@ def test_a_delete_found_by_a_list_only_identifies_its_object() -> None:
     ],
 )
 def test_no_object_takes_more_than_its_share_of_the_bus(resource: Resource, field: str) -> None:
-    """Beside a spec of ours, which goes whole."""
+    """Beside a spec of an AIM kind, which is published whole."""
     object_: dict[str, Any] = {
         "kind": resource.kind,
         "metadata": {
@@ -200,7 +200,7 @@ def test_a_message_of_another_release_is_replaced_once() -> None:
     assert summaries(plan.plan_listed(fold(known, message, 2), JOB, [job], "9")) == ["synced 1 @9"]
 
 
-def test_a_message_that_is_sent_again_names_what_was_left_out() -> None:
+def test_a_repeated_message_names_the_removed_parts() -> None:
     (message,) = plan.plan_changed(NOTHING, body() | {"status": {"big": "x" * 100_000}})
     assert isinstance(message, ObjectChanged)
     assert plan.plan_hidden(fold(NOTHING, message, 1), Key(CACHE.kind, "ns", "c")) == message
@@ -243,7 +243,7 @@ def test_a_kind_that_was_never_served_begins_no_epoch() -> None:
     assert marker.epoch == 3
 
 
-def test_what_was_left_out_is_named() -> None:
+def test_removed_parts_are_named() -> None:
     (message,) = plan.plan_changed(
         NOTHING, body() | {"status": {"big": "x" * 100, "bigger": "x" * 1000}, "spec": {"size": 1}}
     )
@@ -258,7 +258,7 @@ def test_what_was_left_out_is_named() -> None:
     )
 
 
-def test_of_a_spec_of_ours_that_fits_no_message_nothing_goes() -> None:
+def test_an_oversized_spec_of_an_aim_kind_is_left_out_whole() -> None:
     (message,) = plan.plan_changed(
         NOTHING,
         body()
@@ -309,8 +309,8 @@ class Cluster:
             )
 
     def restore(self, back: int) -> None:
-        """From a backup of `back` changes ago: what came after has never been, and its versions
-        are given again."""
+        """Restored from a backup of `back` changes ago: later changes are lost, and their
+        versions are used again."""
         events = self.events[: max(0, len(self.events) - back)]
         self.version, self.objects, self.events = len(events), {}, events
         for kind, object_ in events:
@@ -350,9 +350,9 @@ class Watcher:
         self.cluster, self.bus, self.known, self.read = cluster, bus, NOTHING, 0
         self.epoch, self.newest = 0, (0, 0)
         for seq, message in bus.last.values():
-            self._heard(seq, message)
+            self._receive(seq, message)
         if bus.marker is not None:
-            self._heard(0, bus.marker)
+            self._receive(0, bus.marker)
 
     def relist(self, publish_at_most: int = 1_000) -> None:
         self.read = len(self.cluster.events)
@@ -365,14 +365,14 @@ class Watcher:
         )
 
     def watch(self, events: int, back: int = 0) -> None:
-        """Takes the next `events`, after going back over some that it had already."""
+        """Takes the next `events`, after it has repeated some earlier ones."""
         self.read = max(0, self.read - back)
         for kind, object_ in self.cluster.events[self.read : self.read + events + back]:
             self.read += 1
             planned = plan.plan_changed if kind == "changed" else plan.plan_removed
             self._publish(planned(self.known, object_, self.epoch), 1_000)
 
-    def _heard(self, seq: int, message: Outgoing) -> None:
+    def _receive(self, seq: int, message: Outgoing) -> None:
         if not isinstance(message, KindSynced):
             self.known = fold(self.known, message, seq)
         self.epoch, self.newest = (
@@ -384,11 +384,11 @@ class Watcher:
         for message in messages[:at_most]:
             if isinstance(message, KindSynced):
                 self.bus.marker = message
-                self._heard(0, message)
+                self._receive(0, message)
                 continue
-            self._heard(self.bus.publish(message), message)
+            self._receive(self.bus.publish(message), message)
             for at, last in list(self.bus.last.values())[:1]:
-                self._heard(at, last)  # the bus shows it to us, again
+                self._receive(at, last)  # the bus shows it to us, again
 
 
 STEPS = st.one_of(

@@ -1,5 +1,4 @@
-"""What is known of the bus, from acknowledgements and from the bus itself, in whatever order
-they come."""
+"""The known state of the bus, from acknowledgements and from the bus itself, in any order."""
 
 from itertools import permutations
 
@@ -79,6 +78,6 @@ def test_the_order_of_folding_does_not_matter(order: tuple[tuple[ObjectChanged, 
     assert live_object(known(*order), KEY) == live_object(known((changed(7, "u2"), 3)), KEY)
 
 
-def test_the_mark_of_a_delete_goes_when_the_bus_has_shown_it() -> None:
+def test_a_tombstone_is_dropped_after_its_delete_on_the_bus() -> None:
     assert KEY in known((changed(5), 1), (deleted(6), 2))
     assert KEY not in known((changed(5), 1), (deleted(6), 2), (deleted(6), 2))

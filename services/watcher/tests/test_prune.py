@@ -40,9 +40,7 @@ def nested(levels: int) -> Any:
         pytest.param("Pod", {"status": {"reason": nested(DEEPEST)}}, id="where-a-string-belongs"),
     ],
 )
-def test_what_cannot_be_pruned_is_published_by_identity_alone(
-    kind: str, more: dict[str, Any]
-) -> None:
+def test_a_malformed_object_is_published_as_its_identity(kind: str, more: dict[str, Any]) -> None:
     whole = body(kind, **more)
     whole["metadata"] |= {"labels": OURS, "generation": 3}
     published, left_out = publishable(whole)
@@ -101,7 +99,7 @@ def test_what_cannot_be_pruned_is_published_by_identity_alone(
         pytest.param("ConfigMap", {"data": ["x"]}, {"data": []}, id="data-is-a-list"),
     ],
 )
-def test_of_an_object_of_any_shape_what_is_read_is_published(
+def test_the_read_fields_of_any_object_are_published(
     kind: str, more: dict[str, Any], left: dict[str, Any]
 ) -> None:
     ours = {
@@ -132,7 +130,7 @@ def test_a_list_retains_what_is_published(whole: dict[str, Any]) -> None:
     assert publishable(reduced(whole)) == publishable(whole)
 
 
-def test_what_is_not_too_deep_is_published_whole() -> None:
+def test_a_body_that_is_not_too_deep_is_published_whole() -> None:
     whole = body("AIMService", spec=nested(DEEPEST // 2 - 2))
     assert publishable(whole) == (whole, ())
 
@@ -157,14 +155,14 @@ BIG = "x" * 1000
         pytest.param({"data": {"a": BIG, "b": BIG, "c": BIG}}, "data", id="bulk-in-many-pieces"),
     ],
 )
-def test_the_largest_part_goes_and_its_neighbours_stay(more: dict[str, Any], path: str) -> None:
+def test_the_largest_part_is_removed_and_others_stay(more: dict[str, Any], path: str) -> None:
     truncated = without_largest(body("ConfigMap", **more))
     assert truncated is not None
     assert truncated[1] == path
     assert BIG not in str(truncated[0])
 
 
-def test_a_huge_annotation_goes_and_identity_stays() -> None:
+def test_a_huge_annotation_is_removed_and_identity_stays() -> None:
     object_ = body("ConfigMap", data={"a": "b"})
     object_["metadata"]["annotations"] = {"note": BIG, "other": "1"}
     truncated = without_largest(object_)

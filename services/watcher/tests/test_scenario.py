@@ -1,5 +1,5 @@
-"""The watcher between a real nats-server and the lab's API server: whatever is lost on either
-side, the bus ends up as the cluster."""
+"""The watcher between a real nats-server and the lab's API server: after any loss on either
+side, the bus ends up equal to the cluster."""
 
 import asyncio
 import json
@@ -204,7 +204,7 @@ async def test_a_restart_publishes_missed_changes_and_deletes(lab: Lab) -> None:
         )
 
 
-async def test_live_changes_arrive_and_what_loses_its_label_goes(lab: Lab) -> None:
+async def test_live_changes_arrive_and_a_lost_label_is_a_delete(lab: Lab) -> None:
     async with lab.watcher():
         await lab.reader.until(lambda: "ConfigMap" in lab.reader.synced)
         await lab.cluster.create(config_map("a"))
@@ -411,8 +411,8 @@ async def test_a_kill_during_publication_loses_and_repeats_nothing(lab: Lab) -> 
 
 
 async def test_an_object_behind_an_undecodable_message_is_republished(lab: Lab) -> None:
-    """While the watcher runs and before it starts; of what is there and of what is not, and of
-    the marker of a kind."""
+    """While the watcher runs and before it starts; for existing and missing objects, and for the
+    marker of a kind."""
     await lab.cluster.create(config_map("a"))
     poisoned = [
         "aim.object.ConfigMap.lab.a",

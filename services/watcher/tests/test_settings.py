@@ -1,4 +1,4 @@
-"""The namespaces that the watcher is told to watch."""
+"""The namespaces that the watcher watches."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from aim_watcher.settings import WatcherSettings
         pytest.param("aim-system", ("aim-system",), id="its-own"),
     ],
 )
-def test_the_named_ones_and_its_own_are_watched(
+def test_the_named_namespaces_and_its_own_are_watched(
     monkeypatch: pytest.MonkeyPatch, text: str, scope: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("AIM_NAMESPACES", text)
@@ -23,7 +23,7 @@ def test_the_named_ones_and_its_own_are_watched(
 
 
 @pytest.mark.parametrize("text", ["Team", "a b", "a/b", "*", "-a", "a" * 64, "a,..,b"])
-def test_what_cannot_be_a_name_is_an_error_that_names_it(
+def test_an_invalid_name_is_an_error_that_names_it(
     monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setenv("AIM_NAMESPACES", text)
