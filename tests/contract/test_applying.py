@@ -18,8 +18,8 @@ import pytest_asyncio
 import yaml
 
 from aim_watcher.prune import prune
+from aimcontroller.action import ApplyObject, DeleteObject
 from aimcontroller.applier import CREATE_ONLY_KINDS, Applier, NameConflict
-from aimcontroller.plan import ApplyObject, DeleteObject
 from aimcontroller.projection import Projection, changed_from_response, fold
 from aimkube import Body, Cluster, NotFound
 from aimlab.accounts import write_kubeconfig

@@ -19,10 +19,11 @@ import yaml
 from aim_cacher.settings import CacherSettings
 from aim_discovery.settings import DiscoverySettings
 from aim_watcher.nats_secrets import desired_secrets, names
-from aimcontroller.settings import KNOWN_ELSEWHERE, ServiceSettings
+from aimcontroller.settings import ServiceSettings
 from aimctl.component_registry import SERVICES
 from aimctl.manifests import crds, rbac
 from aimlab.testing.charts import NAMESPACE, OVERLAYS, Body, place_of, render
+from aimschema.environment import COMPONENT_VARIABLES
 from tools.kustomize import DEFINITION, folders, without_helm
 
 ROOT = Path(__file__).parents[2]
@@ -391,7 +392,7 @@ def test_each_service_is_its_own_account_and_nats_has_no_token(installation: str
 def test_every_variable_is_one_that_services_know_and_the_downloader_is_the_cachers_own(
     installation: str,
 ) -> None:
-    known = {f"AIM_{field.upper()}" for field in ServiceSettings.model_fields} | KNOWN_ELSEWHERE
+    known = {f"AIM_{field.upper()}" for field in ServiceSettings.model_fields} | COMPONENT_VARIABLES
     for name, body in workloads(installation).items():
         if name != NATS:
             assert env_of(body["spec"]["template"]["spec"]).keys() <= known | {

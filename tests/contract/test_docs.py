@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from aimcontroller.settings import KNOWN_ELSEWHERE, ServiceSettings
+from aimcontroller.settings import ServiceSettings
 from aimctl.app import app
 from aimlab.cli.__main__ import app as lab
 from aimschema import reasons
+from aimschema.environment import COMPONENT_VARIABLES
 from aimschema.kinds import ServiceState, TemplateState
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +81,7 @@ def test_the_readme_names_the_settings_of_every_service() -> None:
     page = (ROOT / "README.md").read_text()
     for name, field in ServiceSettings.model_fields.items():
         assert f"`{field.validation_alias or 'AIM_' + name.upper()}`" in page, name
-    assert all(name.startswith("AIM_") for name in KNOWN_ELSEWHERE)
+    assert all(name.startswith("AIM_") for name in COMPONENT_VARIABLES)
 
 
 def test_the_index_of_the_docs_names_every_page() -> None:

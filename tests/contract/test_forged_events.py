@@ -16,9 +16,10 @@ import pytest
 from aim_statuswriter.action_handlers import Writer
 from aimbus import Bus, NatsServer, connect, ensure_streams
 from aimcontroller import testing
+from aimcontroller.action import Action
 from aimcontroller.controller import Controller, Handler
 from aimcontroller.health import Health
-from aimcontroller.plan import Action, Plan
+from aimcontroller.plan import Plan
 from aimcontroller.projection import Projection
 from aimcontroller.testing import NAMESPACE, Body, changed, cr
 from aimctl.component_registry import planner

@@ -17,9 +17,11 @@ from aim_discovery import plan as discovery
 from aim_discovery.dry_run_output import LOG, digested
 from aim_router import plan as router
 from aim_statuswriter import plan as statuswriter
+from aim_statuswriter.actions import SendEvent, WriteStatus
 from aim_statuswriter.render import event as event_body
 from aimcontroller import testing
-from aimcontroller.plan import ApplyObject, Plan, SendEvent, WriteStatus
+from aimcontroller.action import ApplyObject
+from aimcontroller.plan import Plan
 from aimcontroller.projection import Observation, Projection
 from aimcontroller.testing import NOW, Body
 from aimlab.apiserver.names import bad_annotations, bad_labels, bad_name

@@ -47,6 +47,18 @@ def test_a_service_has_the_shape_of_all_services(service: Path) -> None:
         ), part
 
 
+@pytest.mark.parametrize("library", ["aimbus", "aimkube", "aimcontroller"])
+def test_a_library_knows_no_component_by_name(library: str) -> None:
+    constants = {name for name, value in vars(reasons).items() if value in reasons.COMPONENTS}
+    for file in code(ROOT / "libs" / library / library):
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.alias(name=name) | ast.Attribute(attr=name):
+                    assert name not in constants, file
+                case ast.Constant(value=str(text)):
+                    assert text not in reasons.COMPONENTS, file
+
+
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda path: path.name)
 def test_every_package_used_is_pinned(distribution: Path) -> None:
     project = tomllib.loads((distribution / "pyproject.toml").read_text())["project"]

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from aimcontroller.action import ApplyObject, DeleteObject
 from aimcontroller.component import Component
-from aimcontroller.plan import ApplyObject, DeleteObject, Plan
+from aimcontroller.plan import Plan
 from aimcontroller.projection import Projection
 from aimctl.component_registry import planner
 from aimctl.replay.check import check

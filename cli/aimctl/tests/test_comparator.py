@@ -5,17 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from aim_discovery.actions import InspectImage
 from aimbus import Event
-from aimcontroller.plan import (
-    EMPTY_PLAN,
-    ApplyObject,
-    DeleteObject,
-    InspectImage,
-    Plan,
-    Report,
-    actions,
-    condition,
-)
+from aimcontroller.action import ApplyObject, DeleteObject
+from aimcontroller.plan import EMPTY_PLAN, Plan, Report, actions, condition
 from aimcontroller.projection import Projection, fold
 from aimcontroller.testing import NOW, obj, projection
 from aimctl.analysis.diff import CLOCK_S, alike, differing

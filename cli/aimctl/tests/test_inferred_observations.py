@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
+from aim_discovery.actions import InspectImage
 from aim_discovery.catalogue import DIGEST_KEY, LABELS_KEY, Inspection
 from aim_discovery.image_labels import ImageLabels
 from aimbus import Event
+from aimcontroller.action import Action, ApplyObject
 from aimcontroller.component import Component
-from aimcontroller.plan import EMPTY_PLAN, Action, ApplyObject, InspectImage, Report, condition
+from aimcontroller.plan import EMPTY_PLAN, Report, condition
 from aimcontroller.projection import ApplyRejected, LatestWarning, Projection
 from aimcontroller.testing import NOW, obj, projection
 from aimctl.replay.engine import Own, replay

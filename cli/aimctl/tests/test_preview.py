@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from aimcontroller.action import ApplyObject
 from aimcontroller.component import Component
-from aimcontroller.plan import EMPTY_PLAN, ApplyObject, actions
+from aimcontroller.plan import EMPTY_PLAN, actions
 from aimcontroller.projection import Projection, fold
 from aimcontroller.testing import NOW, cr, obj, projection, storage_class
 from aimctl.analysis.preview import BadManifest, Preview, diff, manifests, preview

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import structs
 
+from aimcontroller.action import ApplyObject, DeleteObject, PatchObject
 from aimcontroller.additions import added, removal
 from aimcontroller.confirm import Confirm, unconditionally
 from aimcontroller.drift import (
@@ -25,7 +26,6 @@ from aimcontroller.drift import (
     owners,
     same_owner,
 )
-from aimcontroller.plan import ApplyObject, DeleteObject, PatchObject
 from aimcontroller.projection import KubeObject, Projection
 from aimkube import Body, Cluster, Conflict, NotFound
 from aimschema.messages import Mark

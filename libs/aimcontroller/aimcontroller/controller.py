@@ -36,6 +36,7 @@ import structlog
 from aimbus import Bus, CaughtUp, Event, Loading, Stalled, Undecodable, connect, follow
 from aimbus.tracing import tracer
 from aimcontroller import projection
+from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject, ReadEvents
 from aimcontroller.applier import Applier, NameConflict
 from aimcontroller.component import Component
 from aimcontroller.confirm import Confirm, Confirmations, UnconfirmedError
@@ -52,19 +53,7 @@ from aimcontroller.metrics import (
     collector_registered,
     source_of,
 )
-from aimcontroller.plan import (
-    Action,
-    ApplyObject,
-    DeleteObject,
-    FollowLog,
-    InspectImage,
-    PatchObject,
-    ReadEvents,
-    ReadLog,
-    Report,
-    SendEvent,
-    WriteStatus,
-)
+from aimcontroller.plan import Report
 from aimcontroller.projection import (
     FIELD_CONFLICT,
     LATEST_WARNING,
@@ -115,17 +104,6 @@ NAMESPACE_TERMINATING = (  # the cause that the NamespaceLifecycle admission plu
 )
 NATS = "nats"  # in /readyz
 WORKERS = 4
-VERBS: dict[type[Action], str] = {
-    ApplyObject: "apply",
-    DeleteObject: "delete",
-    PatchObject: "patch",
-    ReadLog: "read-log",
-    ReadEvents: "read-events",
-    InspectImage: "inspect-image",
-    FollowLog: "follow-log",
-    WriteStatus: "write-status",
-    SendEvent: "send-event",
-}
 log = structlog.get_logger()
 
 
@@ -480,7 +458,7 @@ class Controller:
                 ):
                     break
                 why = describe_error(error) if isinstance(error, KubeError) else str(error)
-                target = _target(action, key)
+                target = action.target or key
                 refusal = ApplyRejected(
                     target, why, isinstance(error, NameConflict), earlier=self._earlier(key, target)
                 )
@@ -525,7 +503,7 @@ class Controller:
     ) -> None:
         """Fold an error that the API server answers again and again, once for each target; the
         caller tries again with backoff."""
-        target, known = _target(action, key), self.projection.learned(key, REJECTED)
+        target, known = (action.target or key), self.projection.learned(key, REJECTED)
         refusal = ApplyRejected(
             target,
             describe_error(error),
@@ -615,11 +593,11 @@ class Controller:
         detail: str = "",
         resource_version: str = "",
     ) -> None:
-        target = _target(action, about)
+        target = action.target or about
         await self.bus.publisher.publish(
             ActionTaken(
                 service=self.service.name,
-                verb=VERBS[type(action)],
+                verb=action.verb,
                 kind=target.kind,
                 namespace=target.namespace,
                 name=target.name,
@@ -665,16 +643,6 @@ class Controller:
                 attempts=failures,
             )
             await self.bus.publisher.publish(letter, cause=causes)
-
-
-def _target(action: Action, about: Key) -> Key:
-    if isinstance(action, ReadEvents):
-        return action.of
-    return (
-        action.key
-        if isinstance(action, ApplyObject | DeleteObject | PatchObject | WriteStatus)
-        else about
-    )
 
 
 async def connect_bus(service: str, settings: ServiceSettings, health: Health) -> Bus:

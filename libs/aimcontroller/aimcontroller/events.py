@@ -5,7 +5,7 @@ import datetime
 from collections.abc import Iterable
 from typing import Any
 
-from aimcontroller.plan import ReadEvents
+from aimcontroller.action import ReadEvents
 from aimcontroller.projection import LatestWarning
 from aimkube import Body, Cluster
 from aimschema.messages import parse_timestamp

@@ -14,7 +14,8 @@ from functools import partial
 
 import msgspec
 
-from aimcontroller.plan import ApplyObject, DeleteObject, Plan, Report, sanitize, warning_event
+from aimcontroller.action import ApplyObject, DeleteObject
+from aimcontroller.plan import Plan, Report, sanitize, warning_event
 from aimcontroller.projection import FIELD_CONFLICT, REJECTED, ApplyRejected, Projection
 from aimschema import reasons
 from aimschema.messages import ReportedCondition

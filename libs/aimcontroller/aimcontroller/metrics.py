@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER, WATCHER
+from aimschema.reasons import COMPONENTS
 
 EVENTS = Counter("aim_events", "Events read from the bus, by publisher", ["source"])
 FAILURES = Counter(
@@ -37,9 +37,7 @@ FOLLOW_LAG = Gauge(
     "aim_follow_lag", "Messages of AIM_STATE that the service has not read yet", ["service"]
 )
 
-SOURCES = frozenset(
-    f"aim-{service}" for service in (WATCHER, DISCOVERY, CACHER, DEPLOYER, ROUTER, STATUSWRITER)
-)
+SOURCES = frozenset(f"aim-{component}" for component in COMPONENTS)
 OTHER = "other"
 
 

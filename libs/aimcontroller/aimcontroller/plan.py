@@ -2,130 +2,13 @@
 
 import datetime
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
+from aimcontroller.action import Action
 from aimcontroller.projection import KubeObject, Projection
 from aimschema.messages import ReportedCondition, ReportedWarning, StatusReported, timestamp
-from aimschema.resources import Key, key_of
+from aimschema.resources import Key
 from aimschema.sanitize import printable
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyObject:
-    """This object should be as `body` says. Skipped by the shell where it already is."""
-
-    body: dict[str, Any]
-
-    @property
-    def key(self) -> Key:
-        return key_of(self.body)
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteObject:
-    """The object with this uid should go, its dependents with it (background propagation)."""
-
-    key: Key
-    uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class PatchObject:
-    """The object with this uid should have these fields: a JSON merge patch (RFC 7386), null
-    removes. Nothing else of it changes.
-
-    For what must be carried out though the whole object cannot be rendered. A later apply decides
-    over these fields again.
-    """
-
-    key: Key
-    uid: str
-    patch: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ReadLog:
-    """The whole log of a finished container; comes back as `Observation(of, ...)`, once.
-
-    `of` is the pod, or a Job of whose pods no event has told: then the API server is asked for the
-    newest that succeeded.
-    """
-
-    of: Key
-    uid: str
-    container: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReadEvents:
-    """The newest Warning Event on an object; comes back as `Observation(of, LATEST_WARNING,
-    LatestWarning)`."""
-
-    of: Key
-    uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class InspectImage:
-    """Labels of an image, read from its registry with the credentials of these pull secrets; comes
-    back as `Observation(model, ...)`.
-
-    `inputs` stands for what the inspection is made from; `attempt` counts from 1.
-    """
-
-    model: Key
-    image: str
-    pull_secrets: tuple[str, ...]
-    inputs: str
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class FollowLog:
-    """Progress lines of a running container; returned as `Observation(about, "progress", ...)`."""
-
-    pod: Key
-    uid: str
-    container: str
-    about: Key
-
-
-@dataclass(frozen=True, slots=True)
-class WriteStatus:
-    """The whole status of an object, guarded by the resourceVersion it was computed from."""
-
-    key: Key
-    uid: str
-    resource_version: str
-    status: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class SendEvent:
-    """A Kubernetes Event (events.k8s.io/v1) on an object. `type`: Normal or Warning.
-
-    With `since` there is one for each value of it, whoever sends it and however often.
-    """
-
-    regarding: Key
-    uid: str
-    type: str
-    reason: str
-    note: str
-    since: str = ""
-
-
-Action: TypeAlias = (
-    ApplyObject
-    | DeleteObject
-    | PatchObject
-    | ReadLog
-    | ReadEvents
-    | InspectImage
-    | FollowLog
-    | WriteStatus
-    | SendEvent
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 
 from aimcontroller import logs, tracing
 from aimcontroller.health import Health, serve_http
-from aimcontroller.settings import ENV_PREFIX, ServiceSettings, unknown_variables
+from aimcontroller.settings import ServiceSettings, unknown_variables
+from aimschema.environment import PREFIX
 
 DRAIN_S = 9.0
 FLUSH_S = 2.0
@@ -36,7 +37,7 @@ def run(service: str, settings_type: type[S], main: Callable[[S, Health], Awaita
         settings = settings_type()
     except ValidationError as error:
         for problem in error.errors():
-            variable = ENV_PREFIX + str(problem["loc"][0]).upper().removeprefix(ENV_PREFIX)
+            variable = PREFIX + str(problem["loc"][0]).upper().removeprefix(PREFIX)
             sys.stderr.write(
                 f"aim-{service}: setting {variable}: {problem['msg']}, got {problem['input']!r}\n"
             )

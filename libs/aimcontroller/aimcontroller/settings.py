@@ -6,31 +6,14 @@ others are warned about once.
 """
 
 import os
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aimbus import NatsCredentials
 from aimcontroller.jobs import JobRules, parse_resources
-
-ENV_PREFIX: Final = "AIM_"
-
-KNOWN_ELSEWHERE: Final = frozenset(
-    {
-        "AIM_CA_BUNDLE",
-        "AIM_DISCOVERY_RETRY_S",
-        "AIM_DOWNLOADER_IMAGE",
-        "AIM_GPU_TABLE",
-        "AIM_JOB_RESOURCES",
-        "AIM_KSERVE_MODE",
-        "AIM_NAMESPACES",
-        "AIM_NATS_MAX_BYTES",
-        "AIM_NATS_REPLICAS",
-        "AIM_POD_SECURITY",
-    }
-)
-"""Variables of single services."""
+from aimschema.environment import COMPONENT_VARIABLES, PREFIX
 
 
 def _resources(value: object) -> object:
@@ -41,7 +24,7 @@ class ServiceSettings(BaseSettings):
     """Frozen after start. Units are in the names; None means what the comment says."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, frozen=True, extra="ignore", populate_by_name=True
+        env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True
     )
 
     nats_url: str = "nats://127.0.0.1:4222"
@@ -83,12 +66,12 @@ def unknown_variables(
     """Variables that start with `AIM_` and that no service knows: most likely misspelt."""
     present = os.environ if environ is None else environ
     own = {
-        ENV_PREFIX + name.upper()
+        PREFIX + name.upper()
         for name, field in settings.model_fields.items()
         if field.validation_alias is None
     }
     return sorted(
         name
         for name in present
-        if name.startswith(ENV_PREFIX) and name not in own | KNOWN_ELSEWHERE
+        if name.startswith(PREFIX) and name not in own | COMPONENT_VARIABLES
     )

@@ -14,15 +14,8 @@ from typing import Any
 
 import yaml
 
-from aimcontroller.plan import (
-    ApplyObject,
-    DeleteObject,
-    FollowLog,
-    PatchObject,
-    Plan,
-    ReadEvents,
-    ReadLog,
-)
+from aimcontroller.action import ApplyObject
+from aimcontroller.plan import Plan
 from aimcontroller.projection import (
     FIELD_CONFLICT,
     REJECTED,
@@ -271,7 +264,7 @@ def field_conflict(
 
 def action_summaries(plan: Plan) -> list[str]:
     """The actions in words, in order, such as `apply Job a`."""
-    return [_words(action) for action in plan.actions]
+    return [action.summary for action in plan.actions]
 
 
 def condition_summary(plan: Plan, type_: str, about: Key | None = None) -> str:
@@ -329,21 +322,3 @@ def plain(body: Body) -> Body:
     """A copy as it goes over the wire: no part of it is another part."""
     copy: Body = json.loads(json.dumps(body))
     return copy
-
-
-def _words(action: object) -> str:
-    match action:
-        case ApplyObject(body=body):
-            return f"apply {body['kind']} {body['metadata']['name']}"
-        case DeleteObject(key=key):
-            return f"delete {key.kind} {key.name}"
-        case PatchObject(key=key):
-            return f"patch {key.kind} {key.name}"
-        case ReadLog(of=key):
-            return f"read log of {key.name}"
-        case ReadEvents(of=key):
-            return f"read Events of {key.kind} {key.name}"
-        case FollowLog(pod=key):
-            return f"follow log of {key.name}"
-        case _:
-            return repr(action)

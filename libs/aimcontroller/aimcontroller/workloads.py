@@ -21,7 +21,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aimcontroller.plan import EMPTY_PLAN, Plan, ReadEvents, actions, requeue_after
+from aimcontroller.action import ReadEvents
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions, requeue_after
 from aimcontroller.projection import LATEST_WARNING, KubeObject, LatestWarning, Projection
 from aimschema.labels import ANNOTATION_ATTEMPT, KUEUE_QUEUE
 from aimschema.messages import parse_timestamp

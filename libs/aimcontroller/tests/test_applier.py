@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 from msgspec import structs
 
+from aimcontroller.action import ApplyObject, DeleteObject, PatchObject
 from aimcontroller.additions import merged
 from aimcontroller.applier import Applier, NameConflict
 from aimcontroller.drift import (
@@ -18,7 +19,6 @@ from aimcontroller.drift import (
     managed_fields_of,
     same_owner,
 )
-from aimcontroller.plan import ApplyObject, DeleteObject, PatchObject
 from aimcontroller.projection import Projection, changed_from_response, fold
 from aimkube import Cluster, Conflict, NotFound
 from aimschema.messages import Mark

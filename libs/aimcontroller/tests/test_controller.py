@@ -10,24 +10,14 @@ from typing import Any, cast
 import pytest
 from msgspec import structs
 
+from aim_statuswriter.actions import SendEvent
 from aimbus import Bus, Event, ensure_streams, read_log
 from aimbus.jetstream import api
+from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject
 from aimcontroller.component import Component
 from aimcontroller.controller import Controller
 from aimcontroller.health import Health
-from aimcontroller.plan import (
-    EMPTY_PLAN,
-    Action,
-    ApplyObject,
-    DeleteObject,
-    PatchObject,
-    Plan,
-    SendEvent,
-    actions,
-    condition,
-    report,
-    requeue_after,
-)
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions, condition, report, requeue_after
 from aimcontroller.projection import (
     REJECTED,
     ApplyRejected,

@@ -2,16 +2,9 @@
 
 import pytest
 
+from aimcontroller.action import ApplyObject, DeleteObject
 from aimcontroller.failures import FailureConditions, with_api_error, with_failures
-from aimcontroller.plan import (
-    ApplyObject,
-    DeleteObject,
-    Plan,
-    actions,
-    condition,
-    report,
-    with_warning_event,
-)
+from aimcontroller.plan import Plan, actions, condition, report, with_warning_event
 from aimcontroller.projection import ApplyRejected, Observation, Projection
 from aimcontroller.testing import NAMESPACE, Body, cr, field_conflict, obj, projection, rejected
 from aimschema import reasons

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from aim_statuswriter.actions import SendEvent
 from aimbus import Bus, Event, read_log
+from aimcontroller.action import Action
 from aimcontroller.component import Component
 from aimcontroller.controller import Controller
 from aimcontroller.health import Health
 from aimcontroller.leader_election import leader_election
-from aimcontroller.plan import Action, Plan, SendEvent, actions, condition, report
+from aimcontroller.plan import Plan, actions, condition, report
 from aimcontroller.projection import Projection, changed_from_response
 from aimcontroller.settings import ServiceSettings
 from aimkube import Cluster, LeaseTiming

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimcontroller.action import DeleteObject
 from aimcontroller.plan import (
     EMPTY_PLAN,
     MESSAGE_LENGTH,
-    DeleteObject,
     Plan,
     actions,
     condition,

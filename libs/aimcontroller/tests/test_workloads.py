@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimcontroller.plan import ReadEvents
+from aimcontroller.action import ReadEvents
 from aimcontroller.projection import LATEST_WARNING, LatestWarning, Observation
 from aimcontroller.testing import NAMESPACE, NOW, Body, ago, job, obj, projection
 from aimcontroller.workloads import (

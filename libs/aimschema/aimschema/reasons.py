@@ -106,6 +106,7 @@ DEPLOYER: Final = "deployer"
 ROUTER: Final = "router"
 STATUSWRITER: Final = "statuswriter"
 WATCHER: Final = "watcher"
+COMPONENTS: Final = (DISCOVERY, CACHER, DEPLOYER, ROUTER, STATUSWRITER, WATCHER)
 
 WARNING_REPORTERS: Final = (CACHER, ROUTER)
 """Who looks at an AIMNamespaceConfig, which has no status, and asks for Warning Events on it."""

@@ -16,10 +16,11 @@ from typing import Annotated
 import msgspec
 import structlog
 
+from aim_cacher.actions import FollowLog
 from aim_cacher.downloader_output import PROGRESS
 from aim_cacher.metrics import DOWNLOAD_BYTES
+from aimcontroller.action import Action
 from aimcontroller.controller import Controller
-from aimcontroller.plan import Action, FollowLog
 from aimcontroller.projection import Observation
 from aimcontroller.reconcile_tracing import detached_span
 from aimkube import KubeError

@@ -8,14 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from aim_cacher.projection import config_of, requesters, requesters_of_source
 from aim_cacher.render import cache_for
-from aimcontroller.plan import (
-    ApplyObject,
-    PatchObject,
-    Plan,
-    actions,
-    condition,
-    report,
-)
+from aimcontroller.action import ApplyObject, PatchObject
+from aimcontroller.plan import Plan, actions, condition, report
 from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimcontroller.queries import caches_of, discovery_result_of, has_failed
 from aimcontroller.removal import removal

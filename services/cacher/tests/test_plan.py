@@ -9,7 +9,7 @@ import pytest
 
 from aim_cacher.projection import affected, neighbours
 from aim_cacher.stages.retries import classify_exit
-from aimcontroller.plan import PatchObject
+from aimcontroller.action import PatchObject
 from aimcontroller.projection import REJECTED, ApplyRejected, Observation, drop_object, fold
 from aimcontroller.testing import (
     NAMESPACE,

@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from aim_cacher.action_handlers import Followers, Pace, parse
+from aim_cacher.actions import FollowLog
 from aim_cacher.metrics import DOWNLOAD_BYTES
 from aimcontroller.controller import Controller
-from aimcontroller.plan import FollowLog
 from aimcontroller.projection import Observation
 from aimschema.messages import Progress
 from aimschema.resources import CACHE, POD, Key

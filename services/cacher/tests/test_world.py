@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from aim_cacher.plan import plan
 from aim_cacher.render import CONTAINER
 from aimcontroller import testing
-from aimcontroller.plan import ApplyObject, DeleteObject, Report
+from aimcontroller.action import ApplyObject, DeleteObject
+from aimcontroller.plan import Report
 from aimcontroller.projection import Projection, changed_from_response, fold
 from aimcontroller.testing import NAMESPACE, NOW, Body
 from aimschema import labels

@@ -24,7 +24,8 @@ from aim_deployer.resolve import ResolvedService
 from aim_deployer.scaling import plan_budget, stop_or_start, stop_rejected
 from aim_deployer.versions import rendered
 from aim_deployer.view import Options, ServiceView
-from aimcontroller.plan import EMPTY_PLAN, ApplyObject, Plan, actions
+from aimcontroller.action import ApplyObject
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions
 from aimcontroller.projection import KubeObject, Projection
 from aimschema.resources import Key
 

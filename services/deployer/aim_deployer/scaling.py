@@ -8,7 +8,8 @@
 from aim_deployer.existing import is_stopped, lost_claims
 from aim_deployer.render import disruption_budget
 from aim_deployer.view import ServiceView
-from aimcontroller.plan import EMPTY_PLAN, ApplyObject, DeleteObject, PatchObject, Plan, actions
+from aimcontroller.action import ApplyObject, DeleteObject, PatchObject
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions
 from aimschema import labels
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aimcontroller.plan import ReadEvents
+from aimcontroller.action import ReadEvents
 from aimcontroller.projection import (
     LATEST_WARNING,
     REJECTED,

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from aimcontroller.action import PatchObject
 from aimcontroller.additions import merged
-from aimcontroller.plan import PatchObject, Plan
+from aimcontroller.plan import Plan
 from aimcontroller.testing import (
     NAMESPACE,
     Body,

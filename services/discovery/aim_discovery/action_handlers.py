@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from aim_discovery.actions import InspectImage, ReadLog
 from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digested
 from aim_discovery.inspection import Inspector
+from aimcontroller.action import Action
 from aimcontroller.controller import Controller
-from aimcontroller.plan import Action, InspectImage, ReadLog
 from aimcontroller.projection import KubeObject, Observation
 from aimcontroller.workloads import has_succeeded
 from aimkube import Cluster, NotFound, Rejected

@@ -8,22 +8,14 @@
 
 import datetime
 
+from aim_discovery.actions import ReadLog
 from aim_discovery.dry_run_output import LOG, ReadLogResult
 from aim_discovery.render import CONTAINER, discovery_job, result_config_map, result_data
 from aim_discovery.reporting import report_attempt, report_running
 from aim_discovery.turns import UNSTARTED_COUNTS_S, blocking_reason
 from aim_discovery.view import TemplateView
-from aimcontroller.plan import (
-    EMPTY_PLAN,
-    ApplyObject,
-    DeleteObject,
-    Plan,
-    ReadLog,
-    actions,
-    report,
-    requeue_after,
-    with_warning_event,
-)
+from aimcontroller.action import ApplyObject, DeleteObject
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions, report, requeue_after, with_warning_event
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.removal import removal
 from aimcontroller.workloads import (

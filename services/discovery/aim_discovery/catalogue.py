@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import msgspec
 
+from aim_discovery.actions import InspectImage
 from aim_discovery.image_labels import Deployment, ImageLabels
+from aimcontroller.action import ApplyObject
 from aimcontroller.plan import (
     EMPTY_PLAN,
-    ApplyObject,
-    InspectImage,
     Plan,
     actions,
     condition,

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import structlog
 
+from aim_discovery.actions import InspectImage
 from aim_discovery.catalogue import INSPECTION, Inspection
 from aim_discovery.image import Image, parse_image
 from aim_discovery.image_labels import read_labels
 from aim_discovery.keyring import Entry, entries_of, matching, unusable_entries
 from aim_discovery.registry import Registries, RegistryProblem
 from aimcontroller.controller import Controller
-from aimcontroller.plan import InspectImage
 from aimcontroller.projection import Observation
 from aimkube import Cluster, Forbidden, KubeError, NotFound
 from aimschema import reasons

@@ -20,15 +20,9 @@ from aim_discovery.attempts import plan_attempt
 from aim_discovery.catalogue import plan_model
 from aim_discovery.reporting import report_answer
 from aim_discovery.view import DiscoveryOptions, TemplateView, last_reported_fields
+from aimcontroller.action import DeleteObject
 from aimcontroller.jobs import DEFAULT_RULES, JobRules
-from aimcontroller.plan import (
-    EMPTY_PLAN,
-    DeleteObject,
-    Plan,
-    actions,
-    condition,
-    report,
-)
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions, condition, report
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import models_named
 from aimcontroller.removal import is_of_former, of_another, of_former

@@ -7,11 +7,10 @@ from typing import Any
 
 from aim_discovery.render import result_config_map
 from aim_discovery.view import TemplateView
+from aimcontroller.action import ApplyObject, DeleteObject
 from aimcontroller.plan import (
     EMPTY_PLAN,
     MESSAGE_LENGTH,
-    ApplyObject,
-    DeleteObject,
     Plan,
     actions,
     condition,

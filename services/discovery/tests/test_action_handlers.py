@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 
 from aim_discovery.action_handlers import read_log
+from aim_discovery.actions import ReadLog
 from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digested
 from aim_discovery.render import CONTAINER
 from aimcontroller import testing
 from aimcontroller.controller import Controller
-from aimcontroller.plan import ReadLog
 from aimcontroller.projection import Observation
 from aimkube import Listing, NotFound
 from aimschema.labels import JOB_UID

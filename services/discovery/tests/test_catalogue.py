@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from aim_discovery.actions import InspectImage
 from aim_discovery.catalogue import (
     INSPECTION,
     UNSUPPORTED_WAY_OUT,
@@ -17,7 +18,7 @@ from aim_discovery.catalogue import (
 from aim_discovery.image_labels import Deployment, ImageLabels
 from aim_discovery.projection import affected
 from aimcontroller import testing
-from aimcontroller.plan import InspectImage, Plan
+from aimcontroller.plan import Plan
 from aimcontroller.projection import Observation, Projection
 from aimcontroller.testing import (
     NAMESPACE,

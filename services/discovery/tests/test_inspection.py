@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
+from aim_discovery.actions import InspectImage
 from aim_discovery.catalogue import INSPECTION, Inspection
 from aim_discovery.inspection import MOST_AT_ONCE, Inspector
 from aim_discovery.registry import Registries
 from aimcontroller.controller import Controller
-from aimcontroller.plan import InspectImage
 from aimcontroller.projection import Observation
 from aimkube import Forbidden, KubeError, NotFound, Unavailable
 from aimlab.sources.registry import Failure, Registry

@@ -12,7 +12,7 @@ from aim_discovery.plan import plan
 from aim_discovery.projection import affected, neighbours
 from aim_discovery.turns import MOST_AT_ONCE, MOST_OF_A_NAMESPACE, at_work_by_namespace, next_turns
 from aimcontroller import testing
-from aimcontroller.plan import ApplyObject
+from aimcontroller.action import ApplyObject
 from aimcontroller.projection import Observation, Projection, drop_object, fold
 from aimcontroller.testing import NAMESPACE, NOW, Body, ago, projection, rejected
 from aimschema import labels

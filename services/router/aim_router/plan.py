@@ -21,7 +21,8 @@ from aim_router.reporting import (
     report_route,
 )
 from aim_router.view import ServiceView
-from aimcontroller.plan import EMPTY_PLAN, ApplyObject, DeleteObject, Plan, actions
+from aimcontroller.action import ApplyObject, DeleteObject
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions
 from aimcontroller.projection import KubeObject, Projection
 from aimschema.kinds import GatewayReference
 from aimschema.resources import CONFIG, Key

@@ -17,23 +17,12 @@ import datetime
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import assert_never
 
+from aim_statuswriter.actions import SendEvent, WriteStatus
 from aim_statuswriter.metrics import STATUS_WRITES
 from aim_statuswriter.render import event, event_name, event_namespace
+from aimcontroller.action import Action
 from aimcontroller.controller import Controller
-from aimcontroller.plan import (
-    Action,
-    ApplyObject,
-    DeleteObject,
-    FollowLog,
-    InspectImage,
-    PatchObject,
-    ReadEvents,
-    ReadLog,
-    SendEvent,
-    WriteStatus,
-)
 from aimcontroller.projection import changed_from_response
 from aimkube import AlreadyExists, Forbidden, NotFound
 from aimschema.names import short_hash
@@ -66,18 +55,8 @@ class Writer:
                 await self._write(loop, action, about, causes)
             case SendEvent():
                 await self._send(loop, action, about)
-            case (
-                ApplyObject()
-                | DeleteObject()
-                | PatchObject()
-                | ReadLog()
-                | ReadEvents()
-                | InspectImage()
-                | FollowLog()
-            ):
-                raise TypeError(f"not an action of the statuswriter: {action}")
             case _:
-                assert_never(action)
+                raise TypeError(f"not an action of the statuswriter: {action}")
 
     async def _write(
         self, loop: Controller, action: WriteStatus, about: Key, causes: Sequence[int]

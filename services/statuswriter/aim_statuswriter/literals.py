@@ -4,7 +4,8 @@ value. Pure."""
 from collections.abc import Iterator
 from typing import Any
 
-from aimcontroller.plan import SendEvent, sanitize
+from aim_statuswriter.actions import SendEvent
+from aimcontroller.plan import sanitize
 from aimcontroller.projection import KubeObject
 from aimschema import reasons
 

@@ -17,9 +17,10 @@ import datetime
 from collections.abc import Iterable
 from typing import Any
 
+from aim_statuswriter.actions import SendEvent, WriteStatus
 from aim_statuswriter.literals import literal_secrets
 from aim_statuswriter.summary import SUMMARIES
-from aimcontroller.plan import EMPTY_PLAN, Plan, SendEvent, WriteStatus, actions
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions
 from aimcontroller.projection import KubeObject, Projection
 from aimschema import reasons
 from aimschema.messages import ReportedCondition, StatusReported, timestamp

@@ -3,7 +3,7 @@
 import datetime
 from typing import Any
 
-from aimcontroller.plan import SendEvent
+from aim_statuswriter.actions import SendEvent
 from aimschema.reasons import STATUSWRITER
 from aimschema.resources import AIM_GROUP, EVENT, RESOURCES, Key
 

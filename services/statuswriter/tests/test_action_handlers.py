@@ -12,9 +12,10 @@ import pytest
 
 from aim_statuswriter import render
 from aim_statuswriter.action_handlers import Writer
+from aim_statuswriter.actions import SendEvent, WriteStatus
 from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, affected
+from aimcontroller.action import Action, DeleteObject
 from aimcontroller.controller import Controller
-from aimcontroller.plan import Action, DeleteObject, SendEvent, WriteStatus
 from aimcontroller.projection import Projection
 from aimcontroller.testing import golden
 from aimkube import AlreadyExists, Conflict, Forbidden, NotFound

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from aim_statuswriter.actions import SendEvent, WriteStatus
 from aim_statuswriter.plan import compose, plan
-from aimcontroller.plan import EMPTY_PLAN, SendEvent, WriteStatus
+from aimcontroller.plan import EMPTY_PLAN
 from aimcontroller.projection import KubeObject, Projection, fold
 from aimschema import reasons
 from aimschema.messages import (

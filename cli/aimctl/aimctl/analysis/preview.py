@@ -22,11 +22,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from aim_statuswriter.actions import WriteStatus
+from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject
 from aimcontroller.additions import merged
 from aimcontroller.applier import CREATE_ONLY_KINDS
 from aimcontroller.component import Component
 from aimcontroller.drift import managed_fields_of, same_owner
-from aimcontroller.plan import Action, ApplyObject, DeleteObject, PatchObject, WriteStatus
 from aimcontroller.projection import KubeObject, Projection, changed_from_response, fold
 from aimctl.analysis.diff import differing
 from aimschema.kinds import KINDS

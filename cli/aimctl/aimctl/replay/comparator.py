@@ -25,19 +25,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from aim_discovery.actions import InspectImage, ReadLog
+from aim_statuswriter.actions import WriteStatus
 from aimbus import Event
+from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject
 from aimcontroller.applier import CREATE_ONLY_KINDS
-from aimcontroller.controller import VERBS
 from aimcontroller.drift import digest, managed_fields_of
-from aimcontroller.plan import (
-    Action,
-    ApplyObject,
-    DeleteObject,
-    InspectImage,
-    PatchObject,
-    ReadLog,
-    WriteStatus,
-)
 from aimctl.analysis.diff import alike, applied_alike, as_shown, differing, words
 from aimctl.replay.engine import Look, Own, Step
 from aimctl.replay.inferred_observations import known
@@ -275,7 +268,7 @@ class Judge:
         self, event: Event, action: ActionTaken, wrote: ObjectChanged | None
     ) -> Iterator[Difference]:
         target = Key(action.kind, action.namespace, action.name)
-        if action.verb == VERBS[WriteStatus]:
+        if action.verb == WriteStatus.verb:
             if wrote is not None:
                 yield from self._said(target, event, wrote.object.get("status") or {})
             return
@@ -307,7 +300,7 @@ def _deed(about: Key, action: Action) -> Deed:
     object it is for."""
     return (
         about,
-        VERBS[type(action)],
+        action.verb,
         action.key if isinstance(action, ApplyObject | DeleteObject | PatchObject) else about,
     )
 

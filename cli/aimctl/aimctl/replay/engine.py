@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from aimbus import Event
+from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject
 from aimcontroller.component import Component
-from aimcontroller.plan import EMPTY_PLAN, Action, ApplyObject, DeleteObject, PatchObject, Plan
+from aimcontroller.plan import EMPTY_PLAN, Plan
 from aimcontroller.projection import (
     REJECTED,
     ApplyRejected,

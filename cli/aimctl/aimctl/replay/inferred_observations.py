@@ -17,13 +17,13 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from aim_discovery.actions import InspectImage, ReadLog
 from aim_discovery.catalogue import DIGEST_KEY, INSPECTION, LABELS_KEY, Inspection
 from aim_discovery.dry_run_output import LOG, ReadLogResult
 from aim_discovery.image_labels import ImageLabels
 from aimbus import Event
-from aimcontroller.controller import VERBS
+from aimcontroller.action import Action, ApplyObject, ReadEvents
 from aimcontroller.drift import same_owner
-from aimcontroller.plan import Action, ApplyObject, InspectImage, ReadEvents, ReadLog
 from aimcontroller.projection import (
     LATEST_WARNING,
     REJECTED,
@@ -78,17 +78,17 @@ def learned_from(
         )
     elif refusal is not None and refusal.target == target:
         yield Observation(action.about, REJECTED, None)
-    if action.verb == VERBS[ReadEvents] and action.outcome == "done":
+    if action.verb == ReadEvents.verb and action.outcome == "done":
         reason, _, note = action.detail.partition(": ")
         yield Observation(target, LATEST_WARNING, LatestWarning(events[place].time, reason, note))
-    if action.verb == VERBS[InspectImage] and action.outcome == "done":
+    if action.verb == InspectImage.verb and action.outcome == "done":
         look = next((each for each in planned if isinstance(each, InspectImage)), None)
         found = (
             None if look is None else _what_the_registry_said(look, action.detail, events, place)
         )
         if found is not None:
             yield Observation(action.about, INSPECTION, found)
-    if action.verb == VERBS[ReadLog] and action.outcome == "done":
+    if action.verb == ReadLog.verb and action.outcome == "done":
         result = _what_the_log_said(action.about, events, place)
         if result is not None:
             yield from (Observation(key, LOG, result) for key in _sources(action.about, seen))
@@ -135,7 +135,7 @@ def _what_the_log_said(template: Key, events: Sequence[Event], place: int) -> Re
                 if match_ is not None:
                     return _failure(match_["why"])
             case ActionTaken(service=reasons.DISCOVERY, verb=verb, about=about) if (
-                about == template and verb == VERBS[ReadLog]
+                about == template and verb == ReadLog.verb
             ):
                 return None
             case _:
@@ -176,7 +176,7 @@ def _what_the_registry_said(
                 )
                 return None if failed is None else _failed_look(look, at, failed, problem)
             case ActionTaken(service=reasons.DISCOVERY, verb=verb, about=about) if (
-                about == look.model and verb == VERBS[InspectImage]
+                about == look.model and verb == InspectImage.verb
             ):
                 return None
             case _:

@@ -5,7 +5,8 @@ from aim_cacher.reporting import downloading
 from aim_cacher.stages.retries import RetryableJob, plan_attempt
 from aim_cacher.stages.storage import apply_claim, storage_condition
 from aim_cacher.view import CacheView
-from aimcontroller.plan import ApplyObject, Plan, actions
+from aimcontroller.action import ApplyObject
+from aimcontroller.plan import Plan, actions
 from aimcontroller.projection import KubeObject
 from aimschema import labels
 

@@ -3,14 +3,8 @@
 from aim_cacher.holders import find_holders
 from aim_cacher.reporting import filled, repeat_report, report_cache, storage_not_ready
 from aim_cacher.view import CacheView
-from aimcontroller.plan import (
-    EMPTY_PLAN,
-    DeleteObject,
-    Plan,
-    actions,
-    condition,
-    report,
-)
+from aimcontroller.action import DeleteObject
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions, condition, report
 from aimcontroller.projection import KubeObject
 from aimcontroller.removal import is_of_former, of_another, of_former
 from aimschema import reasons

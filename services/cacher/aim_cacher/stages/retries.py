@@ -11,6 +11,7 @@ import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from aim_cacher.actions import FollowLog
 from aim_cacher.downloader_output import (
     POD_STATUS_GRACE_S,
     DownloaderResult,
@@ -20,7 +21,8 @@ from aim_cacher.downloader_output import (
 from aim_cacher.render import CONTAINER, Body, ca_config_map, requested_size
 from aim_cacher.reporting import filled, last_filled, percent, report_cache, with_removal
 from aim_cacher.view import CacheView
-from aimcontroller.plan import ApplyObject, DeleteObject, FollowLog, Plan, actions, requeue_after
+from aimcontroller.action import ApplyObject, DeleteObject
+from aimcontroller.plan import Plan, actions, requeue_after
 from aimcontroller.projection import KubeObject
 from aimcontroller.workloads import (
     attempt_of,

@@ -11,7 +11,8 @@ from aim_cacher.render import CONTAINER, claim_for, requested_size
 from aim_cacher.reporting import filled, report_cache, storage_not_ready
 from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.view import CacheView
-from aimcontroller.plan import ApplyObject, Plan, actions, condition
+from aimcontroller.action import ApplyObject
+from aimcontroller.plan import Plan, actions, condition
 from aimcontroller.projection import KubeObject
 from aimcontroller.workloads import has_not_started, outcome
 from aimschema import labels, names, quantities, reasons

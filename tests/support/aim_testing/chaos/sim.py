@@ -16,24 +16,17 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from aim_cacher.actions import FollowLog
+from aim_discovery.actions import InspectImage, ReadLog
 from aim_discovery.catalogue import INSPECTION, Inspection
 from aim_discovery.dry_run_output import LOG, ReadLogResult, digested
 from aim_discovery.image_labels import ImageLabels
+from aim_statuswriter.actions import SendEvent, WriteStatus
 from aim_testing.chaos.observer import Get
+from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject
 from aimcontroller.additions import merged, removal
 from aimcontroller.component import Component
-from aimcontroller.plan import (
-    Action,
-    ApplyObject,
-    DeleteObject,
-    FollowLog,
-    InspectImage,
-    PatchObject,
-    Plan,
-    ReadLog,
-    SendEvent,
-    WriteStatus,
-)
+from aimcontroller.plan import Plan
 from aimcontroller.projection import (
     PENDING_CREATE,
     Observation,

@@ -1,0 +1,24 @@
+"""Names of environment variables.
+
+One environment serves all components: a component accepts the variables of the others.
+"""
+
+from typing import Final
+
+PREFIX: Final = "AIM_"
+
+COMPONENT_VARIABLES: Final = frozenset(
+    {
+        "AIM_CA_BUNDLE",
+        "AIM_DISCOVERY_RETRY_S",
+        "AIM_DOWNLOADER_IMAGE",
+        "AIM_GPU_TABLE",
+        "AIM_JOB_RESOURCES",
+        "AIM_KSERVE_MODE",
+        "AIM_NAMESPACES",
+        "AIM_NATS_MAX_BYTES",
+        "AIM_NATS_REPLICAS",
+        "AIM_POD_SECURITY",
+    }
+)
+"""Variables that only some components read."""
