@@ -75,12 +75,12 @@ async def has_events(cluster: Cluster, *reasons: str) -> None:
 
 
 async def test_the_second_of_two_equal_events_is_not_sent_by_a_new_process(
-    tmp_path: Path, given_server: Path | None
+    tmp_path: Path, external_server: Path | None
 ) -> None:
     async with (
         embedded_nats(tmp_path / "nats") as nats,
         Children(tmp_path / "log") as children,
-        control_plane_place(given_server, children, tmp_path, [*crds(), *rbac()]) as (
+        control_plane_place(external_server, children, tmp_path, [*crds(), *rbac()]) as (
             cluster,
             accounts,
         ),

@@ -51,11 +51,13 @@ pytest_plugins = ["aimlab.testing.server_fixture"]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(
-    tmp_path_factory: pytest.TempPathFactory, given_server: Path | None
+    tmp_path_factory: pytest.TempPathFactory, external_server: Path | None
 ) -> AsyncIterator[Stack]:
-    async with control_plane_on_laptop(tmp_path_factory.mktemp("stack"), given_server) as running:
+    async with control_plane_on_laptop(
+        tmp_path_factory.mktemp("stack"), external_server
+    ) as running:
         yield running
-        if given_server is not None:
+        if external_server is not None:
             for kinds in (
                 "aimsvc,aimst",
                 "mc,aimns,aimclm",
@@ -312,11 +314,11 @@ async def test_every_message_is_what_its_sender_and_its_schema_promise(stack: St
 
 
 async def test_no_service_asked_for_anything_that_its_account_may_not(
-    stack: Stack, given_server: Path | None
+    stack: Stack, external_server: Path | None
 ) -> None:
     """Each ran as its own ServiceAccount all the time. What of its permissions they need:
     tests/chaos/test_permissions.py."""
-    if given_server is not None:
+    if external_server is not None:
         pytest.skip(
             "only the double remembers who asked for what; a real server would have answered 403"
         )

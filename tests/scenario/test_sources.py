@@ -146,9 +146,9 @@ def fill_hub(hub: Hub) -> None:
         hub.restrict(f"org/{name}", private=True, readers=[READER])
     hub.tokens.add(OTHER)
     hub.rename("org/old-name", "org/new-name")
-    hub.models["org/busy"].refusals = [InjectedError(429, retry_after_s=1)] * 3
+    hub.models["org/busy"].errors = [InjectedError(429, retry_after_s=1)] * 3
     hub.models["org/shaky"].faults, hub.models["org/shaky"].delay_s = [CUT] * 2, 0.5
-    hub.models["org/down"].refusals = [InjectedError(503)] * 1000
+    hub.models["org/down"].errors = [InjectedError(503)] * 1000
     hub.models["org/wrong"].files["model.safetensors"].sha256 = "0" * 64
     hub.models["org/huge"].files["model.safetensors"].size_bytes = 1 << 50
 
@@ -375,7 +375,7 @@ async def test_the_page_says_what_was_seen(run: Run) -> None:
 
 
 async def test_a_retry_is_made_at_once(run: Run) -> None:
-    run.stack.lab.hub.models["org/down"].refusals.clear()
+    run.stack.lab.hub.models["org/down"].errors.clear()
     await run.is_warm_after("hub-down", run.retry("hub-down"))
 
 

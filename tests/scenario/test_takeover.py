@@ -108,11 +108,11 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, given_server: Path | None) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, external_server: Path | None) -> AsyncIterator[Place]:
     async with (
         embedded_nats(tmp_path / "nats") as nats,
         Children(tmp_path / "log") as children,
-        control_plane_place(given_server, children, tmp_path, [*crds(), *rbac()]) as (
+        control_plane_place(external_server, children, tmp_path, [*crds(), *rbac()]) as (
             cluster,
             accounts,
         ),

@@ -15,7 +15,7 @@ from aimctl.commands.dead_letters import show
 from aimctl.dead_letters import ListedDeadLetter
 from aimctl.output.console import PlainConsole
 from aimctl.output.structured import Form
-from aimlab.cli.quickstart_progress import Picture, table
+from aimlab.cli.quickstart_progress import QuickstartState, table
 from aimschema.messages import DeadLetter
 
 HOSTILE = [
@@ -102,7 +102,7 @@ def test_what_is_watched_is_shown_literally(text: str) -> None:
         "status": {"status": text, "conditions": [ready]},
     }
     on = console()
-    on.print(table(Picture({("AIMService", "s"): body})))
+    on.print(table(QuickstartState({("AIMService", "s"): body})))
     assert all(line.isprintable() for line in shown(on).split("\n"))
     if text.isprintable():
         assert text in shown(on)

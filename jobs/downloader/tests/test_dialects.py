@@ -125,7 +125,7 @@ async def test_a_listing_that_cannot_be_completed_is_an_error(aim: Aim, name: st
         done = await aim("fetch", URI, str(aim.folder / "cache"))
     assert (done.exit_code, store.endpoint_url in done.message) == (20, True)
     assert text in done.message
-    assert len(store.asked) < 10
+    assert len(store.requests) < 10
     assert not (aim.folder / "cache").exists()
 
 
@@ -483,7 +483,7 @@ async def test_what_a_store_answers_instead_is_named(aim: Aim, name: str) -> Non
         done = await aim("fetch", URI, str(aim.folder / "cache"))
     assert done.exit_code == code, done.message
     assert [word for word in text if word not in done.message] == []
-    assert len(store.asked) <= 5
+    assert len(store.requests) <= 5
     assert "next=secret" not in done.message
 
 
@@ -560,7 +560,7 @@ async def test_a_region_that_the_store_names_is_used(aim: Aim) -> None:
         aim.env = env(store)
         done = await aim("size", URI)
     assert (done.exit_code, "PermanentRedirect" in done.message) == (10, True)
-    assert len(store.asked) == 2
+    assert len(store.requests) == 2
 
 
 SECRETS = [
@@ -618,7 +618,7 @@ async def test_a_store_may_want_the_bucket_in_the_host_name(
         outcome = await run_alone(
             address | {"HTTP_PROXY": store.endpoint_url}, "fetch", URI, str(tmp_path / "cache")
         )
-        hosts = {requested.split()[1].partition(":")[0] for requested in store.asked}
+        hosts = {requested.split()[1].partition(":")[0] for requested in store.requests}
     assert outcome["exit_code"] == code, outcome
     assert hosts == {"models.localhost" if addressing == "virtual" else "localhost"}
     assert code or below(tmp_path / "cache") == FILES

@@ -93,10 +93,10 @@ async def test_a_second_run_only_asks_for_the_revision(
     model: Model, hub: Hub, aim: Aim, tmp_path: Path
 ) -> None:
     await aim(*ALL, str(tmp_path / "cache"))
-    hub.asked.clear()
+    hub.requests.clear()
     again = await aim(*ALL, str(tmp_path / "cache"))
     assert (again.exit_code, again.message) == (0, "this revision is already there")
-    assert hub.asked == ["/api/models/org/model"]
+    assert hub.requests == ["/api/models/org/model"]
 
 
 async def test_a_new_revision_fetches_changes_and_removes_old_files(
@@ -106,10 +106,10 @@ async def test_a_new_revision_fetches_changes_and_removes_old_files(
     await aim(*ALL, str(dest))
     (dest / "notes.txt").write_text("not ours")
     hub.put_model("org/model", {"config.json": b"{}", "empty.txt": b""})
-    hub.asked.clear()
+    hub.requests.clear()
     done = await aim(*ALL, str(dest))
     assert (done.exit_code, done.result["revision"]) == (0, model.head)
-    assert hub.asked == [
+    assert hub.requests == [
         "/api/models/org/model",
         f"/org/model/resolve/{model.head}/config.json bytes=0-1",
     ]
@@ -133,12 +133,12 @@ async def test_ranges_share_a_signed_address_that_gets_no_token(
         limits=replace(SMALL, ranges_in_flight=1),
     )
     assert done.exit_code == 0
-    assert sum(requested.startswith("/blobs/") for requested in hub.asked) == 5
+    assert sum(requested.startswith("/blobs/") for requested in hub.requests) == 5
     assert (
         len(
             [
                 requested
-                for requested in hub.asked
+                for requested in hub.requests
                 if "/resolve/" in requested and "weights" in requested
             ]
         )
@@ -150,7 +150,7 @@ async def test_ranges_share_a_signed_address_that_gets_no_token(
 async def test_size_counts_without_fetching(model: Model, hub: Hub, aim: Aim) -> None:
     done = await aim("size", "hf://org/model")
     assert (done.exit_code, done.result["bytes"], done.result["files"]) == (0, 300_022, 3)
-    assert hub.asked == ["/api/models/org/model"]
+    assert hub.requests == ["/api/models/org/model"]
 
 
 @pytest.mark.parametrize("revision", ["v1", "dev"])
@@ -160,7 +160,7 @@ async def test_a_tag_or_branch_is_pinned_to_its_commit_first(
     hub.put_model("org/model", {"config.json": b"{}"}, branch="dev", tags=["v1"])
     done = await aim("fetch", f"hf://org/model@{revision}", str(tmp_path / "cache"))
     assert (done.exit_code, done.result["revision"]) == (0, model.branches["dev"])
-    assert hub.asked == [
+    assert hub.requests == [
         f"/api/models/org/model/revision/{revision}",
         f"/org/model/resolve/{model.branches['dev']}/config.json bytes=0-1",
     ]
@@ -178,7 +178,7 @@ async def test_a_renamed_model_is_found_under_its_old_name(
 
 
 @pytest.mark.parametrize(
-    ("refusal", "uri", "ends"),
+    ("injected_error", "uri", "ends"),
     [
         pytest.param(
             InjectedError(403, "GatedRepo"),
@@ -214,11 +214,11 @@ async def test_refusals_end_the_run(
     model: Model,
     aim: Aim,
     tmp_path: Path,
-    refusal: InjectedError | None,
+    injected_error: InjectedError | None,
     uri: str,
     ends: tuple[int, str],
 ) -> None:
-    model.refusals = [refusal] if refusal else []
+    model.errors = [injected_error] if injected_error else []
     done = await aim("fetch", uri, str(tmp_path / "cache"))
     assert done.exit_code == ends[0]
     assert ends[1] in done.message
@@ -300,15 +300,15 @@ async def test_who_may_read_what(
 
 
 async def test_a_retry_after_is_not_a_failure(model: Model, aim: Aim, tmp_path: Path) -> None:
-    model.refusals = [InjectedError(429, retry_after_s=0), InjectedError(503), InjectedError(502)]
+    model.errors = [InjectedError(429, retry_after_s=0), InjectedError(503), InjectedError(502)]
     done = await aim(*ALL, str(tmp_path / "cache"))
-    assert (done.exit_code, model.refusals) == (0, [])
+    assert (done.exit_code, model.errors) == (0, [])
 
 
 async def test_a_hub_that_only_answers_wait_is_worth_another_run(
     model: Model, aim: Aim, tmp_path: Path
 ) -> None:
-    model.refusals = [InjectedError(429)] * 5
+    model.errors = [InjectedError(429)] * 5
     done = await aim(*ALL, str(tmp_path / "cache"))
     assert (done.exit_code, done.message) == (20, "gave up after 5 tries: HTTP 429 from the hub")
 
@@ -338,7 +338,7 @@ async def test_content_with_a_wrong_digest_is_fetched_twice_then_fails(
     done = await aim(*ALL, str(tmp_path / "cache"))
     assert (done.exit_code, done.result["outcome"]) == (13, "checksum")
     assert "onnx/weights.bin" in done.message
-    assert sum(requested.startswith("/blobs/") for requested in hub.asked) == 10
+    assert sum(requested.startswith("/blobs/") for requested in hub.requests) == 10
     assert not (tmp_path / "cache" / "onnx" / "weights.bin").exists()
     assert not (tmp_path / "cache" / ".aim-manifest.json").exists()
 
@@ -349,10 +349,10 @@ async def test_files_that_a_failed_run_placed_are_not_fetched_twice(
     right, weights(model).sha256 = weights(model).sha256, "0" * 64
     await aim(*ALL, str(tmp_path / "cache"))
     weights(model).sha256 = right
-    hub.asked.clear()
+    hub.requests.clear()
     done = await aim(*ALL, str(tmp_path / "cache"))
     assert done.exit_code == 0
-    assert not any("config.json" in requested for requested in hub.asked)
+    assert not any("config.json" in requested for requested in hub.requests)
 
 
 async def test_too_little_space_fails_before_a_byte_is_fetched(
@@ -364,7 +364,7 @@ async def test_too_little_space_fails_before_a_byte_is_fetched(
         300_022,
         300_000,
     )
-    assert hub.asked == ["/api/models/org/model"]
+    assert hub.requests == ["/api/models/org/model"]
 
 
 async def test_a_hub_that_is_away_is_worth_another_run(aim: Aim, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ async def test_other_bytes_than_those_requested_are_never_taken(
 async def test_a_login_page_is_not_taken_for_an_answer(model: Model, hub: Hub, aim: Aim) -> None:
     hub.dialect = HubDialect(page=HTML)
     done = await aim("fetch", URI, str(aim.folder / "cache"))
-    assert (done.exit_code, len(hub.asked)) == (20, 1)
+    assert (done.exit_code, len(hub.requests)) == (20, 1)
     assert (
         done.message
         == f"{hub.endpoint} answers with text/html where JSON is expected: correct HF_ENDPOINT"
@@ -156,7 +156,7 @@ async def test_a_mirror_that_redirects_in_a_circle_is_named(
         20,
         f"{hub.endpoint} redirects without end: correct HF_ENDPOINT",
     )
-    assert len(hub.asked) < 50
+    assert len(hub.requests) < 50
 
 
 @pytest.mark.parametrize("code", ["GatedRepo", ""])
@@ -165,7 +165,7 @@ async def test_the_error_text_of_the_hub_is_in_the_message(
     model: Model, aim: Aim, status: int, code: str
 ) -> None:
     text = "Your request is awaiting a review by the authors"
-    model.refusals = [
+    model.errors = [
         InjectedError(
             status,
             code,
@@ -181,7 +181,7 @@ async def test_the_error_text_of_the_hub_is_in_the_message(
 async def test_an_unreachable_hub_is_reported_with_the_cause(
     model: Model, aim: Aim, tmp_path: Path
 ) -> None:
-    model.refusals = [InjectedError(503, message="Down for maintenance")] * 5
+    model.errors = [InjectedError(503, message="Down for maintenance")] * 5
     done = await aim("fetch", URI, str(tmp_path / "cache"))
     assert (done.exit_code, done.message) == (
         20,

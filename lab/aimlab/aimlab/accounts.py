@@ -1,4 +1,4 @@
-"""Kubeconfigs: whom they make of somebody, and where that is said to."""
+"""Kubeconfigs: the account of each, and the API server that it names."""
 
 from collections.abc import Iterable
 from dataclasses import replace

@@ -74,8 +74,13 @@ async def probe(cluster: Cluster, namespace: str) -> Capabilities:
 
 
 async def _collects(cluster: Cluster, namespace: str) -> bool:
-    nobody = {"apiVersion": "v1", "kind": "ConfigMap", "name": "aimlab-nobody", "uid": str(uuid4())}
-    await _make(cluster, CONFIG_MAP, namespace, {"metadata": {"ownerReferences": [nobody]}})
+    missing_owner = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "name": "aimlab-nobody",
+        "uid": str(uuid4()),
+    }
+    await _make(cluster, CONFIG_MAP, namespace, {"metadata": {"ownerReferences": [missing_owner]}})
     try:
         async with asyncio.timeout(CONTROLLERS_WITHIN_S):
             while True:
@@ -93,7 +98,7 @@ NO_CONTAINER = {"containers": [{"name": "none", "image": "none"}]}
 
 
 async def _runs_jobs(cluster: Cluster, namespace: str) -> bool:
-    """A Job controller says of a suspended Job that it is."""
+    """A Job controller sets the condition Suspended on a suspended Job."""
     pod = {"restartPolicy": "Never"} | NO_CONTAINER
     return await _gets_conditions(
         cluster, JOB, namespace, {"spec": {"suspend": True, "template": {"spec": pod}}}
@@ -101,7 +106,7 @@ async def _runs_jobs(cluster: Cluster, namespace: str) -> bool:
 
 
 async def _schedules(cluster: Cluster, namespace: str) -> bool:
-    """A scheduler says of a pod that fits nowhere that it does not."""
+    """A scheduler sets PodScheduled to False on a pod that fits on no node."""
     nowhere = {
         "nodeSelector": {"aimlab.local/nowhere": "true"},
         "automountServiceAccountToken": False,

@@ -1,5 +1,5 @@
-"""Certificates for servers on loopback, made when they start: signed by themselves and good for
-127.0.0.1 and localhost unless said otherwise."""
+"""Self-signed certificates for servers on loopback, created at their start. By default they are
+valid for 127.0.0.1 and localhost."""
 
 import ipaddress
 import ssl

@@ -1,9 +1,9 @@
-"""The loop that every small controller of the laptop cluster is run by: look at everything, decide,
-write, wait for a change.
+"""The loop of every small controller of the laptop cluster: read the state, plan, write, wait for a
+change.
 
-Deciding is a pure function of the objects and the time. Writes are made so that coming twice does
-no harm: what is there already, gone already or changed meanwhile is left, since the next pass looks
-again.
+Planning is a pure function of the objects and the time. Writes are idempotent: an object that
+already exists, is already deleted or has changed meanwhile is left alone, since the next reconcile
+sees the new state.
 """
 
 import asyncio
@@ -66,8 +66,7 @@ Write = Create | Patch | Delete | RemoveFolder
 
 @dataclass(frozen=True, slots=True)
 class ReconcileResult:
-    """What a pass wants done, and after how long to look again though nothing changed (None:
-    never)."""
+    """What a reconcile plans, and the delay of the next one without a change (None: no requeue)."""
 
     writes: list[Write] = field(default_factory=list)
     requeue_after_s: float | None = None

@@ -2,7 +2,7 @@
 convention of controller-runtime's envtest).
 
 Nothing else of a control plane runs: no controllers, no scheduler, no nodes. Everything is on
-loopback, in one folder, and gone with the block.
+loopback and in one folder, and ends with the block.
 """
 
 import asyncio

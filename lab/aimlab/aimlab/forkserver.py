@@ -1,12 +1,12 @@
 """A process that has imported this project, and forks instead of starting Python again.
 
-Importing costs a second of CPU for each process. Tests start hundreds of them, so they run this
-server once and set `AIMLAB_FORKSERVER` to its socket; `aimctl.local.processes` then
-asks it, in every process that imports `aimlab`.
+Importing costs a second of CPU for each process. Tests start hundreds of processes, so they run
+this server once and set `AIMLAB_FORKSERVER` to its socket. `aimctl.local.processes` then uses it,
+in every process that imports `aimlab`.
 
-Guarantees: a forked process has arguments, environment, working directory, output and a session of
-its own, as a started one has. It ends with whoever asked for it, and with this server.
-Only modules that do not read the environment may be imported beforehand.
+Guarantees: a forked process has its own arguments, environment, working directory, output and
+session, like a started one. It ends with the process that requested it, and with this server. Only
+modules that do not read the environment may be imported beforehand.
 """
 
 import asyncio
@@ -83,8 +83,8 @@ async def fork(
     """Raises OSError where the server cannot be reached or does not fork."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(os.environ[SOCKET])
-    words = list(argv[1:] if argv[0] == sys.executable else argv)
-    request = Request(words, dict(env), str(cwd or Path.cwd()))
+    arguments = list(argv[1:] if argv[0] == sys.executable else argv)
+    request = Request(arguments, dict(env), str(cwd or Path.cwd()))
     text = json.dumps(request).encode() + b"\n"
     sent = socket.send_fds(connection, [text], [output.fileno()])
     connection.sendall(text[sent:])
@@ -173,7 +173,7 @@ def _report_ends(running: dict[int, socket.socket], selector: selectors.BaseSele
 def _kill_for(
     closed: object, running: dict[int, socket.socket], selector: selectors.BaseSelector
 ) -> None:
-    """Whoever asked for it is gone."""
+    """The process that requested it has ended."""
     for pid, connection in running.items():
         if connection is closed:
             selector.unregister(connection)

@@ -1,8 +1,8 @@
-"""What the API serves of some kinds, held in memory and kept current by watches.
+"""The objects of some kinds, held in memory and kept current by watches.
 
-Guarantees that nothing is planned before every kind was listed once. What is planned from it may be
-a moment old: every write that follows from it must be one that the API refuses or that changes
-nothing when it comes twice.
+Guarantees that nothing is planned before every kind was listed once. The state may be a moment old:
+every write that follows from it must be one that the API rejects or that changes nothing when it is
+repeated.
 """
 
 import asyncio

@@ -93,8 +93,7 @@ def is_true(body: Body, kind: str) -> bool:
 def condition(
     body: Body, kind: str, status: str, now: datetime, *, reason: str = "", message: str = ""
 ) -> Body:
-    """A condition whose lastTransitionTime moves only when `status` differs from what `body`
-    says."""
+    """A condition whose lastTransitionTime changes only if `status` differs from that in `body`."""
     before = condition_of(body, kind)
     since = (
         before.get("lastTransitionTime")

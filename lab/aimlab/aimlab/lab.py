@@ -135,7 +135,7 @@ async def _start_cluster(
         ]
         stack.push_async_callback(remove, cluster, made)
     where = ["--kubeconfig", str(plan.kubeconfig)]
-    there = {
+    available = {
         JOBS: able.runs_jobs,
         WORKLOADS: able.runs_jobs,
         OWNERS: able.collects,
@@ -147,7 +147,10 @@ async def _start_cluster(
         "--images",
         str(plan.state_dir / "images.json"),
     ]
-    node += ["--controllers", *(name for name, is_there in there.items() if not is_there)]
+    node += [
+        "--controllers",
+        *(name for name, is_available in available.items() if not is_available),
+    ]
     pod_network = not able.loopback_endpoints and has_pod_network()
     if pod_network:
         node += ["--pod-network", str(POD_NETWORK)]
@@ -155,8 +158,8 @@ async def _start_cluster(
     if plan.theirs:
         stack.push_async_callback(children.stop, "node")  # it would make its Node again
     if not able.serves:
-        asked = [] if plan.theirs else ["--webhook"]
-        await children.start("kserve", [sys.executable, "-m", "aimlab.kserve", *where, *asked])
+        options = [] if plan.theirs else ["--webhook"]
+        await children.start("kserve", [sys.executable, "-m", "aimlab.kserve", *where, *options])
     api = api_of(plan.kubeconfig)
     accounts = await account_kubeconfigs(cluster, api, plan.manifests, plan.state_dir)
     if not able.loopback_endpoints and not pod_network:
@@ -182,7 +185,7 @@ async def define(cluster: Cluster, manifests: Collection[Body]) -> list[Made]:
 
 
 async def remove(cluster: Cluster, made: list[Made]) -> None:
-    """Deletes these, and waits a while until they are gone: a definition goes after its objects."""
+    """Deletes these, and waits until they are deleted: a definition is deleted after its objects. x"""
     with contextlib.suppress(KubeError, TimeoutError):
         async with asyncio.timeout(DELETED_WITHIN_S):
             for resource, namespace, name in made:

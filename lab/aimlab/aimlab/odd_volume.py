@@ -1,9 +1,9 @@
-"""Run a program as if its volumes did not know some calls: `python -m aimlab.odd_volume chmod=EPERM
-fsync=EINVAL -- PROGRAM ARG…`.
+"""Run a program as if its volumes did not support some calls: `python -m aimlab.odd_volume
+chmod=EPERM fsync=EINVAL -- PROGRAM ARG…`.
 
-SMB shares and object stores that are mounted as file systems answer so. Here the kernel does
-(seccomp), for that program and what it starts, and on any path. A file system that does not say how
-large it is needs no stand-in: /proc is one.
+SMB shares and object stores that are mounted as file systems fail such calls. Here the kernel does
+(seccomp), for that program and its children, on any path. A file system that does not report its
+size needs no stand-in: /proc is one.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A pod as the rollout sees it. `number` tells pods of one `revision` apart."""
+    """A pod of a rollout. `number` distinguishes pods of one `revision`."""
 
     name: str
     revision: str
@@ -47,10 +47,10 @@ class Rollout:
 
 def strategy_of(spec: Mapping[str, Any]) -> Strategy:
     """The strategy of a Deployment's spec, percentages resolved (surge up, unavailable down)."""
-    replicas, wanted = spec.get("replicas", 1), spec.get("strategy") or {}
-    if wanted.get("type") == "Recreate":
+    replicas, strategy = spec.get("replicas", 1), spec.get("strategy") or {}
+    if strategy.get("type") == "Recreate":
         return Strategy(0, 0, recreate=True)
-    rolling = wanted.get("rollingUpdate") or {}
+    rolling = strategy.get("rollingUpdate") or {}
     surge = math.ceil(_share(rolling.get("maxSurge", "25%"), replicas))
     unavailable = math.floor(_share(rolling.get("maxUnavailable", "25%"), replicas))
     if not surge and not unavailable:
@@ -62,20 +62,20 @@ def _share(amount: int | str, whole: int) -> float:
     return int(amount.removesuffix("%")) * whole / 100 if isinstance(amount, str) else amount
 
 
-def decide(wanted: str, strategy: Strategy, replicas: int, pods: Sequence[Replica]) -> Rollout:
-    """The next step towards `replicas` pods of the revision `wanted`."""
+def decide(revision: str, strategy: Strategy, replicas: int, pods: Sequence[Replica]) -> Rollout:
+    """The next step towards `replicas` pods of the revision `revision`."""
     live = [pod for pod in pods if not pod.over and not pod.going]
-    of_wanted = [pod for pod in live if pod.revision == wanted]
-    new = sorted(of_wanted, key=lambda pod: (not pod.ready, pod.number))
-    old = [pod for pod in live if pod.revision != wanted]
-    kept, surplus = new[:replicas], new[replicas:]
-    leaving = old if strategy.recreate else _old_to_delete(strategy, replicas, kept, old)
-    room = replicas + strategy.surge - len(kept) - len(old) + len(leaving)
-    if strategy.recreate and any(pod.revision != wanted and not pod.over for pod in pods):
+    of_revision = [pod for pod in live if pod.revision == revision]
+    new = sorted(of_revision, key=lambda pod: (not pod.ready, pod.number))
+    old = [pod for pod in live if pod.revision != revision]
+    staying, surplus = new[:replicas], new[replicas:]
+    leaving = old if strategy.recreate else _old_to_delete(strategy, replicas, staying, old)
+    room = replicas + strategy.surge - len(staying) - len(old) + len(leaving)
+    if strategy.recreate and any(pod.revision != revision and not pod.over for pod in pods):
         room = 0
-    taken = {pod.number for pod in pods if pod.revision == wanted}
+    taken = {pod.number for pod in pods if pod.revision == revision}
     free = (number for number in range(len(taken) + replicas) if number not in taken)
-    create = tuple(next(free) for _ in range(max(0, min(room, replicas - len(kept)))))
+    create = tuple(next(free) for _ in range(max(0, min(room, replicas - len(staying)))))
     return Rollout(create, tuple(pod.name for pod in [*surplus, *leaving]))
 
 

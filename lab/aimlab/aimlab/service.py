@@ -1,4 +1,4 @@
-"""How the lab's own processes run: until they are told to stop, leaving nothing behind."""
+"""Runs a process of the lab until SIGINT or SIGTERM, leaving nothing behind."""
 
 import asyncio
 import contextlib

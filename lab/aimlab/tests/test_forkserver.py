@@ -96,8 +96,8 @@ async def test_other_code_is_started_and_not_forked(tmp_path: Path) -> None:
     ],
 )
 async def test_its_end_is_reported(tmp_path: Path, text: str, code: int, output: str) -> None:
-    got, said = await ended(tmp_path, text)
-    assert (got, "".join(said.splitlines(keepends=True)[-1:])) == (code, output)
+    got, log = await ended(tmp_path, text)
+    assert (got, "".join(log.splitlines(keepends=True)[-1:])) == (code, output)
 
 
 async def test_a_module_runs_as_with_python_m(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ async def test_it_ends_with_its_starter(tmp_path: Path) -> None:
     starter.kill()
     await starter.wait()
 
-    async def is_gone() -> bool:
+    async def is_ended() -> bool:
         return not Path(f"/proc/{pid}").exists()  # noqa: ASYNC240 (no disk is asked)
 
-    await eventually(is_gone, "the process ends")
+    await eventually(is_ended, "the process ends")

@@ -4,7 +4,7 @@ from io import StringIO
 
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import progress_text
-from aimlab.cli.quickstart_progress import Picture, row, show_until_ready, table
+from aimlab.cli.quickstart_progress import QuickstartState, row, show_until_ready, table
 from aimschema.messages import Progress
 
 READY = {
@@ -30,7 +30,7 @@ PROGRESS = Progress(
 )
 
 
-def test_a_row_says_object_state_reason_and_message() -> None:
+def test_a_row_has_object_state_reason_and_message() -> None:
     assert row(SERVICE) == ("AIMService/ns/s", "Running", "Running", "/ns/uid on [red]http://x")
     assert row({"kind": "AIMService", "metadata": {"namespace": "ns", "name": "s"}}) == (
         "AIMService/ns/s",
@@ -44,20 +44,20 @@ def test_progress_has_bytes_rate_and_seconds_left() -> None:
     assert progress_text(PROGRESS) == "downloading 43.0 MB of 100 MB at 10.0 MB/s, 6 s left"
 
 
-async def test_without_a_terminal_each_change_is_a_line_and_markup_is_text() -> None:
+async def test_without_a_terminal_each_change_is_a_plain_line() -> None:
     out = StringIO()
-    picture = Picture({("AIMService", "s"): SERVICE}, PROGRESS)
-    assert await show_until_ready(picture, "s", PlainConsole(file=out, width=200)) is SERVICE
+    state = QuickstartState({("AIMService", "s"): SERVICE}, PROGRESS)
+    assert await show_until_ready(state, "s", PlainConsole(file=out, width=200)) is SERVICE
     assert out.getvalue().splitlines() == [
         "AIMService/ns/s  Running  Running  /ns/uid on [red]http://x",
         "ModelCache/ns/c  downloading 43.0 MB of 100 MB at 10.0 MB/s, 6 s left",
     ]
 
 
-def test_on_a_terminal_there_is_a_table_with_a_bar() -> None:
+def test_a_terminal_shows_a_table_with_a_bar() -> None:
     out = StringIO()
     PlainConsole(file=out, width=160, terminal=True).print(
-        table(Picture({("AIMService", "s"): SERVICE}, PROGRESS))
+        table(QuickstartState({("AIMService", "s"): SERVICE}, PROGRESS))
     )
     assert "[red]http://x" in out.getvalue()
     assert "43.0 MB of 100 MB" in out.getvalue()

@@ -1,15 +1,15 @@
-"""Who asks and whether they may: ServiceAccount tokens, RBAC (rbac.authorization.k8s.io/v1), and a
-record of every call.
+"""Authentication and authorization: ServiceAccount tokens, RBAC (rbac.authorization.k8s.io/v1), and
+a record of every call.
 
-1. The lab's own parts send no credentials or `ADMIN_TOKEN`, and are the administrator, whom nothing
-   is refused (group system:masters). A real server takes who sends none for system:anonymous.
-2. A ServiceAccount has the tokens that were asked for by TokenRequest; they end with their time and
-   with the account.
-3. What a call is, follows from method and URL alone, before it is known whether there is such a
-   kind (RequestInfo in k8s.io/apiserver).
-4. Rules are those of the RBAC objects as they are at that moment. They add up; nothing denies.
-   Aggregated ClusterRoles are resolved when they are used; on a real cluster a controller writes
-   the rules into them.
+1. The lab's own parts send no credentials or `ADMIN_TOKEN`. They are the administrator (group
+   system:masters), who is allowed everything. A real server treats a client without credentials as
+   system:anonymous.
+2. A ServiceAccount has the tokens that TokenRequest issued. They expire with their time and with
+   the account.
+3. The attributes of a call follow from method and URL alone, before the kind is known (RequestInfo
+   in k8s.io/apiserver).
+4. The rules are those of the RBAC objects at that moment. They add up; nothing denies. Aggregated
+   ClusterRoles are resolved at each use; on a real cluster a controller writes the rules into them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -104,8 +104,8 @@ class Attributes(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """A rule that a user has, where it holds ("": everywhere), and which binding gives it, in
-    the words of a real server."""
+    """A rule of a user, the namespace where it holds ("": everywhere), and the binding that grants
+    it, in the wording of a real server."""
 
     namespace: str
     rule: Obj
@@ -158,14 +158,14 @@ def _one_name(field_selector: str) -> str:
     return terms.get("metadata.name", "")
 
 
-def allows(rule: Obj, asked: Attributes) -> bool:
+def allows(rule: Obj, requested: Attributes) -> bool:
     """Whether a PolicyRule allows it."""
     verbs = rule.get("verbs") or ()
-    if "*" not in verbs and asked.verb not in verbs:
+    if "*" not in verbs and requested.verb not in verbs:
         return False
-    if asked.path:
+    if requested.path:
         return any(
-            asked.path == url or (url.endswith("*") and asked.path.startswith(url[:-1]))
+            requested.path == url or (url.endswith("*") and requested.path.startswith(url[:-1]))
             for url in rule.get("nonResourceURLs") or ()
         )
     groups, resources, names = (
@@ -173,15 +173,15 @@ def allows(rule: Obj, asked: Attributes) -> bool:
         rule.get("resources") or (),
         rule.get("resourceNames") or (),
     )
-    _, slash, subresource = asked.resource.partition("/")
+    _, slash, subresource = requested.resource.partition("/")
     return (
-        ("*" in groups or asked.group in groups)
+        ("*" in groups or requested.group in groups)
         and (
             "*" in resources
-            or asked.resource in resources
+            or requested.resource in resources
             or (bool(slash) and f"*/{subresource}" in resources)
         )
-        and (not names or asked.name in names)
+        and (not names or requested.name in names)
     )
 
 
@@ -202,29 +202,38 @@ def is_subject(subject: Obj, user: User, namespace: str) -> bool:
             return False
 
 
-def forbidden(user: User, asked: Attributes, why: str = "") -> ApiError:
-    """403 in the words of a real server; `why` is what the authorizer adds, mostly nothing."""
+def forbidden(user: User, requested: Attributes, why: str = "") -> ApiError:
+    """403 in the wording of a real server. `why` is what the authorizer adds, usually nothing."""
     more = f": {why}" if why else ""
-    if asked.path:
+    if requested.path:
         return ApiError(
             403,
             "Forbidden",
-            f'forbidden: User "{user.name}" cannot {asked.verb} path "{asked.path}"{more}',
+            f'forbidden: User "{user.name}" cannot {requested.verb} path "{requested.path}"{more}',
             {},
         )
-    where = f'in the namespace "{asked.namespace}"' if asked.namespace else "at the cluster scope"
-    words = (
-        f'User "{user.name}" cannot {asked.verb} resource "{asked.resource}" in API group'
-        f' "{asked.group}" {where}{more}'
+    where = (
+        f'in the namespace "{requested.namespace}"'
+        if requested.namespace
+        else "at the cluster scope"
     )
-    return _refused(asked, words)
+    message = (
+        f'User "{user.name}" cannot {requested.verb} resource "{requested.resource}" in API group'
+        f' "{requested.group}" {where}{more}'
+    )
+    return _forbidden(requested, message)
 
 
-def _refused(asked: Attributes, words: str) -> ApiError:
-    plural = asked.resource.partition("/")[0]
-    subject = qualified(plural, asked.group) + (f' "{asked.name}"' if asked.name else "")
+def _forbidden(requested: Attributes, message: str) -> ApiError:
+    plural = requested.resource.partition("/")[0]
+    subject = qualified(plural, requested.group) + (
+        f' "{requested.name}"' if requested.name else ""
+    )
     return ApiError(
-        403, "Forbidden", f"{subject} is forbidden: {words}", named(asked.group, plural, asked.name)
+        403,
+        "Forbidden",
+        f"{subject} is forbidden: {message}",
+        named(requested.group, plural, requested.name),
     )
 
 
@@ -266,8 +275,7 @@ class _Token(NamedTuple):
 
 
 class Access:
-    """Authentication and authorization for one cluster. `calls` is every kind of call that
-    anybody has made."""
+    """Authentication and authorization for one cluster. `calls` has every kind of call so far."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.calls: set[Call] = set()
@@ -298,16 +306,16 @@ class Access:
         if not header or (scheme.lower() == "bearer" and secret == ADMIN_TOKEN):
             return ADMIN
         token = self._tokens.get(secret) if scheme.lower() == "bearer" else None
-        if token is None or token.ends < self._cluster.now() or not self._is_there(token):
+        if token is None or token.ends < self._cluster.now() or not self._exists(token):
             raise ApiError(401, "Unauthorized", "Unauthorized")
         return token.user
 
-    def _is_there(self, token: _Token) -> bool:
+    def _exists(self, token: _Token) -> bool:
         _, _, namespace, name = token.user.name.split(":")
         entry = self._cluster.store.collections[ACCOUNTS].get(namespace, name)
         return entry is not None and entry.obj["metadata"]["uid"] == token.uid
 
-    def issue(self, namespace: str, name: str, wanted_s: int | None) -> Obj:
+    def issue(self, namespace: str, name: str, requested_s: int | None) -> Obj:
         """The `status` of a TokenRequest (authentication.k8s.io/v1) for a ServiceAccount that is
         there."""
         uid = (
@@ -315,28 +323,30 @@ class Access:
             .objects[namespace][name]
             .obj["metadata"]["uid"]
         )
-        ends = self._cluster.now() + timedelta(seconds=max(wanted_s or TOKEN_S, SHORTEST_TOKEN_S))
+        ends = self._cluster.now() + timedelta(
+            seconds=max(requested_s or TOKEN_S, SHORTEST_TOKEN_S)
+        )
         secret = token_urlsafe()
         self._tokens[secret] = _Token(account(namespace, name), uid, ends)
         return {"token": secret, "expirationTimestamp": stamp(ends)}
 
-    def require(self, user: User, asked: Attributes) -> None:
+    def require(self, user: User, requested: Attributes) -> None:
         """ApiError 403 unless it is granted; recorded either way."""
-        granted, why = self.decide(user, asked)
-        self._record(user, asked, granted=granted)
+        granted, why = self.decide(user, requested)
+        self._record(user, requested, granted=granted)
         if not granted:
-            raise forbidden(user, asked, why)
+            raise forbidden(user, requested, why)
 
     def require_create(self, user: User, applied: Attributes) -> None:
-        """What an apply that makes an object needs beside `patch`. A real server refuses without
-        saying what is missing (its withAuthorization)."""
-        asked = applied._replace(verb="create")
-        granted, why = self.decide(user, asked)
-        self._record(user, asked, granted=granted)
+        """What an apply that creates an object needs beside `patch`. A real server rejects it
+        without naming what is missing (its withAuthorization)."""
+        requested = applied._replace(verb="create")
+        granted, why = self.decide(user, requested)
+        self._record(user, requested, granted=granted)
         if not granted:
-            raise _refused(asked, why)
+            raise _forbidden(requested, why)
 
-    def decide(self, user: User, asked: Attributes) -> tuple[bool, str]:
+    def decide(self, user: User, requested: Attributes) -> tuple[bool, str]:
         """Whether it is granted, and why; if not, what a person has to know beside
         (rbac.authorization.k8s.io, VisitRulesFor)."""
         if MASTERS in user.groups:
@@ -347,18 +357,18 @@ class Access:
             self._rules[user] = (basic + list(self._bound(user, problems)), problems)
         rules, problems = self._rules[user]
         for where, rule, by in rules:
-            if where in ("", asked.namespace) and allows(rule, asked):
+            if where in ("", requested.namespace) and allows(rule, requested):
                 return True, f"RBAC: allowed by {by}"
         return False, f"RBAC: {', '.join(problems)}" if problems else ""
 
-    def _record(self, user: User, asked: Attributes, *, granted: bool) -> None:
+    def _record(self, user: User, requested: Attributes, *, granted: bool) -> None:
         self.calls.add(
             Call(
                 user.name,
-                asked.verb,
-                asked.group,
-                asked.resource or asked.path,
-                asked.namespace,
+                requested.verb,
+                requested.group,
+                requested.resource or requested.path,
+                requested.namespace,
                 granted,
             )
         )

@@ -1,8 +1,7 @@
-"""What a real server's admission plugins do to a write that is valid: they fill in, and they
-refuse.
+"""What a real server's admission plugins do to a valid write: they set defaults and reject.
 
-In the order of a real server: tolerations and limits are filled in; then limits, pod security and
-quota are required. No I/O.
+In the order of a real server: tolerations and limits are set first; then limits, pod security and
+quota are checked. No I/O.
 """
 
 from aimlab.apiserver import guests, immutable, limits, pod_security, quota
@@ -14,7 +13,7 @@ from aimlab.apiserver.objects import Obj, dig, same
 STORAGE_CLASSES = ("storage.k8s.io", "storageclasses")
 LOST_NODE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 STAYS_S = 300
-"""How long a pod stays on a node that is lost, unless it says otherwise."""
+"""How long a pod stays on a lost node by default."""
 
 
 def complete(cluster: Cluster, obj: Obj, *, new: bool) -> None:
@@ -60,7 +59,7 @@ def count(cluster: Cluster, resource: Resource, obj: Obj) -> None:
 
 
 def _pod_security(cluster: Cluster, obj: Obj, old: Obj | None) -> list[str]:
-    """Pods are refused, workloads only warned of."""
+    """Pods are rejected; workloads only get a warning."""
     namespace = cluster.namespace(obj["metadata"]["namespace"])
     template = dig(obj, "spec", "template", "spec")
     if obj["kind"] == "Pod":

@@ -1,8 +1,8 @@
-"""What a real API server fills in, resets and refuses for its built-in kinds, as far as the
-recorded answers and the lab need it. Pure.
+"""Defaults, resets and validation of built-in kinds, as far as the recorded answers and the lab
+need them. Pure.
 
-`fill` runs on every write before validation, `create` once, `refused` says what is wrong with a new
-or changed object.
+`fill` runs on every write before validation, `create` once. `validate` names what is wrong with a
+new or changed object.
 """
 
 import re
@@ -298,14 +298,14 @@ def _service(spec: Obj) -> None:
         port.setdefault("targetPort", port.get("port"))
 
 
-def refused(obj: Obj, old: Obj | None) -> list[Cause]:
+def validate(obj: Obj, old: Obj | None) -> list[Cause]:
     """What a real API server would not take, in an object after `fill`."""
     found = [] if old is None else immutable.changed(obj, old)
     match obj["kind"]:
         case "Job" if old is None:
-            return _refused_job(obj)
+            return _validate_job(obj)
         case "Pod" if old is None:
-            return list(_refused_pod(obj["spec"], "spec", ("Always", "OnFailure", "Never")))
+            return list(_validate_pod(obj["spec"], "spec", ("Always", "OnFailure", "Never")))
         case "PersistentVolumeClaim" if not dig(obj, "spec", "accessModes"):
             return [
                 Cause(
@@ -315,41 +315,41 @@ def refused(obj: Obj, old: Obj | None) -> list[Cause]:
                 )
             ]
         case "Deployment" | "ReplicaSet" | "StatefulSet":
-            return [*_refused_selector(obj), *_refused_strategy(obj), *found]
+            return [*_validate_selector(obj), *_validate_strategy(obj), *found]
         case "Service":
-            return [*_refused_ports(obj), *found]
+            return [*_validate_ports(obj), *found]
         case "PodDisruptionBudget":
-            return _refused_budget(obj)
+            return _validate_budget(obj)
         case _:
             return found
 
 
-def _refused_selector(obj: Obj) -> list[Cause]:
+def _validate_selector(obj: Obj) -> list[Cause]:
     """A workload finds its own pods, by matchLabels alone here."""
     selector, labels = (
         dig(obj, "spec", "selector"),
         dig(obj, "spec", "template", "metadata", "labels") or {},
     )
-    wanted = dig(selector, "matchLabels") or {}
+    match_labels = dig(selector, "matchLabels") or {}
     causes = [] if selector else [Cause("spec.selector", "FieldValueRequired", "Required value")]
-    if not selector or any(labels.get(key) != value for key, value in wanted.items()):
-        words = (
+    if not selector or any(labels.get(key) != value for key, value in match_labels.items()):
+        message = (
             f"Invalid value: {immutable.as_json(labels)}: `selector` does not match template"
             " `labels`"
         )
-        causes.append(Cause("spec.template.metadata.labels", "FieldValueInvalid", words))
+        causes.append(Cause("spec.template.metadata.labels", "FieldValueInvalid", message))
     return causes
 
 
-def _refused_strategy(obj: Obj) -> list[Cause]:
+def _validate_strategy(obj: Obj) -> list[Cause]:
     strategy = dig(obj, "spec", "strategy") or {}
     if strategy.get("type") != "Recreate" or not strategy.get("rollingUpdate"):
         return []
-    words = "Forbidden: may not be specified when strategy `type` is 'Recreate'"
-    return [Cause("spec.strategy.rollingUpdate", "FieldValueForbidden", words)]
+    message = "Forbidden: may not be specified when strategy `type` is 'Recreate'"
+    return [Cause("spec.strategy.rollingUpdate", "FieldValueForbidden", message)]
 
 
-def _refused_ports(obj: Obj) -> list[Cause]:
+def _validate_ports(obj: Obj) -> list[Cause]:
     ports = dig(obj, "spec", "ports") or []
     unnamed = (
         [index for index, port in enumerate(ports) if not port.get("name")]
@@ -362,7 +362,7 @@ def _refused_ports(obj: Obj) -> list[Cause]:
     ]
 
 
-def _refused_budget(obj: Obj) -> list[Cause]:
+def _validate_budget(obj: Obj) -> list[Cause]:
     spec = obj.get("spec") or {}
     if spec.get("minAvailable") is None or spec.get("maxUnavailable") is None:
         return []
@@ -378,19 +378,21 @@ def _refused_budget(obj: Obj) -> list[Cause]:
 
 
 def loopback_endpoints(obj: Obj) -> list[Cause]:
-    """What a real API server says of endpoints on loopback addresses."""
+    """How a real API server rejects endpoints on loopback addresses."""
     if obj["kind"] != "EndpointSlice" or obj.get("addressType") == "FQDN":
         return []
-    words = 'Invalid value: "{}": may not be in the loopback range (127.0.0.0/8, ::1/128)'
+    message = 'Invalid value: "{}": may not be in the loopback range (127.0.0.0/8, ::1/128)'
     return [
-        Cause(f"endpoints[{number}].addresses[{index}]", "FieldValueInvalid", words.format(address))
+        Cause(
+            f"endpoints[{number}].addresses[{index}]", "FieldValueInvalid", message.format(address)
+        )
         for number, endpoint in enumerate(obj.get("endpoints") or ())
         for index, address in enumerate(endpoint["addresses"])
         if ip_address(address).is_loopback
     ]
 
 
-def _refused_job(obj: Obj) -> list[Cause]:
+def _validate_job(obj: Obj) -> list[Cause]:
     spec = obj["spec"]
     found = bad_labels(dig(spec, "template", "metadata", "labels"), "spec.template.labels")
     if spec["template"]["spec"].get("restartPolicy") not in ("OnFailure", "Never"):
@@ -398,13 +400,13 @@ def _refused_job(obj: Obj) -> list[Cause]:
         found.append(Cause("spec.template.spec.restartPolicy", "FieldValueRequired", message))
     return [
         *found,
-        *_refused_pod(
+        *_validate_pod(
             spec["template"]["spec"], "spec.template.spec", ("Always", "OnFailure", "Never")
         ),
     ]
 
 
-def _refused_pod(spec: Obj, path: str, policies: tuple[str, ...]) -> list[Cause]:
+def _validate_pod(spec: Obj, path: str, policies: tuple[str, ...]) -> list[Cause]:
     if not spec.get("containers"):
         return [Cause(f"{path}.containers", "FieldValueRequired", "Required value")]
     found = [

@@ -58,7 +58,7 @@ MISSING: Any = object()
 
 @dataclass(frozen=True)
 class Rule:
-    """One compiled rule with what it says when it does not hold."""
+    """A compiled rule with its message."""
 
     text: str
     program: cel.Program
@@ -186,11 +186,11 @@ def _run(rule: Rule, schema: Obj, value: Json, old: Json, path: str) -> Iterator
         ArithmeticError,
         AttributeError,
     ) as error:
-        message = f"rule evaluation error: {_words(error)}: {rule.text}"
-    yield Cause(where or "<nil>", rule.reason, said(rule.reason, value, message))
+        message = f"rule evaluation error: {_error_text(error)}: {rule.text}"
+    yield Cause(where or "<nil>", rule.reason, cause_message(rule.reason, value, message))
 
 
-def _words(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return (
         f"no such key: {error.args[0]}"
         if isinstance(error, KeyError) and error.args
@@ -205,8 +205,8 @@ def _message(rule: Rule, variables: dict[str, Any]) -> str:
     return text.strip() if isinstance(text, str) and text.strip() else rule.message
 
 
-def said(reason: str, value: Json, message: str) -> str:
-    """A cause's message in the words apimachinery's field.Error uses for its reason."""
+def cause_message(reason: str, value: Json, message: str) -> str:
+    """The message of a cause, as apimachinery's field.Error words it for its reason."""
     match reason:
         case "FieldValueRequired":
             return f"Required value: {message}"

@@ -25,13 +25,13 @@ class Cluster:
     def __init__(
         self, now: Callable[[], datetime] = utc_now, *, loopback_endpoints: bool = True
     ) -> None:
-        """`loopback_endpoints` False: EndpointSlices with loopback addresses are refused, as a
-        real server does."""
+        """`loopback_endpoints` False: EndpointSlices with loopback addresses are rejected, as by a
+        real server."""
         self.now = now
         self.loopback_endpoints = loopback_endpoints
         self.store = Store()
         self.resources: dict[tuple[str, str, str], Resource] = {}
-        self.kinds_seen: set[tuple[str, str]] = set()
+        self.known_kinds: set[tuple[str, str]] = set()
         self.discovery_version = 0
         for resource in BUILTINS:
             self._serve(resource)
@@ -109,7 +109,7 @@ class Cluster:
 
     def _serve(self, resource: Resource) -> None:
         self.resources[resource.group, resource.version, resource.plural] = resource
-        self.kinds_seen.add((resource.api_version, resource.kind))
+        self.known_kinds.add((resource.api_version, resource.kind))
         self.store.open(resource.storage)
         self.discovery_version += 1
 

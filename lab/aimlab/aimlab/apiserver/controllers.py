@@ -1,10 +1,10 @@
-"""The controllers the double brings along: garbage collection, namespace and definition clean-up,
-claim protection.
+"""The controllers of the double: garbage collection, namespace and definition clean-up, claim
+protection.
 
-`Controllers` observes the store and remembers what to look at; `sweep` looks at it and acts.
-Level-triggered: looking twice does no harm. Who calls `sweep`, and when, is the server's business
-(a moment after a change, as with the real ones). Not there: Job, Deployment and volume controllers;
-they are the lab's node.
+`Controllers` observes the store and marks objects; `sweep` reconciles what is marked.
+Level-triggered: reconciling twice does no harm. The server decides when to call `sweep` (a moment
+after a change, as real controllers do). Job, Deployment and volume controllers are not here; they
+belong to the lab's node.
 """
 
 from collections import defaultdict
@@ -87,25 +87,25 @@ class Controllers:
             self.wake()
 
     def sweep(self) -> None:
-        """Look at everything marked, and at what that marks."""
+        """Reconcile everything marked, and what that marks."""
         while self.dirty:
             uid = next(iter(self.dirty))
             del self.dirty[uid]
             place = self.places.get(uid)
             if place and (entry := self._entry(place)):
-                self._look(place[0], entry)
+                self._reconcile(place[0], entry)
 
     def _entry(self, place: Place) -> Entry | None:
         collection = self.cluster.store.collections.get(place[0])
         return collection.get(place[1], place[2]) if collection else None
 
-    def _look(self, key: CollectionKey, entry: Entry) -> None:
+    def _reconcile(self, key: CollectionKey, entry: Entry) -> None:
         if self.bare and key != crd.COLLECTION:
             return
         metadata = entry.obj["metadata"]
         finalizers = metadata.get("finalizers") or ()
         if "deletionTimestamp" not in metadata:
-            self._look_for_owners(key, entry.obj)
+            self._reconcile_owners(key, entry.obj)
         elif key == NAMESPACES:
             self._empty_namespace(entry.obj)
         elif crd.CLEANUP in finalizers and key == crd.COLLECTION:
@@ -119,10 +119,10 @@ class Controllers:
         elif FOREGROUND in finalizers:
             self._wait_for_children(key, entry.obj)
 
-    def _look_for_owners(self, key: CollectionKey, obj: Obj) -> None:
+    def _reconcile_owners(self, key: CollectionKey, obj: Obj) -> None:
         refs = obj["metadata"].get("ownerReferences") or []
         if any(
-            (ref.get("apiVersion", ""), ref.get("kind", "")) not in self.cluster.kinds_seen
+            (ref.get("apiVersion", ""), ref.get("kind", "")) not in self.cluster.known_kinds
             for ref in refs
         ):
             return  # nothing can be said about an owner of a kind that was never there
@@ -178,10 +178,13 @@ class Controllers:
         uid = obj["metadata"]["uid"]
         for child_key, child in self._children(uid):
             metadata = dict(child["metadata"])
-            kept = [ref for ref in metadata.pop("ownerReferences") if ref["uid"] != uid]
+            other_refs = [ref for ref in metadata.pop("ownerReferences") if ref["uid"] != uid]
             self.cluster.store.put(
                 child_key,
-                {**child, "metadata": metadata | ({"ownerReferences": kept} if kept else {})},
+                {
+                    **child,
+                    "metadata": metadata | ({"ownerReferences": other_refs} if other_refs else {}),
+                },
             )
         release(self.cluster, key, obj, ORPHAN)
 
@@ -194,7 +197,7 @@ class Controllers:
                 for ref in child["metadata"]["ownerReferences"]
             )
             if "deletionTimestamp" not in child["metadata"]:
-                self._look_for_owners(child_key, child)
+                self._reconcile_owners(child_key, child)
         if not blocking:
             release(self.cluster, key, obj, FOREGROUND)
 

@@ -43,12 +43,12 @@ def established(crd: Obj, time: str) -> Obj:
         for version in crd["spec"]["versions"]
         if version.get("storage") and version["name"] not in stored
     ]
-    kept = [
+    accepted = [
         found
         for found in dig(crd, "status", "conditions") or []
         if found["type"] in ("NamesAccepted", "Established")
     ]
-    conditions = kept or [
+    conditions = accepted or [
         condition("NamesAccepted", "NoConflicts", "no conflicts found", time),
         condition(
             "Established", "InitialNamesAccepted", "the initial names have been accepted", time
@@ -72,7 +72,7 @@ def condition(kind: str, reason: str, message: str, time: str) -> Obj:
     }
 
 
-def refused(crd: Obj, old: Obj | None) -> list[Cause]:
+def validate(crd: Obj, old: Obj | None) -> list[Cause]:
     """What is wrong with a definition, including rules that do not compile."""
     spec, names = crd["spec"], crd["spec"]["names"]
     required = {
@@ -88,8 +88,8 @@ def refused(crd: Obj, old: Obj | None) -> list[Cause]:
     ]
     if found:
         return found
-    wanted = f"{names['plural']}.{spec['group']}"
-    if crd["metadata"].get("name") != wanted:
+    expected = f"{names['plural']}.{spec['group']}"
+    if crd["metadata"].get("name") != expected:
         message = (
             f'Invalid value: "{crd["metadata"].get("name")}": must be'
             ' spec.names.plural+"."+spec.group'
@@ -113,14 +113,14 @@ def refused(crd: Obj, old: Obj | None) -> list[Cause]:
                 )
             )
     for index, version in enumerate(spec["versions"]):
-        found += _refused_schema(
+        found += _validate_schema(
             dig(version, "schema", "openAPIV3Schema"),
             f"spec.versions[{index}].schema.openAPIV3Schema",
         )
     return found
 
 
-def _refused_schema(schema: Obj | None, path: str) -> list[Cause]:
+def _validate_schema(schema: Obj | None, path: str) -> list[Cause]:
     if not isinstance(schema, dict):
         return [Cause(path, "FieldValueRequired", "Required value: schemas are required")]
     if schema.get("type") != "object":

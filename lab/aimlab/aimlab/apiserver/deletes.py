@@ -34,8 +34,8 @@ def delete(cluster: Cluster, request: Request, options: Options) -> Result:
     _check(request, live, options)
     finalizers = _finalizers(request, live, options)
     grace_s = _grace_s(live, options)
-    kept = bool(finalizers or grace_s) or resource.storage == NAMESPACES
-    if not kept:
+    stays = bool(finalizers or grace_s) or resource.storage == NAMESPACES
+    if not stays:
         if not request.dry_run:
             cluster.store.remove(resource.storage, request.namespace, request.name)
         last = {
@@ -43,7 +43,7 @@ def delete(cluster: Cluster, request: Request, options: Options) -> Result:
             "metadata": {**live["metadata"], "resourceVersion": str(cluster.store.version)},
         }
         return Result(
-            200, resource.view(last) if resource.returns_deleted else _gone(request, live)
+            200, resource.view(last) if resource.returns_deleted else _success(request, live)
         )
     obj = _marked(cluster, live, finalizers, grace_s)
     if request.dry_run or obj is live:
@@ -112,9 +112,9 @@ def _finalizers(request: Request, live: Obj, options: Options) -> list[str]:
         "jobs",
     ):
         policy = "Orphan"
-    wanted = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(policy)
-    if wanted and wanted not in found:
-        found.append(wanted)
+    finalizer = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(policy)
+    if finalizer and finalizer not in found:
+        found.append(finalizer)
     if request.resource.storage == crd.COLLECTION and crd.CLEANUP not in found:
         found.append(crd.CLEANUP)
     return found
@@ -128,12 +128,12 @@ def _grace_s(live: Obj, options: Options) -> int:
         or dig(live, "status", "phase") in ("Succeeded", "Failed")
     ):
         return 0
-    asked = (
+    requested_s = (
         options.grace_s
         if options.grace_s is not None
         else live["spec"].get("terminationGracePeriodSeconds", 30)
     )
-    return int(min(asked, live["metadata"].get("deletionGracePeriodSeconds", asked)))
+    return int(min(requested_s, live["metadata"].get("deletionGracePeriodSeconds", requested_s)))
 
 
 def _marked(cluster: Cluster, live: Obj, finalizers: list[str], grace_s: int) -> Obj:
@@ -186,7 +186,7 @@ def release(cluster: Cluster, key: CollectionKey, live: Obj, finalizer: str) -> 
         cluster.store.put(key, obj)
 
 
-def _gone(request: Request, live: Obj) -> Obj:
+def _success(request: Request, live: Obj) -> Obj:
     details = named(request.resource.group, request.resource.plural, request.name) | {
         "uid": live["metadata"]["uid"]
     }

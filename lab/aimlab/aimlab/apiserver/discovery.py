@@ -1,8 +1,8 @@
 """Discovery documents: /api and /apis in both forms, and the OpenAPI v3 that kubectl reads before
 it applies. Pure.
 
-The OpenAPI of built-in kinds is permissive: it says which operations there are and takes any field.
-Custom kinds show their schema.
+The OpenAPI of built-in kinds is permissive: it lists the operations and accepts any field. Custom
+kinds show their schema.
 """
 
 from base64 import b64encode

@@ -10,7 +10,7 @@ from aimschema.resources import qualified
 
 
 class Cause(NamedTuple):
-    """One entry of `details.causes`: where, which kind of mistake, in words."""
+    """One entry of `details.causes`: the field, the kind of mistake, the message."""
 
     field: str
     reason: str
@@ -28,7 +28,7 @@ class ApiError(Exception):
         self.details = details
 
     def body(self) -> Obj:
-        """The metav1.Status that says so."""
+        """The metav1.Status of the error."""
         status: Obj = {
             "kind": "Status",
             "apiVersion": "v1",
@@ -63,11 +63,11 @@ def not_found(group: str, plural: str, name: str) -> ApiError:
 
 
 def already_exists(group: str, plural: str, name: str, *, deleting: bool) -> ApiError:
-    said = f'{qualified(plural, group)} "{name}" already exists'
+    message = f'{qualified(plural, group)} "{name}" already exists'
     return ApiError(
         409,
         "AlreadyExists",
-        f"object is being deleted: {said}" if deleting else said,
+        f"object is being deleted: {message}" if deleting else message,
         named(group, plural, name),
     )
 
@@ -90,9 +90,9 @@ def stale(group: str, plural: str, name: str) -> ApiError:
 
 
 def invalid(group: str, kind: str, name: str, causes: list[Cause]) -> ApiError:
-    """422 with one cause each; the message says repeated causes once, the list keeps them."""
-    said = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
-    text = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
+    """422 with one cause each. The message has repeated causes once; the list has them all."""
+    messages = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
+    text = messages[0] if len(messages) == 1 else f"[{', '.join(messages)}]"
     details = named(group, kind, name) | {"causes": [listed(cause) for cause in causes]}
     return ApiError(
         422, "Invalid", f'{qualified(kind, group)} "{name}" is invalid: {text}', details

@@ -4,11 +4,11 @@ A path is a tuple of elements spelled as in FieldsV1: `f:name` for a field, `k:{
 item of a list of type map, `v:1` for an item of a set. A set of paths holds leaves, and the items
 of keyed lists themselves (written `.` in FieldsV1).
 
-1. Apply: the manager owns exactly what it sent. What it owned before, no longer sends and nobody
-   else owns is removed.
+1. Apply: the manager owns exactly what it sent. A field that it owned before, no longer sends and
+   no other manager owns is removed.
 2. A field that apply would change and another manager owns is a conflict, unless forced; then the
    others lose it.
-3. Any other write: the manager owns what it changed, the others lose what was changed or removed.
+3. Any other write: the manager owns what it changed; the others lose what was changed or removed.
 """
 
 from collections.abc import Iterator
@@ -99,8 +99,8 @@ def element(item: Json, schema: Obj) -> str:
         key: item.get(key, (known.get(key) or {}).get("default"))
         for key in sorted(schema["x-kubernetes-list-map-keys"])
     }
-    present = {key: value for key, value in keys.items() if value is not None}
-    return f"k:{msgspec.json.encode(present).decode()}"
+    non_null = {key: value for key, value in keys.items() if value is not None}
+    return f"k:{msgspec.json.encode(non_null).decode()}"
 
 
 def owned(obj: Obj, schema: Obj) -> dict[Path, Json]:
@@ -187,15 +187,15 @@ def updated(owners: list[Owner], writer: Owner, old: Obj, new: Obj, schema: Obj)
         for path, value in after.items()
         if path not in before or not _equal(before[path], value)
     }
-    gone = before.keys() - after.keys()
+    removed = before.keys() - after.keys()
     mine = next((owner for owner in owners if owner.is_same(writer)), writer)
     others = [owner for owner in owners if owner is not mine]
     for owner in others:
-        owner.paths -= touched | gone
-    kept = mine.paths - gone if mine is not writer else set()
-    if touched - kept or (mine is not writer and touched):
+        owner.paths -= touched | removed
+    still_owned = mine.paths - removed if mine is not writer else set()
+    if touched - still_owned or (mine is not writer and touched):
         mine.time = writer.time
-    mine.paths, mine.api_version = kept | touched, writer.api_version
+    mine.paths, mine.api_version = still_owned | touched, writer.api_version
     return [*others, mine]
 
 
@@ -223,13 +223,13 @@ def apply(
         raise conflicts(clashes)
     for owner in others:
         owner.paths -= changed
-    kept = set().union(*(owner.paths for owner in others)) | sent
-    dropped = (mine.paths if mine else set()) - kept
+    owned_paths = set().union(*(owner.paths for owner in others)) | sent
+    dropped = (mine.paths if mine else set()) - owned_paths
     if dropped:
         merged = without(
             merged,
             dropped,
-            {path[:size] for path in kept for size in range(1, len(path) + 1)},
+            {path[:size] for path in owned_paths for size in range(1, len(path) + 1)},
             schema,
         )
     moved = mine is None or mine.paths != sent
@@ -269,26 +269,28 @@ def merged_by(live: Json, applied: Json, schema: Obj) -> Json:
     return applied
 
 
-def without(value: Json, dropped: set[Path], kept: set[Path], schema: Obj, path: Path = ()) -> Json:
-    """A value less the dropped paths; `kept` are paths, and beginnings of paths, that someone
+def without(
+    value: Json, dropped: set[Path], retained: set[Path], schema: Obj, path: Path = ()
+) -> Json:
+    """A value less the dropped paths; `retained` are paths, and beginnings of paths, that someone
     still owns."""
     if isinstance(value, dict):
         left: Obj = {}
         for name, item in value.items():
             here = (*path, f"f:{name}")
-            if here in dropped and here not in kept:
+            if here in dropped and here not in retained:
                 continue
-            rest = without(item, dropped, kept, child(schema, name), here)
+            rest = without(item, dropped, retained, child(schema, name), here)
             emptied = rest in ({}, []) and bool(item)
-            if not emptied or here in kept:
+            if not emptied or here in retained:
                 left[name] = rest
         return left
     if isinstance(value, list) and schema.get("x-kubernetes-list-type") in ("map", "set"):
         left_items = []
         for item in value:
             here = (*path, element(item, schema))
-            if here not in dropped or here in kept:
-                left_items.append(without(item, dropped, kept, schema.get("items") or {}, here))
+            if here not in dropped or here in retained:
+                left_items.append(without(item, dropped, retained, schema.get("items") or {}, here))
         return left_items
     return value
 
@@ -368,7 +370,7 @@ def mistyped(value: Json, schema: Obj, path: str = "") -> Iterator[str]:
 
 
 def _mistyped_items(value: list[Json], schema: Obj, path: str) -> Iterator[str]:
-    seen: set[str] = set()
+    names: set[str] = set()
     for item in value:
         name = ""
         if schema.get("x-kubernetes-list-type") in ("map", "set"):
@@ -378,9 +380,9 @@ def _mistyped_items(value: list[Json], schema: Obj, path: str) -> Iterator[str]:
                     f"{path}: element 0: associative list with keys has an element that omits all"
                     " key fields"
                 )
-            elif name in seen:
+            elif name in names:
                 yield f"{path}: duplicate entries for key {shown((name,))}"
-            seen.add(name)
+            names.add(name)
         yield from mistyped(
             item, schema.get("items") or {}, f"{path}{shown((name,)) if name else '[]'}"
         )

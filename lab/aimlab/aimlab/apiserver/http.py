@@ -37,7 +37,7 @@ CLUSTER = web.AppKey("cluster", Cluster)
 KUBELETS = web.AppKey("kubelets", ClientSession)
 ACCESS = web.AppKey("access", Access)
 USER = web.RequestKey("user", User)
-ASKED = web.RequestKey("asked", Attributes)
+ATTRIBUTES = web.RequestKey("asked", Attributes)
 CALLS_PATH = "/lab/calls"
 HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
 MAX_BODY_BYTES = 16 * 2**20
@@ -49,8 +49,10 @@ class JsonLoader(yaml.SafeLoader):
 
 
 JsonLoader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first_char: [
+        (tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"
+    ]
+    for first_char, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
 
@@ -89,8 +91,8 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     try:
         access = request.app[ACCESS]
         request[USER] = access.user_of(request.headers)
-        request[ASKED] = attributes(request.method, request.path, request.query)
-        access.require(request[USER], request[ASKED])
+        request[ATTRIBUTES] = attributes(request.method, request.path, request.query)
+        access.require(request[USER], request[ATTRIBUTES])
         return await handler(request)
     except ApiError as error:
         return _json(error.body(), error.code)
@@ -306,12 +308,12 @@ def _stored(page: queries.Page, resource: Resource) -> bool:
 
 async def _watch(request: web.Request, cluster: Cluster, target: Target) -> web.StreamResponse:
     _require_json(request)
-    wanted = watch.parse_watch_options(request.query)
+    watch_options = watch.parse_watch_options(request.query)
     chosen = queries.selection(target.resource, target.namespace, request.query)
     watcher = watch.Watcher(cluster, chosen, _render(request, cluster, target))
-    watcher.start(wanted)
+    watcher.start(watch_options)
     try:
-        return await watch.stream(request, watcher, wanted)
+        return await watch.stream(request, watcher, watch_options)
     finally:
         watcher.stop()
 
@@ -348,7 +350,9 @@ def _write_request(request: web.Request, target: Target) -> writes.Request:
         dry_run=query.get("dryRun") == "All",
         validation=query.get("fieldValidation", "Warn"),
         force=query.get("force") == "true",
-        authorize_create=partial(request.app[ACCESS].require_create, request[USER], request[ASKED]),
+        authorize_create=partial(
+            request.app[ACCESS].require_create, request[USER], request[ATTRIBUTES]
+        ),
     )
 
 
@@ -397,8 +401,8 @@ async def _consult(
 ) -> None:
     """Asks the webhooks. ApiError where they or the outcome are against it."""
     cluster, resource = request.app[CLUSTER], written.resource
-    there = cluster.store.collections[resource.storage].get(written.namespace, written.name)
-    operation = "DELETE" if request.method == "DELETE" else "UPDATE" if there else "CREATE"
+    existing = cluster.store.collections[resource.storage].get(written.namespace, written.name)
+    operation = "DELETE" if request.method == "DELETE" else "UPDATE" if existing else "CREATE"
     call = webhooks.Call(
         resource, written.subresource, operation, written.namespace, written.name, outcome
     )

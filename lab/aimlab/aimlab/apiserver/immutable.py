@@ -1,8 +1,7 @@
-"""Fields of built-in kinds that cannot be changed, and what a real API server says of a change.
-Pure.
+"""Immutable fields of built-in kinds, and how a real API server rejects a change. Pure.
 
-Held to it in tests/apiserver/transcripts/immutable.jsonl. Where a real one adds a dump or a diff of
-Go structs, the words before it are here.
+tests/apiserver/transcripts/immutable.jsonl has the recorded answers. Where a real server appends a
+dump or a diff of Go structs, only the text before it is here.
 """
 
 from collections.abc import Callable, Iterable
@@ -76,11 +75,11 @@ def _stateful_set(obj: Obj, old: Obj) -> list[Cause]:
     if all(same(obj["spec"].get(name), old["spec"].get(name)) for name in fixed):
         return []
     *most, last = (f"'{name}'" for name in STATEFUL_SET_FREE)
-    words = (
+    message = (
         f"updates to statefulset spec for fields other than {', '.join(most)} and {last} are"
         " forbidden"
     )
-    return [Cause("spec", "FieldValueForbidden", f"Forbidden: {words}")]
+    return [Cause("spec", "FieldValueForbidden", f"Forbidden: {message}")]
 
 
 def _selector(obj: Obj, old: Obj) -> list[Cause]:
@@ -107,8 +106,8 @@ def _service(obj: Obj, old: Obj) -> list[Cause]:
     if not before or not new or new == before or dig(obj, "spec", "type") == "ExternalName":
         return []
     addresses = dig(obj, "spec", "clusterIPs") or [new]
-    words = f"Invalid value: {as_json(addresses)}: may not change once set"
-    return [Cause("spec.clusterIPs[0]", "FieldValueInvalid", words)]
+    message = f"Invalid value: {as_json(addresses)}: may not change once set"
+    return [Cause("spec.clusterIPs[0]", "FieldValueInvalid", message)]
 
 
 def _claim(obj: Obj, old: Obj) -> list[Cause]:
@@ -123,8 +122,8 @@ def _claim(obj: Obj, old: Obj) -> list[Cause]:
 
     if not same(rest(obj), rest(old)):
         free = "resources.requests and volumeAttributesClassName for bound claims"
-        words = f"Forbidden: spec is immutable after creation except {free}"
-        return [Cause("spec", "FieldValueForbidden", words)]
+        text = f"Forbidden: spec is immutable after creation except {free}"
+        return [Cause("spec", "FieldValueForbidden", text)]
     if _size(obj) < _size(old) and _size(obj) <= _size_of(
         dig(old, "status", "capacity", "storage")
     ):
@@ -169,9 +168,9 @@ def _data(obj: Obj, old: Obj) -> list[Cause]:
     causes = _fixed(obj, old, ("type",))
     if not old.get("immutable"):
         return causes
-    words = "Forbidden: field is immutable when `immutable` is set"
+    message = "Forbidden: field is immutable when `immutable` is set"
     return causes + [
-        Cause(name, "FieldValueForbidden", words)
+        Cause(name, "FieldValueForbidden", message)
         for name in ("immutable", "data", "binaryData")
         if not same(obj.get(name), old.get(name))
     ]
@@ -197,19 +196,19 @@ def _pod(obj: Obj, old: Obj) -> list[Cause]:
     for index, gate in enumerate(obj["spec"].get("schedulingGates") or []):
         if gate["name"] not in gates:
             only = "only deletion is allowed, but found new scheduling gate"
-            words = f"Forbidden: {only} '{gate['name']}'"
-            return [Cause(f"spec.schedulingGates[{index}].name", "FieldValueForbidden", words)]
+            message = f"Forbidden: {only} '{gate['name']}'"
+            return [Cause(f"spec.schedulingGates[{index}].name", "FieldValueForbidden", message)]
     before, after = old["spec"].get("tolerations") or [], obj["spec"].get("tolerations") or []
-    kept = all(any(same(one, other) for other in after) for one in before)
-    if same(fixed(obj), fixed(old)) and kept:
+    all_remain = all(any(same(one, other) for other in after) for one in before)
+    if same(fixed(obj), fixed(old)) and all_remain:
         return []
     free = (
         "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations`"
         " (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it"
         " to be set to 1 if it was previously negative)"
     )
-    words = f"Forbidden: pod updates may not change fields other than {free}"
-    return [Cause("spec", "FieldValueForbidden", words)]
+    message = f"Forbidden: pod updates may not change fields other than {free}"
+    return [Cause("spec", "FieldValueForbidden", message)]
 
 
 def _role_ref(obj: Obj, old: Obj) -> list[Cause]:
@@ -221,8 +220,8 @@ def _role_ref(obj: Obj, old: Obj) -> list[Cause]:
         "Kind": reference.get("kind"),
         "Name": reference.get("name"),
     }
-    words = f"Invalid value: {as_json(shown)}: cannot change roleRef"
-    return [Cause("roleRef", "FieldValueInvalid", words)]
+    message = f"Invalid value: {as_json(shown)}: cannot change roleRef"
+    return [Cause("roleRef", "FieldValueInvalid", message)]
 
 
 def _address_type(obj: Obj, old: Obj) -> list[Cause]:

@@ -58,9 +58,9 @@ def _follow(value: Json, step: dict[str, str | None]) -> list[Json]:
         return (
             [value[index]] if isinstance(value, list) and -len(value) <= index < len(value) else []
         )
-    wanted = step.get("value")
+    expected = step.get("value")
     return (
-        [item for item in value if str(_field(item, step.get("field") or "")) == wanted]
+        [item for item in value if str(_field(item, step.get("field") or "")) == expected]
         if isinstance(value, list)
         else []
     )

@@ -79,7 +79,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class _Builtin:
-    """One line of the table below; `flags` are single letters, see `_resource`."""
+    """One line of the table below; `flags` are single characters, see `_resource`."""
 
     kind: str
     plural: str

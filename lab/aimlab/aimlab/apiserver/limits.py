@@ -18,10 +18,10 @@ def fill(obj: Obj) -> None:
     for item in dig(obj, "spec", "limits") or []:
         if item.get("type") == "Container":
             default = {**(item.get("max") or {}), **(item.get("default") or {})}
-            asked = {**(item.get("min") or {}), **default, **(item.get("defaultRequest") or {})}
+            requests = {**(item.get("min") or {}), **default, **(item.get("defaultRequest") or {})}
             item.update(
                 ({"default": default} if default else {})
-                | ({"defaultRequest": asked} if asked else {})
+                | ({"defaultRequest": requests} if requests else {})
             )
 
 
@@ -43,10 +43,12 @@ def _completed(container: Obj, item: Obj, whose: str) -> list[str]:
         ("requests", "defaultRequest", "request"),
         ("limits", "default", "limit"),
     ):
-        there = dig(container, "resources", kind) or {}
-        new = {name: text for name, text in (item.get(source) or {}).items() if name not in there}
+        existing = dig(container, "resources", kind) or {}
+        new = {
+            name: text for name, text in (item.get(source) or {}).items() if name not in existing
+        }
         if new:
-            container.setdefault("resources", {})[kind] = {**there, **new}
+            container.setdefault("resources", {})[kind] = {**existing, **new}
             done.append(f"{', '.join(sorted(new))} {word} {whose}")
     return done
 

@@ -23,12 +23,12 @@ SUBDOMAIN_RULE = (
 VALUE = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]|")
 KEY = re.compile(rf"({SUBDOMAIN}/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 MOST_ANNOTATION_BYTES = 256 << 10
-SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+SUFFIX_CHARACTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
 def generated(prefix: str) -> str:
     """A name from `generateName`: at most 63 characters, five of them random."""
-    return prefix[:58] + "".join(random.choices(SUFFIX_LETTERS, k=5))  # noqa: S311  names, not secrets
+    return prefix[:58] + "".join(random.choices(SUFFIX_CHARACTERS, k=5))  # noqa: S311  names, not secrets
 
 
 def bad_name(name: str, kind: str, *, path_names: bool) -> list[Cause]:

@@ -8,7 +8,7 @@ changed.
 from aimlab.apiserver.errors import ApiError, bad_request
 from aimlab.apiserver.objects import Json, Obj, clone, same
 
-REFUSED = "the server rejected our request due to an error in our request"
+REJECTED = "the server rejected our request due to an error in our request"
 
 
 def merge(target: Json, patch: Json) -> Json:
@@ -33,7 +33,7 @@ def json_patch(target: Obj, operations: Json) -> Obj:
         try:
             _operate(holder, step)
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ApiError(422, "Invalid", REFUSED, {}) from error
+            raise ApiError(422, "Invalid", REJECTED, {}) from error
     document = holder[""]
     if not isinstance(document, dict):
         raise bad_request("a JSON patch must leave an object")

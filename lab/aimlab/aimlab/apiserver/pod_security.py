@@ -71,18 +71,17 @@ def require(namespace: Obj, name: str, spec: Obj) -> None:
     """ApiError 403 where the namespace does not take the pod."""
     policy, found = _policy(namespace, ENFORCE), violations(_level(namespace, ENFORCE), spec)
     if found:
-        why = f'violates PodSecurity "{policy}": {_words(found)}'
+        why = f'violates PodSecurity "{policy}": {_violation_text(found)}'
         text = f'pods "{name}" is forbidden: {why}'
         raise ApiError(403, "Forbidden", text, named("", "pods", name))
 
 
 def warnings(namespace: Obj, spec: Obj) -> list[str]:
-    """What a namespace says of a pod, or of a workload's template, that its level would not
-    take."""
+    """The warnings of a namespace for a pod, or for a workload's template, that violates its level."""
     label = WARN if dig(namespace, "metadata", "labels", WARN) else ENFORCE
     found = violations(_level(namespace, label), spec)
     return (
-        [f'would violate PodSecurity "{_policy(namespace, label)}": {_words(found)}']
+        [f'would violate PodSecurity "{_policy(namespace, label)}": {_violation_text(found)}']
         if found
         else []
     )
@@ -98,7 +97,7 @@ def _policy(namespace: Obj, label: str) -> str:
     return f"{_level(namespace, label)}:{version}"
 
 
-def _words(found: Iterable[Violation]) -> str:
+def _violation_text(found: Iterable[Violation]) -> str:
     return ", ".join(f"{what} ({who})" for what, who in found)
 
 
@@ -229,7 +228,7 @@ def _privileged(spec: Obj) -> Iterator[Violation]:
 
 
 def _has_own_users(spec: Obj) -> bool:
-    """Root in a user namespace is nobody outside."""
+    """Root in a user namespace has no rights outside."""
     return spec.get("hostUsers") is False
 
 
@@ -260,9 +259,9 @@ def _selinux(spec: Obj) -> Iterator[Violation]:
     if who:
         parts = {part for holder in (spec, *_containers(spec)) for part in wrong(holder)}
         kinds = sorted(part.removeprefix("type ") for part in parts if part.startswith("type "))
-        words = [f"{_several('type', kinds)} {_quoted(kinds)}"] if kinds else []
-        words += [f"{name} may not be set" for name in ("user", "role") if name in parts]
-        what = f"{who} set forbidden securityContext.seLinuxOptions: {'; '.join(words)}"
+        problems = [f"{_several('type', kinds)} {_quoted(kinds)}"] if kinds else []
+        problems += [f"{name} may not be set" for name in ("user", "role") if name in parts]
+        what = f"{who} set forbidden securityContext.seLinuxOptions: {'; '.join(problems)}"
         yield "seLinuxOptions", what
 
 
@@ -297,14 +296,14 @@ def _privilege_escalation(spec: Obj) -> Iterator[Violation]:
         yield f"{field} != false", what
 
 
-def _kept_capabilities(spec: Obj) -> Iterator[Violation]:
+def _restricted_capabilities(spec: Obj) -> Iterator[Violation]:
     def drops_all(container: Obj) -> bool:
         return "ALL" in (_security(container, "capabilities", "drop") or [])
 
     names = [one["name"] for one in _containers(spec) if not drops_all(one)]
-    keeps = f'{_named_containers(names)} must set securityContext.capabilities.drop=["ALL"]'
+    drops = f'{_named_containers(names)} must set securityContext.capabilities.drop=["ALL"]'
     adds = _added(spec, frozenset({"NET_BIND_SERVICE"}))
-    found = ([keeps] if names else []) + ([adds] if adds else [])
+    found = ([drops] if names else []) + ([adds] if adds else [])
     if found:
         yield "unrestricted capabilities", "; ".join(found)
 
@@ -374,7 +373,7 @@ STRICTER = (_added_capabilities, _host_paths, _any_proc_mount, _set_seccomp)
 """Those of which restricted has one of its own."""
 RESTRICTED: tuple[Callable[[Obj], Iterable[Violation]], ...] = (
     _privilege_escalation,
-    _kept_capabilities,
+    _restricted_capabilities,
     _proc_mount,
     _volume_types,
     _may_be_root,

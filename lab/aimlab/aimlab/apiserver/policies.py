@@ -1,9 +1,9 @@
-"""ValidatingAdmissionPolicy (admissionregistration.k8s.io/v1): CEL rules on writes, asked with the
-outcome on trial.
+"""ValidatingAdmissionPolicy (admissionregistration.k8s.io/v1): CEL rules on writes, evaluated with
+the outcome of the write.
 
-A policy counts where a binding of it denies. Not known: parameters, selectors, exclusions,
+A policy counts if a binding of it denies. Not supported: parameters, selectors, exclusions,
 `authorizer`, `messageExpression`, audits and warnings. An expression that fails counts as
-`failurePolicy` says.
+`failurePolicy` defines.
 """
 
 from collections.abc import Iterator
@@ -97,41 +97,41 @@ def _concerned(cluster: Cluster, call: Call) -> Iterator[tuple[Obj, str]]:
 
 def denials(policy: Obj, write: Write) -> Iterator[Obj]:
     """The validations that do not hold, each with the `message` that a real server has for it."""
-    spec, given = (
+    spec, bindings = (
         policy["spec"],
         {"object": write.obj, "oldObject": write.old, "request": write.request()},
     )
     strict = spec.get("failurePolicy", "Fail") == "Fail"
     if not all(
-        _holds(each["expression"], given, default=strict)
+        _holds(each["expression"], bindings, default=strict)
         for each in spec.get("matchConditions") or ()
     ):
         return
-    variables = given["variables"] = {}
+    variables = bindings["variables"] = {}
     for each in spec.get("variables") or ():
         try:
-            variables[each["name"]] = _run(each["expression"], given)
+            variables[each["name"]] = _run(each["expression"], bindings)
         except FAULTS:
             continue  # who reads it fails
     for each in spec["validations"]:
-        if not _holds(each["expression"], given, default=not strict):
+        if not _holds(each["expression"], bindings, default=not strict):
             yield {"message": f"failed expression: {each['expression']}"} | each
 
 
-def _holds(expression: str, given: Obj, *, default: bool) -> bool:
+def _holds(expression: str, bindings: Obj, *, default: bool) -> bool:
     try:
-        return _run(expression, given) is True
+        return _run(expression, bindings) is True
     except FAULTS:
         return default
 
 
-def _run(expression: str, given: Obj) -> Any:
+def _run(expression: str, bindings: Obj) -> Any:
     program = program_of(expression)
-    return program.execute(cel.Context(dict(given), functions_of(program)))
+    return program.execute(cel.Context(dict(bindings), functions_of(program)))
 
 
 def _denied(resource: Resource, write: Write, by: tuple[Obj, str], found: Obj) -> ApiError:
-    """In the words of a real server (apiserver, plugin/policy/validating)."""
+    """In the wording of a real server (apiserver, plugin/policy/validating)."""
     policy, binding = by
     which = f"ValidatingAdmissionPolicy '{policy['metadata']['name']}' with binding '{binding}'"
     message, reason = (

@@ -135,8 +135,8 @@ def _token_text(token: Token) -> str:
 
 
 def _token(text: str) -> Token:
-    """The token in URL-safe base64 without padding, as the real server writes it. ApiError 400,
-    in its words for what is no JSON at all."""
+    """The token in URL-safe base64 without padding, as the real server writes it. ApiError 400 for
+    what is not JSON, in the server's wording."""
     try:
         raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
         return msgspec.json.decode(raw, type=Token)

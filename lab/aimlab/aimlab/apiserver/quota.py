@@ -1,8 +1,8 @@
 """Admission by ResourceQuota (Kubernetes, "Resource Quotas"): compute, storage and object counts.
 
 A real server admits by the usage that a controller wrote into the quota's status. So does the
-double where somebody wrote one; else it counts at each request. Not known: scopeSelector, and the
-counts of node ports and load balancers.
+double if the status has a usage; else it counts at each request. Not supported: scopeSelector, and
+the counts of node ports and load balancers.
 """
 
 from collections.abc import Iterator
@@ -49,8 +49,7 @@ class Use:
 
 
 def require_room(store: Store, resource: Resource, obj: Obj, old: Obj | None = None) -> None:
-    """ApiError 403 where a quota of the namespace has no room, in the words of the admission
-    plugin."""
+    """ApiError 403 if a quota of the namespace has no room, in the wording of the admission plugin."""
     metadata = obj["metadata"]
     for quota in _in(store, QUOTAS, metadata["namespace"]):
         if not _covers(quota, obj):

@@ -1,8 +1,8 @@
-"""Asking what somebody may do: SelfSubjectAccessReview and SubjectAccessReview
-(authorization.k8s.io/v1). Pure but for the RBAC objects it reads.
+"""Access reviews: SelfSubjectAccessReview and SubjectAccessReview (authorization.k8s.io/v1). Pure,
+except for the RBAC objects that it reads.
 
-Nothing is stored; the answer is the request with a `status`. Refused as
-k8s.io/kubernetes/pkg/apis/authorization/validation does.
+Nothing is stored; the answer is the request with a `status`. Validation follows
+k8s.io/kubernetes/pkg/apis/authorization/validation.
 """
 
 import msgspec
@@ -19,25 +19,25 @@ KINDS = {
 
 
 def answer(plural: str, body: Json, asking: User, access: Access) -> Obj:
-    """The review with its answer. ApiError 400 for what is no object, 422 for one that asks for
-    nothing, for two things, or of nobody."""
+    """The review with its answer. ApiError 400 if the body is no object; 422 for a review without
+    attributes, with both kinds of attributes, or without a user."""
     if not isinstance(body, dict):
         raise bad_request("the body is not an object")
     kind, spec = KINDS[plural], body.get("spec") or {}
-    wanted, url = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    resource_attributes, url = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     problems = []
-    if wanted is None and url is None:
-        words = (
+    if resource_attributes is None and url is None:
+        message = (
             "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must"
             " be specified"
         )
-        problems.append(Cause("spec.resourceAttributes", "FieldValueInvalid", words))
-    if wanted is not None and url is not None:
-        words = (
+        problems.append(Cause("spec.resourceAttributes", "FieldValueInvalid", message))
+    if resource_attributes is not None and url is not None:
+        message = (
             f"Invalid value: {msgspec.json.encode(url).decode()}: cannot be specified in"
             " combination with resourceAttributes"
         )
-        problems.append(Cause("spec.nonResourceAttributes", "FieldValueInvalid", words))
+        problems.append(Cause("spec.nonResourceAttributes", "FieldValueInvalid", message))
     if kind == "SubjectAccessReview" and not spec.get("user") and not spec.get("groups"):
         problems.append(
             Cause(
@@ -53,7 +53,7 @@ def answer(plural: str, body: Json, asking: User, access: Access) -> Obj:
         if kind == "SelfSubjectAccessReview"
         else User(spec.get("user") or "", frozenset(spec.get("groups") or ()))
     )
-    allowed, why = access.decide(who, _asked(wanted or {}, url or {}))
+    allowed, why = access.decide(who, _requested_attributes(resource_attributes or {}, url or {}))
     status = {"allowed": allowed, **({"reason": why} if why else {})}
     return {
         "kind": kind,
@@ -64,16 +64,21 @@ def answer(plural: str, body: Json, asking: User, access: Access) -> Obj:
     }
 
 
-def _asked(wanted: Obj, url: Obj) -> Attributes:
+def _requested_attributes(resource_attributes: Obj, url: Obj) -> Attributes:
     resource = "/".join(
-        part for part in (wanted.get("resource", ""), wanted.get("subresource", "")) if part
+        part
+        for part in (
+            resource_attributes.get("resource", ""),
+            resource_attributes.get("subresource", ""),
+        )
+        if part
     )
-    verb = wanted.get("verb", "") or url.get("verb", "")
+    verb = resource_attributes.get("verb", "") or url.get("verb", "")
     return Attributes(
         verb,
-        wanted.get("group", ""),
+        resource_attributes.get("group", ""),
         resource,
-        wanted.get("namespace", ""),
-        wanted.get("name", ""),
+        resource_attributes.get("namespace", ""),
+        resource_attributes.get("name", ""),
         url.get("path", ""),
     )

@@ -51,10 +51,10 @@ def prune(value: Json, schema: Obj, path: str = "", *, root: bool = True) -> lis
     if not isinstance(value, dict):
         return dropped
     properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
-    kept = ROOT_FIELDS if root or schema.get("x-kubernetes-embedded-resource") else frozenset()
+    preserved = ROOT_FIELDS if root or schema.get("x-kubernetes-embedded-resource") else frozenset()
     for name in list(value):
         where = f"{path}.{name}" if path else name
-        if name in kept:
+        if name in preserved:
             continue
         if name in properties:
             dropped += prune(value[name], properties[name], where, root=False)
@@ -124,11 +124,11 @@ def validate(value: Json, schema: Obj, path: str, old: Json = MISSING) -> Iterat
     """The schema's errors in a value, parents before children, siblings by name."""
     if (old is not MISSING and same(value, old)) or (value is None and schema.get("nullable")):
         return
-    kind, wanted = kind_of(value), schema.get("type")
+    kind, expected = kind_of(value), schema.get("type")
     if schema.get("x-kubernetes-int-or-string"):
-        wanted = kind if kind in ("integer", "string") else "integer,string"
-    if wanted and kind != wanted and not (wanted == "number" and kind == "integer"):
-        message = f'Invalid value: "{kind}": {path} in body must be of type {wanted}: "{kind}"'
+        expected = kind if kind in ("integer", "string") else "integer,string"
+    if expected and kind != expected and not (expected == "number" and kind == "integer"):
+        message = f'Invalid value: "{kind}": {path} in body must be of type {expected}: "{kind}"'
         yield Cause(path or "<nil>", "FieldValueTypeInvalid", message)
         return
     if "enum" in schema and not any(same(value, choice) for choice in schema["enum"]):
@@ -165,12 +165,12 @@ def _string(value: str, schema: Obj, path: str) -> Iterator[Cause]:
         )
     if "pattern" in schema and not _pattern(schema["pattern"]).search(value):
         yield _wrong(path, value, f"should match '{schema['pattern']}'")
-    wanted = schema.get("format")
-    if wanted in FORMATS and not _parses(wanted, value):
+    format_ = schema.get("format")
+    if format_ in FORMATS and not _parses(format_, value):
         yield Cause(
             path,
             "FieldValueInvalid",
-            f"Invalid value: {shown(value)}: {path} in body must be of type {wanted}:"
+            f"Invalid value: {shown(value)}: {path} in body must be of type {format_}:"
             f" {shown(value)}",
         )
 
@@ -215,9 +215,9 @@ FORMATS: dict[str, Callable[[str], object]] = {
 }
 
 
-def _parses(wanted: str, value: str) -> bool:
+def _parses(format_: str, value: str) -> bool:
     try:
-        FORMATS[wanted](value)
+        FORMATS[format_](value)
     except ValueError:
         return False
     return True
@@ -317,13 +317,13 @@ def repeated(value: Json, schema: Obj, path: str, old: Json = MISSING) -> Iterat
                 yield from repeated(value[name], sub, f"{path}.{name}" if path else name)
     if not isinstance(value, list):
         return
-    seen: set[str] = set()
+    identities: set[str] = set()
     for index, item in enumerate(value):
         where = f"{path}[{index}]"
         identity = identity_of(item, schema)
-        if identity is not None and identity in seen:
+        if identity is not None and identity in identities:
             yield Cause(where, "FieldValueDuplicate", f"Duplicate value: {identity}")
-        seen.add(identity or "")
+        identities.add(identity or "")
         if isinstance(schema.get("items"), dict):
             yield from repeated(item, schema["items"], where)
 

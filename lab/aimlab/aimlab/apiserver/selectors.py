@@ -10,7 +10,7 @@ from aimlab.apiserver.objects import Obj, dig
 Test = Callable[[Obj], bool]
 
 TOKEN = re.compile(r"\s*(?:(==|!=|=|!|,|\(|\)|<|>)|([A-Za-z0-9_./-]+))")
-WORDS = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?$")
+NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?$")
 
 
 def labels(text: str) -> Test | None:
@@ -48,7 +48,7 @@ def _requirement(tokens: list[str]) -> Callable[[Obj], bool]:
     if negated:
         tokens.pop(0)
     key = tokens.pop(0) if tokens else ""
-    if not WORDS.match(key):
+    if not NAME.match(key):
         raise bad_request(
             f"found '{key}', expected: {'' if negated else '!, '}identifier, or 'end of string'"
         )
@@ -63,7 +63,7 @@ def _requirement(tokens: list[str]) -> Callable[[Obj], bool]:
             if operator == "in"
             else (lambda found: found.get(key) not in values)
         )
-    value = tokens.pop(0) if tokens and WORDS.match(tokens[0]) else ""
+    value = tokens.pop(0) if tokens and NAME.match(tokens[0]) else ""
     match operator:
         case "=" | "==":
             return lambda found: found.get(key) == value
@@ -101,26 +101,26 @@ def fields(text: str, allowed: frozenset[str]) -> Test | None:
         path, operator, value = match.groups()
         if path not in allowed:
             raise bad_request(f"field label not supported: {path}")
-        tests.append(_field(tuple(path.split(".")), value, wanted=operator != "!="))
+        tests.append(_field(tuple(path.split(".")), value, equal=operator != "!="))
     return (lambda obj: all(test(obj) for test in tests)) if tests else None
 
 
-def _field(path: tuple[str, ...], value: str, *, wanted: bool) -> Test:
+def _field(path: tuple[str, ...], value: str, *, equal: bool) -> Test:
     def test(obj: Obj) -> bool:
         found = dig(obj, *path)
         text = (
             "" if found is None else str(found).lower() if isinstance(found, bool) else str(found)
         )
-        return (text == value) is wanted
+        return (text == value) is equal
 
     return test
 
 
 def matches(selector: Obj, found: Obj) -> bool:
     """Whether labels fit a LabelSelector object; an empty one fits all."""
-    wanted = selector.get("matchLabels") or {}
+    match_labels = selector.get("matchLabels") or {}
     expressions = selector.get("matchExpressions") or []
-    return all(found.get(key) == value for key, value in wanted.items()) and all(
+    return all(found.get(key) == value for key, value in match_labels.items()) and all(
         _holds(one, found) for one in expressions
     )
 

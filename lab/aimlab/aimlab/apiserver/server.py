@@ -15,7 +15,7 @@ CONTROLLERS_LAG_S = 0.04
 
 
 class ApiServer:
-    """A kube-apiserver double on plain HTTP, its state in memory and gone with it."""
+    """A kube-apiserver double on plain HTTP. Its state is in memory and ends with it."""
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0, bare: bool = False) -> None:
         """`bare`: what a kube-apiserver is alone, as in envtest: no kube-controller-manager, and

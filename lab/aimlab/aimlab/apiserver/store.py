@@ -59,8 +59,8 @@ Observer = Callable[[Change], None]
 
 @dataclass(eq=False)
 class Collection:
-    """The objects of one kind, by namespace ("" for cluster-scoped) and name. `floor`: history
-    before this version is gone."""
+    """The objects of one kind, by namespace ("" for cluster-scoped) and name. History before
+    version `floor` is discarded."""
 
     floor: int
     objects: dict[str, dict[str, Entry]] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class Store:
         previous = space.get(metadata["name"])
         entry = self._stamped(obj)
         space[metadata["name"]] = entry
-        self._tell(key, Change("MODIFIED" if previous else "ADDED", entry, previous))
+        self._notify(key, Change("MODIFIED" if previous else "ADDED", entry, previous))
         return entry
 
     def remove(
@@ -147,7 +147,7 @@ class Store:
         if not space:
             del self.collections[key].objects[namespace]
         final = last or previous.obj
-        self._tell(
+        self._notify(
             key,
             Change(
                 "DELETED", self._stamped({**final, "metadata": dict(final["metadata"])}), previous
@@ -159,7 +159,7 @@ class Store:
         obj["metadata"]["resourceVersion"] = str(self.version)
         return Entry(obj, self.version)
 
-    def _tell(self, key: CollectionKey, change: Change) -> None:
+    def _notify(self, key: CollectionKey, change: Change) -> None:
         collection = self.collections[key]
         collection.history.append(change)
         if len(collection.history) > self.history_size:

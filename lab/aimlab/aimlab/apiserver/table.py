@@ -262,7 +262,7 @@ def _roles(obj: Obj, _now: datetime) -> str:
     return ",".join(roles) or "<none>"
 
 
-def _last_seen(obj: Obj, now: datetime) -> str:
+def _last_observed(obj: Obj, now: datetime) -> str:
     return age(
         obj.get("lastTimestamp")
         or dig(obj, "series", "lastObservedTime")
@@ -372,7 +372,7 @@ COLUMNS: dict[str, tuple[tuple[str, str, int, Cell], ...]] = {
         ("Version", "string", 0, path("status", "nodeInfo", "kubeletVersion")),
     ),
     "events": (
-        ("Last Seen", "string", 0, _last_seen),
+        ("Last Seen", "string", 0, _last_observed),
         ("Type", "string", 0, path("type")),
         ("Reason", "string", 0, path("reason")),
         ("Object", "string", 0, _event_object),

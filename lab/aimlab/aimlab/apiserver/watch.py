@@ -37,12 +37,12 @@ class WatchOptions:
 
 
 def parse_watch_options(query: Mapping[str, str]) -> WatchOptions:
-    """The parameters of a watch. ApiError 422 for combinations a real server refuses, 500 for a
-    version that is no number."""
+    """The parameters of a watch. ApiError 422 for combinations that a real server rejects, 500 for
+    a version that is not a number."""
     initial = query.get("sendInitialEvents") == "true"
     match = query.get("resourceVersionMatch", "")
     if initial != (match == "NotOlderThan"):
-        words = (
+        message = (
             "Forbidden: sendInitialEvents and resourceVersionMatch=NotOlderThan go together in a"
             " watch"
         )
@@ -50,15 +50,20 @@ def parse_watch_options(query: Mapping[str, str]) -> WatchOptions:
             "meta.k8s.io",
             "ListOptions",
             "",
-            [Cause("resourceVersionMatch", "FieldValueForbidden", words)],
+            [Cause("resourceVersionMatch", "FieldValueForbidden", message)],
         )
-    asked = query.get("timeoutSeconds", "")
+    seconds = query.get("timeoutSeconds", "")
     return WatchOptions(
         version=version_of(query.get("resourceVersion", "")),
         bookmarks=query.get("allowWatchBookmarks") == "true",
         initial_events=initial,
-        timeout_s=(float(asked) if asked.isdigit() and int(asked) else random.uniform(1800, 3600)),  # noqa: S311  spreads reconnects
+        timeout_s=float(seconds) if seconds.isdigit() and int(seconds) else _spread_timeout_s(),
     )
+
+
+def _spread_timeout_s() -> float:
+    """Spreads reconnects."""
+    return random.uniform(1800, 3600)  # noqa: S311
 
 
 class Watcher:
@@ -78,23 +83,25 @@ class Watcher:
         self.closed = False
         self.news = asyncio.Event()
 
-    def start(self, wanted: WatchOptions) -> None:
+    def start(self, options: WatchOptions) -> None:
         """Queue what the wish asks for and follow the collection."""
         current = self.cluster.store.version
-        if wanted.version == 0 or wanted.initial_events:
+        if options.version == 0 or options.initial_events:
             for entry in self.collection.entries(self.chosen.namespace):
                 if self.chosen.takes(entry):
                     self.lines.append(self._line("ADDED", entry))
-            if wanted.initial_events and wanted.bookmarks:
+            if options.initial_events and options.bookmarks:
                 self.lines.append(self.bookmark({"k8s.io/initial-events-end": "true"}))
             self.after = current
-        elif wanted.version < self.collection.floor:
-            error = expired(f"too old resource version: {wanted.version} ({self.collection.floor})")
+        elif options.version < self.collection.floor:
+            error = expired(
+                f"too old resource version: {options.version} ({self.collection.floor})"
+            )
             self.lines.append(_event("ERROR", error.body()))
             self.close()
         else:
-            self.after = wanted.version
-            for change in self.collection.since(wanted.version):
+            self.after = options.version
+            for change in self.collection.since(options.version):
                 self.see(change)
         self.collection.observers.add(self.see)
         self.collection.closers.add(self.close)
@@ -153,10 +160,10 @@ class Watcher:
         return _event("BOOKMARK", self.render(obj) if self.render else obj)
 
     def _line(self, kind: str, entry: Entry) -> bytes:
-        seen = self.chosen.resource.view(entry.obj)
-        if self.render is None and seen is entry.obj:
+        viewed = self.chosen.resource.view(entry.obj)
+        if self.render is None and viewed is entry.obj:
             return b'{"type":"%s","object":%s}\n' % (kind.encode(), entry.raw)
-        return _event(kind, self.render(seen) if self.render else seen)
+        return _event(kind, self.render(viewed) if self.render else viewed)
 
 
 def _left(previous: Entry, entry: Entry) -> Entry:
@@ -172,28 +179,28 @@ def _event(kind: str, obj: Json) -> bytes:
 async def stream(
     request: web.Request,
     watcher: Watcher,
-    wanted: WatchOptions,
+    options: WatchOptions,
     bookmark_every_s: float = BOOKMARK_EVERY_S,
 ) -> web.StreamResponse:
     """Write a watcher's lines until its time is over, the collection is closed or the client has
-    gone."""
+    disconnected."""
     response = web.StreamResponse(
         headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
     )
     response.enable_chunked_encoding()
     await response.prepare(request)
     loop = asyncio.get_running_loop()
-    end, next_bookmark = loop.time() + wanted.timeout_s, loop.time() + bookmark_every_s
+    end, next_bookmark = loop.time() + options.timeout_s, loop.time() + bookmark_every_s
     while True:
         taken = watcher.take()
         if taken:
             await response.write(taken)
         if watcher.closed or loop.time() >= end:
             return response
-        if wanted.bookmarks and loop.time() >= next_bookmark and not watcher.lines:
+        if options.bookmarks and loop.time() >= next_bookmark and not watcher.lines:
             await response.write(watcher.bookmark())
             next_bookmark = loop.time() + bookmark_every_s
-        until = min(end, next_bookmark) if wanted.bookmarks else end
+        until = min(end, next_bookmark) if options.bookmarks else end
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 await watcher.news.wait()

@@ -52,7 +52,7 @@ async def consult(http: aiohttp.ClientSession, cluster: Cluster, call: Call) -> 
         if not _selects(cluster, webhook, obj or old or {}, call.namespace):
             continue
         try:
-            answer = await _asked(http, webhook, call, obj, old)
+            answer = await _request_review(http, webhook, call, obj, old)
         except _SilentError as error:
             if webhook.get("failurePolicy") == "Ignore":
                 continue
@@ -64,7 +64,7 @@ async def consult(http: aiohttp.ClientSession, cluster: Cluster, call: Call) -> 
 
 
 class _SilentError(Exception):
-    """No answer; the words are those of the API server's client."""
+    """No answer; the message is that of the API server's client."""
 
 
 def _denied(name: str, status: Obj) -> ApiError:
@@ -109,7 +109,7 @@ def _stored(cluster: Cluster, call: Call) -> Obj | None:
     return call.resource.view(entry.obj) if entry else None
 
 
-async def _asked(
+async def _request_review(
     http: aiohttp.ClientSession, webhook: Obj, call: Call, obj: Obj | None, old: Obj | None
 ) -> Obj:
     """The response of the review. _SilentError without one."""

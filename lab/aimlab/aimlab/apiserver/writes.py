@@ -26,7 +26,7 @@ from aimlab.apiserver.immutable import as_json
 from aimlab.apiserver.kinds import Resource
 from aimlab.apiserver.objects import Json, Obj, clone, dig, meta, same
 
-KEPT_BY_SERVER = (
+SERVER_FIELDS = (
     "uid",
     "creationTimestamp",
     "generation",
@@ -189,16 +189,16 @@ def patched(cluster: Cluster, request: Request, body: Json, media_type: str) -> 
         )
         raise ApiError(415, "UnsupportedMediaType", what)
     live = cluster.get(resource, request.namespace, request.name).obj
-    seen = clone(resource.view(live))
+    viewed = clone(resource.view(live))
     if media_type == JSON_PATCH:
-        candidate = patch.json_patch(seen, body)
+        candidate = patch.json_patch(viewed, body)
     elif not isinstance(body, dict):
         raise bad_request("a merge patch is an object")
     else:
         candidate = (
-            patch.merge(seen, body)
+            patch.merge(viewed, body)
             if media_type == MERGE_PATCH
-            else patch.strategic(seen, body, resource.shape)
+            else patch.strategic(viewed, body, resource.shape)
         )
     _checked_identity(request, candidate)
     return _replace(
@@ -235,19 +235,21 @@ def applied(cluster: Cluster, request: Request, body: Json) -> Result:
     if entry is None and request.subresource:
         raise not_found(resource.group, resource.plural, request.name)
     _require_typed(request, body)
-    given = body
+    body_sent = body
     if request.subresource:
-        given = {
+        body_sent = {
             name: body[name]
             for name in ("apiVersion", "kind", "metadata", "status")
             if name in body
         }
     elif resource.status:
-        given = {name: value for name, value in body.items() if name != "status"}
+        body_sent = {name: value for name, value in body.items() if name != "status"}
     writer = _writer(cluster, request, "Apply")
     live = entry.obj if entry else {}
     owners = fields.decode(dig(live, "metadata", "managedFields"))
-    merged, owners = fields.apply(live, given, owners, writer, resource.shape, force=request.force)
+    merged, owners = fields.apply(
+        live, body_sent, owners, writer, resource.shape, force=request.force
+    )
     if entry is None:
         if metadata.get("uid"):
             why = (
@@ -284,16 +286,16 @@ def _replace(
     writes."""
     resource, metadata = request.resource, meta(candidate)
     _check_preconditions(request, live, metadata, apply=owners is not None)
-    given_owners = metadata.pop("managedFields", None)
+    sent_owners = metadata.pop("managedFields", None)
     if request.subresource == "status":
         obj, warnings = _filled(request, {**clone(live), "status": candidate.get("status")}, live)
         if obj.get("status") is None:
             obj.pop("status", None)
     else:
         metadata |= {
-            name: live["metadata"][name] for name in KEPT_BY_SERVER if name in live["metadata"]
+            name: live["metadata"][name] for name in SERVER_FIELDS if name in live["metadata"]
         }
-        for name in KEPT_BY_SERVER:
+        for name in SERVER_FIELDS:
             if name not in live["metadata"]:
                 metadata.pop(name, None)
         if resource.status:
@@ -307,7 +309,7 @@ def _replace(
     if not request.subresource:
         warnings += admission.admit(cluster, resource, obj, live)
     if owners is None:
-        known = _given_owners(given_owners, live)
+        known = _owners_before(sent_owners, live)
         owners = fields.updated(
             known, _writer(cluster, request, "Update"), live, obj, resource.shape
         )
@@ -364,12 +366,12 @@ def _without_status(request: Request, obj: Obj) -> Obj:
     )
 
 
-def _given_owners(given: Json, live: Obj) -> list[fields.Owner]:
+def _owners_before(sent: Json, live: Obj) -> list[fields.Owner]:
     """The owners a write starts from: what it sends, if it sends any; an empty list forgets
     them."""
-    if given is None:
+    if sent is None:
         return fields.decode(dig(live, "metadata", "managedFields"))
-    return fields.decode([owner for owner in given if owner])
+    return fields.decode([owner for owner in sent if owner])
 
 
 def _writer(cluster: Cluster, request: Request, operation: str) -> fields.Owner:
@@ -476,21 +478,21 @@ def _validate(cluster: Cluster, resource: Resource, obj: Obj, live: Obj | None) 
             if name not in (live["metadata"].get("finalizers") or ())
         ]
         quoted = ", ".join(f'"{name}"' for name in late)
-        words = (
+        message = (
             "Forbidden: no new finalizers can be added if the object is being deleted, found new"
             f" finalizers []string{{{quoted}}}"
         )
         found += (
-            [Cause("metadata.finalizers", "FieldValueForbidden", words)]
+            [Cause("metadata.finalizers", "FieldValueForbidden", message)]
             * (2 if resource.custom else 1)
             if late
             else []
         )
     causes += found
     if resource.kind == crd.KIND:
-        causes += crd.refused(obj, live)
+        causes += crd.validate(obj, live)
     elif resource.schema is None:
-        causes += builtin.refused(obj, live)
+        causes += builtin.validate(obj, live)
         if not cluster.loopback_endpoints:
             causes += builtin.loopback_endpoints(obj)
     else:

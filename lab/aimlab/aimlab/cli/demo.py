@@ -53,7 +53,7 @@ class Checks:
 
 
 async def run_demo(state_dir: Path, console: PlainConsole) -> bool:
-    """Starts everything, tells what happens, stops everything."""
+    """Starts everything, prints what happens, stops everything."""
     started_s = time.monotonic()
     checks = Checks(console, [])
     _heading(console, "Starting a laptop cluster and the six services")
@@ -97,12 +97,12 @@ async def the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
     try:
         async with (
             asyncio.timeout(READY_WITHIN_S),
-            watching(stack.lab.cluster, bus, NAMESPACE) as picture,
+            watching(stack.lab.cluster, bus, NAMESPACE) as progress,
         ):
-            service = await show_until_ready(picture, SERVICE, console)
+            service = await show_until_ready(progress, SERVICE, console)
             not_ready = [
                 f"{kind}/{name}"
-                for (kind, name), body in picture.objects.items()
+                for (kind, name), body in progress.objects.items()
                 if not is_ready(body)
             ]
     except TimeoutError:
@@ -130,7 +130,7 @@ async def the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
     await _call(stack, service, checks)
     _heading(console, "How it came about")
     links = await _story(bus)
-    _tell(links, console)
+    _print_story(links, console)
     yours = {
         link.event.message.kind
         for link in links
@@ -226,7 +226,7 @@ async def _story(bus: Bus) -> list[Link]:
     return story(events, ends)
 
 
-def _tell(links: list[Link], console: PlainConsole) -> None:
+def _print_story(links: list[Link], console: PlainConsole) -> None:
     if not links:
         return
     first = links[0].event.time

@@ -78,10 +78,10 @@ async def prepare(
     downloader: str = DOWNLOADER,
     more_images: Mapping[str, ImageCommand] = MappingProxyType({}),
 ) -> Quickstart:
-    """Put the model into the store and on the hub, its image into the registry, say what the images
-    do, and write the manifests for this cluster.
+    """Put the model into the store and on the hub, and its image into the registry. Define what the
+    images do, and write the manifests for this cluster.
 
-    `downloader` is the image of download Jobs, `more_images` what else the node is to run.
+    `downloader` is the image of download Jobs; `more_images` are further images of the node.
     """
     folder = model_folder()
     files = {

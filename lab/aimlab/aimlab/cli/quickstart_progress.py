@@ -28,7 +28,7 @@ SHOWN = (TEMPLATE, CACHE, SERVICE)
 
 
 @dataclass
-class Picture:
+class QuickstartState:
     """What is known of the namespace; `changed` is set whenever that is more than before."""
 
     objects: dict[tuple[str, str], Body] = field(default_factory=dict)
@@ -59,100 +59,98 @@ def row(body: Body) -> tuple[str, str, str, str]:
     )
 
 
-def table(picture: Picture) -> Group:
+def table(state: QuickstartState) -> Group:
     shown = Table(box=None, pad_edge=False)
     for name in ("object", "state", "reason", "message"):
         shown.add_column(name, overflow="fold")
     for resource in SHOWN:
-        for body in picture.of_kind(resource):
+        for body in state.of_kind(resource):
             working = condition(body, PROGRESSING).get("status") == "True"
             style = "green" if is_ready(body) else "yellow" if working else "red"
             cells = row(body)
             shown.add_row(
                 Text(cells[0]), Text(cells[1], style=style), Text(cells[2]), Text(cells[3])
             )
-    if picture.progress is None:
+    if state.progress is None:
         return Group(shown)
-    bar = ProgressBar(
-        total=max(1, picture.progress.total), completed=picture.progress.bytes, width=40
-    )
-    return Group(shown, bar, Text(progress_text(picture.progress)))
+    bar = ProgressBar(total=max(1, state.progress.total), completed=state.progress.bytes, width=40)
+    return Group(shown, bar, Text(progress_text(state.progress)))
 
 
 @asynccontextmanager
-async def watching(cluster: Cluster, bus: Bus, namespace: str) -> AsyncIterator[Picture]:
-    """A picture that is kept up to date for as long as the block lasts."""
-    picture = Picture()
-    tasks = [
-        asyncio.create_task(_watch(cluster, resource, namespace, picture)) for resource in SHOWN
-    ]
-    tasks.append(asyncio.create_task(_progress(bus, namespace, picture)))
+async def watching(cluster: Cluster, bus: Bus, namespace: str) -> AsyncIterator[QuickstartState]:
+    """The state of the quickstart, kept current for as long as the block lasts."""
+    state = QuickstartState()
+    tasks = [asyncio.create_task(_watch(cluster, resource, namespace, state)) for resource in SHOWN]
+    tasks.append(asyncio.create_task(_progress(bus, namespace, state)))
     try:
-        yield picture
+        yield state
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _watch(cluster: Cluster, resource: Resource, namespace: str, picture: Picture) -> None:
+async def _watch(
+    cluster: Cluster, resource: Resource, namespace: str, state: QuickstartState
+) -> None:
     async with contextlib.aclosing(cluster.list_and_watch(resource, namespace)) as events:
         async for event in events:
             match event:
                 case Snapshot(items=items):
                     for body in items:
-                        picture.objects[resource.kind, body["metadata"]["name"]] = body
+                        state.objects[resource.kind, body["metadata"]["name"]] = body
                 case Modified(body=body):
-                    picture.objects[resource.kind, body["metadata"]["name"]] = body
+                    state.objects[resource.kind, body["metadata"]["name"]] = body
                 case Deleted(body=body):
-                    picture.objects.pop((resource.kind, body["metadata"]["name"]), None)
+                    state.objects.pop((resource.kind, body["metadata"]["name"]), None)
                 case _:
                     pass
-            picture.changed.set()
+            state.changed.set()
 
 
-async def _progress(bus: Bus, namespace: str, picture: Picture) -> None:
+async def _progress(bus: Bus, namespace: str, state: QuickstartState) -> None:
     async with contextlib.aclosing(
         follow_live(bus, f"{subjects.LIVE_PROGRESS}.{CACHE.kind}.{namespace}.>")
     ) as lines:
         async for progress in lines:
-            picture.progress = progress
-            picture.changed.set()
+            state.progress = progress
+            state.changed.set()
 
 
-async def show_until_ready(picture: Picture, service: str, console: PlainConsole) -> Body:
+async def show_until_ready(state: QuickstartState, service: str, console: PlainConsole) -> Body:
     """Shows what happens until the AIMService is ready, and gives it. On a terminal in place,
     elsewhere a line for each change."""
     if not console.is_terminal:
-        return await _tell_until_ready(picture, service, console)
-    with Live(table(picture), console=console, refresh_per_second=10) as live:
-        while (body := picture.objects.get((SERVICE.kind, service))) is None or not is_ready(body):
-            await picture.changed.wait()
-            picture.changed.clear()
-            live.update(table(picture))
-        live.update(table(picture), refresh=True)
+        return await _print_until_ready(state, service, console)
+    with Live(table(state), console=console, refresh_per_second=10) as live:
+        while (body := state.objects.get((SERVICE.kind, service))) is None or not is_ready(body):
+            await state.changed.wait()
+            state.changed.clear()
+            live.update(table(state))
+        live.update(table(state), refresh=True)
     return body
 
 
-async def _tell_until_ready(picture: Picture, service: str, console: PlainConsole) -> Body:
-    told: set[tuple[str, ...]] = set()
+async def _print_until_ready(state: QuickstartState, service: str, console: PlainConsole) -> Body:
+    printed: set[tuple[str, ...]] = set()
     while True:
-        lines = [row(body) for resource in SHOWN for body in picture.of_kind(resource)]
-        if picture.progress is not None:
+        lines = [row(body) for resource in SHOWN for body in state.of_kind(resource)]
+        if state.progress is not None:
             lines.append(
                 (
-                    f"{CACHE.kind}/{picture.progress.namespace}/{picture.progress.name}",
+                    f"{CACHE.kind}/{state.progress.namespace}/{state.progress.name}",
                     "",
                     "",
-                    progress_text(picture.progress),
+                    progress_text(state.progress),
                 )
             )
         for line in lines:
-            if line not in told:
-                told.add(line)
+            if line not in printed:
+                printed.add(line)
                 console.print("  ".join(part for part in line if part), soft_wrap=True)
-        body = picture.objects.get((SERVICE.kind, service))
+        body = state.objects.get((SERVICE.kind, service))
         if body is not None and is_ready(body):
             return body
-        await picture.changed.wait()
-        picture.changed.clear()
+        await state.changed.wait()
+        state.changed.clear()

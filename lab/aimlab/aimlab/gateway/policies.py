@@ -1,9 +1,9 @@
-"""What stands in `status.parents` of real clusters beside the gateway's answer: entries of a policy
-controller and of a controller that is gone.
+"""Entries in `status.parents` of real clusters beside the gateway's: those of a policy controller,
+and of a controller that is no longer installed.
 
-A policy controller (as Kuadrant's) has an entry for the route's own parentRef, with condition types
-of its own only. A gateway controller that is gone has left a rejection of the parentRef's former
-listener, and one of the former generation of the route.
+A policy controller (such as Kuadrant's) has an entry for the route's own parentRef, with only its
+own condition types. A former gateway controller has left a rejection of the parentRef's former
+listener, and one of an older generation of the route.
 """
 
 import asyncio
@@ -45,13 +45,13 @@ def plan(objects: Objects, now: datetime) -> ReconcileResult:
 
 
 def _completed(route: Body, now: datetime) -> Patch | None:
-    """The route with all entries; None where it has them. Its list is written whole, so nobody
-    else's write may be overrun."""
+    """The route with all entries; None if it has them. The list is written whole, without
+    overwriting entries of other controllers."""
     metadata = route["metadata"]
-    there = (route.get("status") or {}).get("parents") or []
+    existing = (route.get("status") or {}).get("parents") or []
     theirs = [
         each
-        for each in there
+        for each in existing
         if each.get("controllerName") not in {POLICY_CONTROLLER, FORMER_CONTROLLER}
     ]
     ours = [
@@ -59,7 +59,7 @@ def _completed(route: Body, now: datetime) -> Patch | None:
         for parent in route["spec"].get("parentRefs") or []
         for entry in _entries(parent, metadata["generation"], now)
     ]
-    if _untimed(there) == _untimed([*ours, *theirs]):
+    if _untimed(existing) == _untimed([*ours, *theirs]):
         return None
     guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
     body = {"metadata": guard, "status": {"parents": [*ours, *theirs]}}

@@ -1,9 +1,9 @@
 """The laptop cluster's gateway: the real Traefik from its wheel, reading the Gateway API objects of
 the same API server.
 
-It listens on one loopback port for routes and on one for its own health, and asks nobody about new
-versions. Traefik accepts a listener only where its port is that of one of its entry points, so the
-Gateway is made for the port that was free.
+It listens on one loopback port for routes and on one for its own health; its version check is off.
+Traefik accepts a listener only if its port is that of one of its entry points, so the Gateway is
+created for the free port.
 """
 
 import asyncio
@@ -106,11 +106,11 @@ async def install(cluster: Cluster, namespace: str, port: int) -> None:
     Raises KubeError."""
     with suppress(AlreadyExists):
         await cluster.create(gateway_class(), resource=GATEWAY_CLASS)
-    wanted = gateway_object(namespace, port)
+    desired = gateway_object(namespace, port)
     try:
-        await cluster.merge_patch(GATEWAY, namespace, GATEWAY_NAME, {"spec": wanted["spec"]})
+        await cluster.merge_patch(GATEWAY, namespace, GATEWAY_NAME, {"spec": desired["spec"]})
     except NotFound:
-        await cluster.create(wanted, resource=GATEWAY)
+        await cluster.create(desired, resource=GATEWAY)
 
 
 def _token_file(api: Api, folder: Path) -> Path | None:

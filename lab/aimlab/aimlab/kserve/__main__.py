@@ -16,13 +16,13 @@ from aimlab.kserve.webhook import webhook
 from aimlab.service import run_until_signalled
 
 
-async def run(kubeconfig: str, version: Version, *, asked: bool) -> None:
-    """Runs the controller until cancelled, `asked` by a webhook as well. The CRD
+async def run(kubeconfig: str, version: Version, *, with_webhook: bool) -> None:
+    """Runs the controller until cancelled, `with_webhook` by a webhook as well. The CRD
     (aimlab/crds/kserve.yaml) may come later than this."""
     async with AsyncExitStack() as stack:
         cluster = await Cluster.connect(kubeconfig, user_agent="aimlab-kserve")
         stack.push_async_callback(cluster.close)
-        if asked:
+        if with_webhook:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             await stack.enter_async_context(webhook(cluster, version, folder))
         mirror = Informer(cluster, WATCHED)
@@ -39,7 +39,9 @@ def main() -> None:
     by_webhook = "also validate InferenceServices by a webhook, on loopback"
     parser.add_argument("--webhook", action="store_true", help=by_webhook)
     options = parser.parse_args()
-    run_until_signalled(run(options.kubeconfig, VERSIONS[options.version], asked=options.webhook))
+    run_until_signalled(
+        run(options.kubeconfig, VERSIONS[options.version], with_webhook=options.webhook)
+    )
 
 
 if __name__ == "__main__":

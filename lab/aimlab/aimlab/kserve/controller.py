@@ -17,16 +17,16 @@ from aimschema.resources import DEPLOYMENT, ENDPOINT_SLICE, INFERENCE_SERVICE, P
 WATCHED = (INFERENCE_SERVICE, DEPLOYMENT, POD, SERVICE, ENDPOINT_SLICE)
 
 
-def plan(seen: Objects, now: datetime, version: Version = NEWEST) -> ReconcileResult:
+def plan(state: Objects, now: datetime, version: Version = NEWEST) -> ReconcileResult:
     """One pass over all InferenceServices."""
     writes: list[Write] = []
-    for isvc in seen.all(INFERENCE_SERVICE):
+    for isvc in state.all(INFERENCE_SERVICE):
         if not is_deleting(isvc):
-            writes += plan_one(isvc, seen, now, version)
+            writes += plan_one(isvc, state, now, version)
     return ReconcileResult(writes)
 
 
-def plan_one(isvc: Body, seen: Objects, now: datetime, version: Version) -> list[Write]:
+def plan_one(isvc: Body, state: Objects, now: datetime, version: Version) -> list[Write]:
     """Endpoints before the Deployment, so that the gateway learns first; the status last."""
     if not isvc["spec"].get("predictor", {}).get("containers"):
         why = "the predictor has no container; only custom predictors are served here"
@@ -38,7 +38,7 @@ def plan_one(isvc: Body, seen: Objects, now: datetime, version: Version) -> list
     app = render.app_of(isvc)["app"]
     pods = [
         pod
-        for pod in seen.all(POD, namespace)
+        for pod in state.all(POD, namespace)
         if (pod["metadata"].get("labels") or {}).get("app") == app
     ]
     writes: list[Write] = []
@@ -48,55 +48,55 @@ def plan_one(isvc: Body, seen: Objects, now: datetime, version: Version) -> list
         (DEPLOYMENT, render.deployment_for(isvc)),
     ):
         stopped = render.is_stopped(isvc)
-        writes += _remove(resource, body, isvc, seen) if stopped else _keep(resource, body, seen)
-    deployment = seen.find(DEPLOYMENT, namespace, render.predictor_name(isvc))
+        writes += _remove(resource, body, isvc, state) if stopped else _apply(resource, body, state)
+    deployment = state.find(DEPLOYMENT, namespace, render.predictor_name(isvc))
     return writes + _report(isvc, status_of(isvc, mode, deployment, pods, now))
 
 
-def _remove(resource: Resource, body: Body, isvc: Body, seen: Objects) -> list[Write]:
-    there = seen.find(resource, body["metadata"]["namespace"], body["metadata"]["name"])
-    if there is None or is_deleting(there) or not is_owned(there, uid_of(isvc)):
+def _remove(resource: Resource, body: Body, isvc: Body, state: Objects) -> list[Write]:
+    existing = state.find(resource, body["metadata"]["namespace"], body["metadata"]["name"])
+    if existing is None or is_deleting(existing) or not is_owned(existing, uid_of(isvc)):
         return []
-    return [delete_of(resource, there)]
+    return [delete_of(resource, existing)]
 
 
-def _keep(resource: Resource, body: Body, seen: Objects) -> list[Write]:
+def _apply(resource: Resource, body: Body, state: Objects) -> list[Write]:
     """Makes the object, or repairs what differs from it."""
     metadata = body["metadata"]
-    there = seen.find(resource, metadata["namespace"], metadata["name"])
-    if there is None:
+    existing = state.find(resource, metadata["namespace"], metadata["name"])
+    if existing is None:
         return [Create(resource, body)]
-    if is_deleting(there):
+    if is_deleting(existing):
         return []
     annotations = metadata.get("annotations") or {}
     mark = annotations.get(render.RENDERED)
-    same_mark = (there["metadata"].get("annotations") or {}).get(render.RENDERED) == mark
-    wanted = {field: value for field, value in body.items() if field != "metadata"}
-    if same_mark and _contains(there, wanted):
+    same_mark = (existing["metadata"].get("annotations") or {}).get(render.RENDERED) == mark
+    desired = {field: value for field, value in body.items() if field != "metadata"}
+    if same_mark and _contains(existing, desired):
         return []
-    patch = {field: _replacing(there.get(field), value) for field, value in wanted.items()}
+    patch = {field: _replacing(existing.get(field), value) for field, value in desired.items()}
     metadata_patch = {"labels": metadata["labels"]} | ({"annotations": annotations} if mark else {})
     where = (resource, metadata["namespace"], metadata["name"])
     return [Patch(*where, patch | {"metadata": metadata_patch})]
 
 
-def _contains(there: object, wanted: object) -> bool:
+def _contains(existing: object, desired: object) -> bool:
     """Everything wanted is there; the API server may have added to it."""
-    if isinstance(wanted, dict):
-        found = there if isinstance(there, dict) else None
-        return found is not None and all(_contains(found.get(key), wanted[key]) for key in wanted)
-    if isinstance(wanted, list):
-        found_all = there if isinstance(there, list) else []
-        return len(found_all) == len(wanted) and all(map(_contains, found_all, wanted))
-    return there == wanted
+    if isinstance(desired, dict):
+        found = existing if isinstance(existing, dict) else None
+        return found is not None and all(_contains(found.get(key), desired[key]) for key in desired)
+    if isinstance(desired, list):
+        found_all = existing if isinstance(existing, list) else []
+        return len(found_all) == len(desired) and all(map(_contains, found_all, desired))
+    return existing == desired
 
 
-def _replacing(there: object, wanted: object) -> object:
+def _replacing(existing: object, desired: object) -> object:
     """A merge patch that takes away what is not wanted; defaults come back by themselves."""
-    if not isinstance(there, dict) or not isinstance(wanted, dict):
-        return wanted
-    gone = dict.fromkeys(there.keys() - wanted.keys())
-    return gone | {key: _replacing(there.get(key), value) for key, value in wanted.items()}
+    if not isinstance(existing, dict) or not isinstance(desired, dict):
+        return desired
+    removed = dict.fromkeys(existing.keys() - desired.keys())
+    return removed | {key: _replacing(existing.get(key), value) for key, value in desired.items()}
 
 
 def _report(isvc: Body, status: Body) -> list[Write]:

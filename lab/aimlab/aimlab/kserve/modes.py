@@ -1,9 +1,9 @@
-"""What versions of KServe call the mode in which they make a Deployment, and what their webhook
-says to the others' word. Pure.
+"""The names that versions of KServe give to the mode with a Deployment, and how their webhooks
+treat the other names. Pure.
 
-0.16 calls it Standard. Its controller takes RawDeployment for the same, its webhook does not.
-Up to 0.15 (and in OpenShift AI) it is RawDeployment, and Standard is a word like any other: the
-cluster's default mode is taken, which by default is Serverless.
+0.16 names it Standard. Its controller accepts RawDeployment too, its webhook does not. Up to 0.15
+(and in OpenShift AI) it is RawDeployment. Standard is then an unknown name: the cluster's default
+mode applies, which by default is Serverless.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,8 @@ ONLY_RAW = "customizing deploymentStrategy is only supported for raw deployment 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """`standard` is the word for a Deployment, `knative` for Knative; `also` reads older words."""
+    """`standard` is the name of the mode with a Deployment, `knative` of that with Knative; `also`
+    maps older names."""
 
     standard: str
     knative: str
@@ -29,24 +30,26 @@ class Version:
         recorded = (isvc.get("status") or {}).get("deploymentMode")
         if recorded:
             return str(recorded)
-        asked = (isvc["metadata"].get("annotations") or {}).get(MODE_ANNOTATION, "")
-        asked = self.also.get(asked, asked)
-        return asked if asked in {self.standard, self.knative} else self.default
+        requested = (isvc["metadata"].get("annotations") or {}).get(MODE_ANNOTATION, "")
+        requested = self.also.get(requested, requested)
+        return requested if requested in {self.standard, self.knative} else self.default
 
     def denial(self, isvc: Body, before: Body | None) -> str | None:
         """Why the validating webhook rejects the InferenceService; None where it does not."""
-        asked = (isvc["metadata"].get("annotations") or {}).get(MODE_ANNOTATION)
+        requested = (isvc["metadata"].get("annotations") or {}).get(MODE_ANNOTATION)
         recorded = ((before or {}).get("status") or {}).get("deploymentMode")
-        if recorded and asked is not None and asked != recorded:
-            change = f"from '{recorded}' to '{asked}'"
+        if recorded and requested is not None and requested != recorded:
+            change = f"from '{recorded}' to '{requested}'"
             return f"update rejected: deploymentMode cannot be changed {change}"
         predictor = (isvc.get("spec") or {}).get("predictor") or {}
-        return ONLY_RAW if asked != self.standard and predictor.get("deploymentStrategy") else None
+        return (
+            ONLY_RAW if requested != self.standard and predictor.get("deploymentStrategy") else None
+        )
 
 
-OLD_WORDS = {"RawDeployment": "Standard", "Serverless": "Knative"}
+OLD_NAMES = {"RawDeployment": "Standard", "Serverless": "Knative"}
 VERSIONS: Mapping[str, Version] = {
     "0.15": Version("RawDeployment", "Serverless", default="Serverless", also={}),
-    "0.16": Version("Standard", "Knative", default="Standard", also=OLD_WORDS),
+    "0.16": Version("Standard", "Knative", default="Standard", also=OLD_NAMES),
 }
 NEWEST = VERSIONS["0.16"]

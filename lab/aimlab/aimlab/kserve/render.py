@@ -112,8 +112,8 @@ def endpoints_for(isvc: Body, pods: list[Body]) -> Body:
         "kubernetes.io/service-name": name,
         "endpointslice.kubernetes.io/managed-by": "aimlab",
     }
-    there = (pod for pod in pods if pod.get("status", {}).get("podIP") and not is_finished(pod))
-    endpoints = [_endpoint(pod) for pod in there]
+    addressed = (pod for pod in pods if pod.get("status", {}).get("podIP") and not is_finished(pod))
+    endpoints = [_endpoint(pod) for pod in addressed]
     port = {"name": "http", "port": main_port(isvc), "protocol": "TCP"}
     slice_of = _owned(isvc, "discovery.k8s.io/v1", "EndpointSlice", f"{name}-lab", labels)
     return slice_of | {"addressType": "IPv4", "endpoints": endpoints, "ports": [port]}

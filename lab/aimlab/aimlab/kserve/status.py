@@ -55,7 +55,8 @@ def status_of(
 
 
 def verdict_of(deployment: Body | None) -> Verdict:
-    """What PredictorReady says; before the Deployment has a status it is False without a reason."""
+    """The verdict of PredictorReady; before the Deployment has a status it is False without a
+    reason."""
     conditions = ((deployment or {}).get("status") or {}).get("conditions") or []
     found = {one["type"]: one for one in conditions}
     available, progressing = found.get("Available", {}), found.get("Progressing", {})
@@ -63,18 +64,18 @@ def verdict_of(deployment: Body | None) -> Verdict:
     if available.get("status") == "True":
         verdict = TRUE
     if progressing.get("status") == "False" and progressing.get("message"):
-        verdict = _words("False", progressing)
+        verdict = _verdict("False", progressing)
     if progressing.get("status") == "True":
         progressed = progressing.get("reason") == HAS_PROGRESSED
-        verdict = TRUE if progressed else _words("Unknown", progressing)
+        verdict = TRUE if progressed else _verdict("Unknown", progressing)
     if available.get("status") == "False":
-        verdict = _words("False", available)
+        verdict = _verdict("False", available)
     if failed.get("status") == "True":
-        verdict = _words("False", failed)
+        verdict = _verdict("False", failed)
     return verdict
 
 
-def _words(status: str, condition: Body) -> Verdict:
+def _verdict(status: str, condition: Body) -> Verdict:
     return status, condition.get("reason", ""), condition.get("message", "")
 
 
@@ -109,7 +110,7 @@ def _condition(isvc: Body, kind: str, verdict: Verdict, now: datetime) -> Body:
 
 
 def model_status(before: Body, ready: Verdict, pods: list[Body]) -> Body:
-    """The state of the newest pod's model; `before` where nothing can be said of it."""
+    """The state of the newest pod's model; `before` if it is unknown."""
     copies = sum(phase_of(pod) == "Running" and is_true(pod, "Ready") for pod in pods)
     counted = before | {"copies": {"failedCopies": 0} | ({"totalCopies": copies} if copies else {})}
     if not pods:
@@ -149,12 +150,12 @@ def _failure_of(status: Body) -> Body | None:
         ended = ((status.get("lastState") or {}).get("terminated") or {}) if looping else {}
     if not ended:
         return None
-    words = {"message": ended["message"]} if ended.get("message") else {}
-    return {"reason": "ModelLoadFailed", "exitCode": ended.get("exitCode", 0)} | words
+    message = {"message": ended["message"]} if ended.get("message") else {}
+    return {"reason": "ModelLoadFailed", "exitCode": ended.get("exitCode", 0)} | message
 
 
 def not_served(mode: str) -> Body:
-    """In any other mode another part of KServe would be at work, which is not here."""
+    """Another part of KServe, which is not here, handles any other mode."""
     return {"deploymentMode": mode}
 
 

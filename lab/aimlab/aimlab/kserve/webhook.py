@@ -68,11 +68,11 @@ def configuration(url: str, certificate: Certificate) -> Body:
         "resources": [INFERENCE_SERVICE.plural],
     }
     trusted = base64.b64encode(certificate.certificate.read_bytes()).decode()
-    asked: Body = {"name": WEBHOOK, "clientConfig": {"url": url, "caBundle": trusted}}
-    asked |= {"rules": [rule], "sideEffects": "None", "admissionReviewVersions": ["v1"]}
-    asked |= {"failurePolicy": "Fail"}
+    webhook_entry: Body = {"name": WEBHOOK, "clientConfig": {"url": url, "caBundle": trusted}}
+    webhook_entry |= {"rules": [rule], "sideEffects": "None", "admissionReviewVersions": ["v1"]}
+    webhook_entry |= {"failurePolicy": "Fail"}
     head = {"apiVersion": CONFIGURATION.api_version, "kind": CONFIGURATION.kind}
-    return head | {"metadata": {"name": NAME}, "webhooks": [asked]}
+    return head | {"metadata": {"name": NAME}, "webhooks": [webhook_entry]}
 
 
 def review(body: Body, version: Version) -> Body:

@@ -21,23 +21,23 @@ def read_vocabulary(path: Path) -> dict[str, int]:
 def tokenize(text: str, vocabulary: Mapping[str, int]) -> list[str]:
     """WordPiece (Devlin et al. 2018): lower case without accents, words and punctuation apart,
     then greedily the longest known pieces."""
-    return [piece for word in _words(text) for piece in _pieces(word, vocabulary)]
+    return [piece for word in _split_words(text) for piece in _pieces(word, vocabulary)]
 
 
-def _words(text: str) -> Iterator[str]:
+def _split_words(text: str) -> Iterator[str]:
     word = ""
-    for letter in unicodedata.normalize("NFD", text.lower()):
-        kind = unicodedata.category(letter)
+    for char in unicodedata.normalize("NFD", text.lower()):
+        kind = unicodedata.category(char)
         if kind == "Mn":
             continue
-        if letter.isspace() or kind.startswith(("P", "S", "C")):
+        if char.isspace() or kind.startswith(("P", "S", "C")):
             if word:
                 yield word
-            if not letter.isspace() and not kind.startswith("C"):
-                yield letter
+            if not char.isspace() and not kind.startswith("C"):
+                yield char
             word = ""
         else:
-            word += letter
+            word += char
     if word:
         yield word
 

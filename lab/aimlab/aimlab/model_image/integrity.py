@@ -20,20 +20,20 @@ def check(folder: Path, source_sums: Mapping[str, str] | None) -> dict[str, str]
     Raises IntegrityError.
     """
     expected = read_manifest(folder)
-    for name, wanted in (source_sums or {}).items():
-        if expected.setdefault(name, wanted) != wanted:
+    for name, checksum in (source_sums or {}).items():
+        if expected.setdefault(name, checksum) != checksum:
             raise IntegrityError(
                 f"{folder / name}: the manifest says sha256 {expected[name]}, the source has"
-                f" {wanted}"
+                f" {checksum}"
             )
     unknown = sorted(expected.keys() - source_sums.keys()) if source_sums is not None else []
     if unknown:
         raise IntegrityError(f"{folder / unknown[0]}: the source has no such file")
     found: dict[str, str] = {}
-    for name, wanted in sorted(expected.items()):
+    for name, checksum in sorted(expected.items()):
         found[name] = sha256_of(folder / name)
-        if found[name] != wanted:
-            raise IntegrityError(f"{folder / name}: sha256 is {found[name]}, expected {wanted}")
+        if found[name] != checksum:
+            raise IntegrityError(f"{folder / name}: sha256 is {found[name]}, expected {checksum}")
     return found
 
 

@@ -75,10 +75,10 @@ def make_app(loaded: Loaded) -> web.Application:
 
     async def chat(request: web.Request) -> web.Response:
         try:
-            asked = await request.json()
+            body = await request.json()
         except ValueError:
             raise BadRequestError("the body is not JSON", None) from None
-        return web.json_response(complete(loaded, asked))
+        return web.json_response(complete(loaded, body))
 
     app = web.Application(middlewares=[_errors_as_objects])
     app.add_routes(
@@ -98,24 +98,24 @@ async def _errors_as_objects(request: web.Request, handler: Handler) -> web.Stre
     except BadRequestError as error:
         return web.json_response(error.body, status=error.status)
     except web.HTTPException as error:
-        refused = BadRequestError(f"{request.method} {request.path}: {error.reason}", None)
-        return web.json_response(refused.body, status=error.status)
+        error_response = BadRequestError(f"{request.method} {request.path}: {error.reason}", None)
+        return web.json_response(error_response.body, status=error.status)
 
 
-def complete(loaded: Loaded, asked: object) -> dict[str, Any]:
+def complete(loaded: Loaded, body: object) -> dict[str, Any]:
     """A `chat.completion` object. Raises BadRequestError."""
-    if not isinstance(asked, dict):
+    if not isinstance(body, dict):
         raise BadRequestError("the body is not an object", None)
-    if asked.get("model") != loaded.model_id:
+    if body.get("model") != loaded.model_id:
         raise BadRequestError(
-            f"The model `{asked.get('model')}` does not exist.",
+            f"The model `{body.get('model')}` does not exist.",
             "model",
             status=404,
             code="model_not_found",
         )
-    if asked.get("stream"):
+    if body.get("stream"):
         raise BadRequestError("this stand-in does not stream", "stream")
-    prompt = _prompt_of(asked.get("messages"))
+    prompt = _prompt_of(body.get("messages"))
     tokens = facts.tokenize(prompt, loaded.vocabulary)
     text = (
         f"Your prompt has {len(tokens)} tokens. My weights have {loaded.parameters} parameters and"

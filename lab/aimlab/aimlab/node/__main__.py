@@ -21,10 +21,13 @@ def main() -> None:
     parser.add_argument("--controllers", nargs="*", choices=CONTROLLERS, default=ALONE, help=lacks)
     where = "pods have their addresses in it (default: %(default)s)"
     parser.add_argument("--pod-network", type=IPv4Network, default=LOOPBACK, help=where)
-    given = parser.parse_args()
-    state, images = given.state.absolute(), given.images.absolute()
+    arguments = parser.parse_args()
+    state, images = arguments.state.absolute(), arguments.images.absolute()
     run_until_signalled(
-        run(given.kubeconfig, Options(state, images, given.controllers, given.pod_network))
+        run(
+            arguments.kubeconfig,
+            Options(state, images, arguments.controllers, arguments.pod_network),
+        )
     )
 
 

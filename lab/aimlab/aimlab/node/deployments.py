@@ -44,12 +44,12 @@ def plan_one(body: Body, pods: list[Body], now: datetime) -> ReconcileResult:
     """The next step for one Deployment; the status first, since what is rejected adds to it."""
     revision = revision_of(body)
     replicas = [replica_of(pod) for pod in pods]
-    wanted = body["spec"].get("replicas", 1)
-    rollout = decide(revision, strategy_of(body["spec"]), wanted, replicas)
+    desired = body["spec"].get("replicas", 1)
+    rollout = decide(revision, strategy_of(body["spec"]), desired, replicas)
     status = status_of(body, replicas, now)
     writes: list[Write] = _report(body, status)
-    gone = (pod for pod in pods if pod["metadata"]["name"] in rollout.delete)
-    writes += [delete_of(POD, pod) for pod in gone]
+    deletions = (pod for pod in pods if pod["metadata"]["name"] in rollout.delete)
+    writes += [delete_of(POD, pod) for pod in deletions]
     wait_s = _back_off_s(pods, now)
     for number in () if wait_s else rollout.create:
         pod = pod_for(body, number)
@@ -97,12 +97,12 @@ def pod_for(body: Body, number: int) -> Body:
 
 def pod_of_template(body: Body, name: str, labels: dict[str, str]) -> Body:
     template = msgspec.json.decode(msgspec.json.encode(body["spec"]["template"]))
-    given = template.get("metadata") or {}
+    template_metadata = template.get("metadata") or {}
     metadata: Body = {
         "name": name,
         "namespace": body["metadata"]["namespace"],
-        "labels": (given.get("labels") or {}) | labels,
-        "annotations": given.get("annotations") or {},
+        "labels": (template_metadata.get("labels") or {}) | labels,
+        "annotations": template_metadata.get("annotations") or {},
         "ownerReferences": [owner_reference(body)],
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
@@ -111,16 +111,16 @@ def pod_of_template(body: Body, name: str, labels: dict[str, str]) -> Body:
 def status_of(body: Body, replicas: list[Replica], now: datetime) -> Body:
     """The whole status; counts of none are left out, as the API server leaves them out."""
     live = [replica for replica in replicas if not replica.going and not replica.over]
-    wanted, ready = body["spec"].get("replicas", 1), sum(replica.ready for replica in live)
+    desired, ready = body["spec"].get("replicas", 1), sum(replica.ready for replica in live)
     counts = {
         "replicas": len(live),
         "updatedReplicas": sum(replica.revision == revision_of(body) for replica in live),
         "readyReplicas": ready,
         "availableReplicas": ready,
-        "unavailableReplicas": max(0, wanted - ready),
+        "unavailableReplicas": max(0, desired - ready),
     }
-    found = [_available(body, wanted, ready, now), _progressing(body, counts, now)]
-    if len(live) < wanted:
+    found = [_available(body, desired, ready, now), _progressing(body, counts, now)]
+    if len(live) < desired:
         found.append(condition_of(body, "ReplicaFailure"))
     return {
         "observedGeneration": body["metadata"].get("generation", 1),
@@ -130,8 +130,8 @@ def status_of(body: Body, replicas: list[Replica], now: datetime) -> Body:
     }
 
 
-def _available(body: Body, wanted: int, ready: int, now: datetime) -> Body:
-    if ready >= wanted - strategy_of(body["spec"]).unavailable:
+def _available(body: Body, desired: int, ready: int, now: datetime) -> Body:
+    if ready >= desired - strategy_of(body["spec"]).unavailable:
         good = "Deployment has minimum availability."
         return _condition(body, "Available", ("True", "MinimumReplicasAvailable", good), now)
     bad = "Deployment does not have minimum availability."
@@ -154,11 +154,11 @@ def _progressing(body: Body, counts: dict[str, int], now: datetime) -> Body | No
     if before is None or before.get("message") not in {text for _, _, text in verdicts.values()}:
         made = _condition(body, "Progressing", verdicts[CREATED], now)
         return made | {"message": verdicts[CREATED][2], "lastUpdateTime": stamp(now)}
-    wanted, all_new = (
+    desired, all_new = (
         body["spec"].get("replicas", 1),
         counts["replicas"] == counts["updatedReplicas"],
     )
-    if all_new and counts["replicas"] == counts["availableReplicas"] == wanted:
+    if all_new and counts["replicas"] == counts["availableReplicas"] == desired:
         return _condition(body, "Progressing", verdicts[COMPLETE], now)
     if before["reason"] == COMPLETE and all_new:
         return before
@@ -201,7 +201,7 @@ def _deadline_s(body: Body, status: Body, now: datetime) -> float | None:
 
 
 def _rejected(body: Body, status: Body, why: str, now: datetime) -> list[Write]:
-    """ReplicaFailure, with the words of the first rejection, and an Event."""
+    """ReplicaFailure, with the message of the first rejection, and an Event."""
     failed = _condition(body, "ReplicaFailure", ("True", FAILED_CREATE, why), now)
     others = [one for one in status["conditions"] if one["type"] != "ReplicaFailure"]
     written = _report(body, status | {"conditions": [*others, failed]})
@@ -212,5 +212,5 @@ def _report(body: Body, status: Body) -> list[Write]:
     before = body.get("status") or {}
     if before == status:
         return []
-    gone = {field: None for field in before if field not in status}
-    return [patch_of(DEPLOYMENT, body, {"status": status | gone}, "status")]
+    removed = {field: None for field in before if field not in status}
+    return [patch_of(DEPLOYMENT, body, {"status": status | removed}, "status")]

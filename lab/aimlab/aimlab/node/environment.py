@@ -32,7 +32,7 @@ def sources_of(container: Body) -> Iterator[Source]:
 
 
 def resolve(
-    pod: Body, container: Body, given: Mapping[Source, Body | None], *, pod_ip: str
+    pod: Body, container: Body, sources: Mapping[Source, Body | None], *, pod_ip: str
 ) -> dict[str, str]:
     """The variables of the container. Raises ConfigError for a missing object or key that is not
     optional."""
@@ -40,7 +40,7 @@ def resolve(
     for variable in container.get("env") or []:
         reference = variable.get("valueFrom")
         value = (
-            _referenced(reference, pod, given, pod_ip)
+            _referenced(reference, pod, sources, pod_ip)
             if reference
             else expand(variable.get("value") or "", values)
         )
@@ -59,21 +59,21 @@ def expand(text: str, values: Mapping[str, str]) -> str:
 
 
 def _referenced(
-    reference: Body, pod: Body, given: Mapping[Source, Body | None], pod_ip: str
+    reference: Body, pod: Body, sources: Mapping[Source, Body | None], pod_ip: str
 ) -> str | None:
     for field, kind in _KEYS.items():
         if field in reference:
-            return _key_of(kind, reference[field], pod["metadata"]["namespace"], given)
+            return _key_of(kind, reference[field], pod["metadata"]["namespace"], sources)
     if "fieldRef" in reference:
         return field_of(pod, reference["fieldRef"]["fieldPath"], pod_ip)
     raise ConfigError(f"the laptop cluster has no value from {', '.join(reference)}")
 
 
 def _key_of(
-    kind: str, selector: Body, namespace: str, given: Mapping[Source, Body | None]
+    kind: str, selector: Body, namespace: str, sources: Mapping[Source, Body | None]
 ) -> str | None:
     name, key = selector["name"], selector["key"]
-    body = given.get((kind, name))
+    body = sources.get((kind, name))
     data = (body or {}).get("data") or {}
     if key in data:
         return base64.b64decode(data[key]).decode() if kind == "Secret" else str(data[key])

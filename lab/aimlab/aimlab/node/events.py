@@ -1,6 +1,6 @@
 """Kubernetes Events of the lab's controllers and node, as core/v1 objects. Pure.
 
-An Event's name follows from what it says, so that saying it again makes no second one.
+An Event's name follows from its content, so that repeating it creates no second one.
 """
 
 import hashlib
@@ -37,6 +37,6 @@ def warning(about: Body, reason: str, message: str, component: str, now: datetim
 
 
 def failed_create(about: Body, why: str, now: datetime) -> list[Write]:
-    """What a controller says whose pod the API server rejects."""
+    """The Event of a controller whose pod the API server rejects."""
     component = f"{about['kind'].lower()}-controller"
     return [warning(about, "FailedCreate", f"Error creating: {why}", component, now)]

@@ -1,9 +1,9 @@
-"""Deletes what has lost its owners, for API servers without kube-controller-manager (such as
+"""Deletes objects without owners, for API servers without kube-controller-manager (such as
 envtest's).
 
-Guarantees that nothing is deleted whose owner is there: what was seen may be late, so an owner that
-was not seen is asked for first. Owners of kinds that are not looked at here count as there. The
-children of what is deleted follow in the next pass.
+Guarantees that no object is deleted whose owner exists. The state may be old, so a missing owner is
+first requested from the server. Owners of unknown kinds count as existing. The next reconcile
+handles the children of deleted objects.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ KINDS = (*WATCHED, SERVICE, ENDPOINT_SLICE, DEPLOYMENT)
 _RESOURCES = {(resource.api_version, resource.kind): resource for resource in KINDS}
 
 
-def orphans(seen: Objects) -> list[tuple[Resource, Body]]:
-    """What has owners of which none was seen. Pure."""
-    held = [(resource, body) for resource in KINDS for body in seen.all(resource)]
-    there = {uid_of(body) for _, body in held}
+def orphans(state: Objects) -> list[tuple[Resource, Body]]:
+    """Objects with owners of which none is in the state. Pure."""
+    held = [(resource, body) for resource in KINDS for body in state.all(resource)]
+    existing_uids = {uid_of(body) for _, body in held}
     return [
         (resource, body)
         for resource, body in held
-        if not is_deleting(body) and (uids := _owner_uids(body)) and not uids & there
+        if not is_deleting(body) and (uids := _owner_uids(body)) and not uids & existing_uids
     ]
 
 
@@ -55,7 +55,7 @@ async def _collect_one(cluster: Cluster, resource: Resource, body: Body) -> bool
     try:
         if any(
             [
-                await _is_there(cluster, body, reference)
+                await _exists(cluster, body, reference)
                 for reference in body["metadata"]["ownerReferences"]
             ]
         ):
@@ -65,7 +65,7 @@ async def _collect_one(cluster: Cluster, resource: Resource, body: Body) -> bool
     return await try_write(cluster, delete_of(resource, body))
 
 
-async def _is_there(cluster: Cluster, body: Body, reference: Body) -> bool:
+async def _exists(cluster: Cluster, body: Body, reference: Body) -> bool:
     """Raises KubeError."""
     resource = _RESOURCES.get((reference["apiVersion"], reference["kind"]))
     if resource is None:

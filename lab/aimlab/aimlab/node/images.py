@@ -13,7 +13,7 @@ from aimlab.apiserver.guests import SIDECAR_IMAGE
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """In a pod's or an Event's words."""
+    """The text in a pod's status or an Event."""
 
     reason: str
     message: str = ""
@@ -21,13 +21,13 @@ class Trouble(msgspec.Struct, frozen=True):
 
 class ImageCommand(msgspec.Struct, frozen=True):
     """`command` is the image's entry point, `env` what the image itself sets; the pod's `command`
-    and `env` win over them.
+    and `env` take precedence.
 
-    `pod_fails`: the pod ends Failed with this status.reason before a container runs, as a kubelet
-    ends one that it cannot admit, or one that is evicted or lost with its node. `cannot_start`: the
-    pod stays in ContainerCreating, and a Warning Event on it says why (FailedMount,
-    FailedAttachVolume). `end_reason`: what a container that ends badly is told to have ended of,
-    such as OOMKilled.
+    `pod_fails`: the pod ends Failed with this status.reason before a container runs, like a pod
+    that the kubelet cannot admit, that is evicted, or that is lost with its node. `cannot_start`:
+    the pod stays in ContainerCreating, and a Warning Event names the cause (FailedMount,
+    FailedAttachVolume). `end_reason`: the reported reason of a container that fails, such as
+    OOMKilled.
     """
 
     command: tuple[str, ...]

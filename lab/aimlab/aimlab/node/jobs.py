@@ -41,11 +41,11 @@ class Tally:
     last_failure: datetime | None
 
 
-def plan(seen: Objects, now: datetime) -> ReconcileResult:
+def plan(state: Objects, now: datetime) -> ReconcileResult:
     """One pass over all Jobs."""
     step = ReconcileResult()
-    pods = seen.all(POD)
-    for job in seen.all(JOB):
+    pods = state.all(POD)
+    for job in state.all(JOB):
         if not is_deleting(job):
             step += plan_job(job, [pod for pod in pods if is_owned(pod, uid_of(job))], now)
     return step
@@ -145,23 +145,25 @@ def running_status(tally: Tally, started: datetime) -> Body:
 
 def suspended(job: Body, tally: Tally, now: datetime) -> ReconcileResult:
     """Pods that run go, and do not count as failed; the time starts again when it is resumed."""
-    words = ("JobSuspended", "Job suspended")
+    reason_and_message = ("JobSuspended", "Job suspended")
     status: Body = {"active": 0, "ready": 0, "startTime": None}
-    status["conditions"] = [suspension(job, "True", words, now)]
-    gone = [delete_of(POD, pod) for pod in tally.active if not is_deleting(pod)]
-    return ReconcileResult([*report(job, status), *gone])
+    status["conditions"] = [suspension(job, "True", reason_and_message, now)]
+    deletions = [delete_of(POD, pod) for pod in tally.active if not is_deleting(pod)]
+    return ReconcileResult([*report(job, status), *deletions])
 
 
-def suspension(job: Body, status: str, words: tuple[str, str], now: datetime) -> Body:
-    made = condition(job, "Suspended", status, now, reason=words[0], message=words[1])
+def suspension(job: Body, status: str, reason_and_message: tuple[str, str], now: datetime) -> Body:
+    made = condition(
+        job, "Suspended", status, now, reason=reason_and_message[0], message=reason_and_message[1]
+    )
     return {"lastProbeTime": made["lastTransitionTime"], **made}
 
 
 def report(job: Body, status: Body) -> list[Write]:
-    said = job.get("status", {})
+    existing = job.get("status", {})
     return (
         []
-        if all(said.get(key) == value for key, value in status.items())
+        if all(existing.get(key) == value for key, value in status.items())
         else [patch_of(JOB, job, {"status": status}, "status")]
     )
 
@@ -183,7 +185,7 @@ def retry(job: Body, tally: Tally, now: datetime) -> ReconcileResult:
 def pod_for(job: Body, attempt: int) -> Body:
     metadata, template = job["metadata"], job["spec"]["template"]
     suffix = hashlib.sha256(f"{metadata['uid']}:{attempt}".encode()).hexdigest()[:5]
-    wanted = template.get("metadata") or {}
+    template_metadata = template.get("metadata") or {}
     names = dict.fromkeys(("job-name", "batch.kubernetes.io/job-name"), metadata["name"])
     uids = dict.fromkeys(("controller-uid", "batch.kubernetes.io/controller-uid"), metadata["uid"])
     own: Body = {
@@ -191,9 +193,9 @@ def pod_for(job: Body, attempt: int) -> Body:
         "namespace": metadata["namespace"],
         "ownerReferences": [owner_reference(job)],
     }
-    own["labels"] = (wanted.get("labels") or {}) | names | uids
-    if wanted.get("annotations"):
-        own["annotations"] = wanted["annotations"]
+    own["labels"] = (template_metadata.get("labels") or {}) | names | uids
+    if template_metadata.get("annotations"):
+        own["annotations"] = template_metadata["annotations"]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": own, "spec": template["spec"]}
 
 
@@ -219,8 +221,8 @@ def finish(
     status["uncountedTerminatedPods"] = {}
     if final == "Complete":
         status |= {"succeeded": tally.succeeded, "completionTime": stamp(now)}
-    gone: list[Write] = [delete_of(POD, pod) for pod in tally.active if not is_deleting(pod)]
-    return ReconcileResult([patch_of(JOB, job, {"status": status}, "status"), *gone])
+    deletions: list[Write] = [delete_of(POD, pod) for pod in tally.active if not is_deleting(pod)]
+    return ReconcileResult([patch_of(JOB, job, {"status": status}, "status"), *deletions])
 
 
 def expire(job: Body, now: datetime) -> ReconcileResult:

@@ -1,8 +1,7 @@
-"""The node's kubelet: one worker for each Pod that is bound to it, and the end of those that are to
-go.
+"""The node's kubelet: one worker for each Pod bound to it, and the end of deleted Pods.
 
-A pod that is being deleted is stopped within its grace period and then deleted for good; one that
-is simply gone is killed.
+A pod with a deletion timestamp is stopped within its grace period and then removed; a pod that no
+longer exists is killed.
 """
 
 import asyncio
@@ -43,12 +42,12 @@ class Kubelet:
         try:
             while True:
                 changed.clear()
-                self._look()
+                self._reconcile()
                 await changed.wait()
         finally:
             await self._stop_all()
 
-    def _look(self) -> None:
+    def _reconcile(self) -> None:
         ours = {
             uid_of(pod): pod
             for pod in self._mirror.objects.all(POD)
@@ -66,7 +65,7 @@ class Kubelet:
         worker = self._workers[uid] = PodWorker(self._node, pod)
         if not is_deleting(pod) and not is_finished(pod):
             self._tasks[uid] = asyncio.create_task(worker.run())
-            self._tasks[uid].add_done_callback(lambda task: _say_why(task, pod))
+            self._tasks[uid].add_done_callback(lambda task: _log_failure(task, pod))
 
     async def _end(self, pod: Body) -> None:
         """SIGTERM, grace, SIGKILL; then the object goes, and with it everything the pod had."""
@@ -104,7 +103,7 @@ class Kubelet:
         await asyncio.gather(*self._tasks.values(), *self._ending.values(), return_exceptions=True)
 
 
-def _say_why(task: asyncio.Task[None], pod: Body) -> None:
+def _log_failure(task: asyncio.Task[None], pod: Body) -> None:
     if not task.cancelled() and task.exception() is not None:
         _LOG.error(
             "pod %s broke the node's worker", pod["metadata"]["name"], exc_info=task.exception()

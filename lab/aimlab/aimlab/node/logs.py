@@ -86,5 +86,5 @@ def _start_of(path: Path, tail_lines: str | None) -> int:
         return 0
     content = path.read_bytes()
     lines = content.splitlines(keepends=True)
-    kept = lines[-int(tail_lines) :] if int(tail_lines) > 0 else []
-    return len(content) - sum(map(len, kept))
+    tail = lines[-int(tail_lines) :] if int(tail_lines) > 0 else []
+    return len(content) - sum(map(len, tail))

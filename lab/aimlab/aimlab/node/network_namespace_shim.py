@@ -2,9 +2,9 @@
 as if its pod had a network of its own.
 
 In a pod, a process that listens on all addresses listens on the pod's. On a node without network
-namespaces all pods share the machine's, so that two of them could not have the same port. Here,
-"all addresses" (no host, as asyncio is told) means the pod's loopback address, AIMLAB_POD_IP, and
-the names in AIMLAB_HOSTS (`name=address,…`) have those addresses.
+namespaces all pods share the machine's addresses, so that two of them could not have the same port.
+Here, "all addresses" (no host, in asyncio) means the pod's loopback address, AIMLAB_POD_IP, and the
+names in AIMLAB_HOSTS (`name=address,…`) have those addresses.
 """
 
 import os

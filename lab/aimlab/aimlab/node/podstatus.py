@@ -68,7 +68,7 @@ def phase(policy: str, containers: Iterable[Container]) -> str:
 
 
 def pod_status(pod: Body, containers: Containers, pod_ip: str, now: datetime) -> Body:
-    """The whole status that the kubelet reports; what the scheduler said stays."""
+    """The whole status that the kubelet reports; the scheduler's condition stays."""
     specs: list[Body] = pod["spec"]["containers"]
     in_phase = phase(pod["spec"].get("restartPolicy", "Always"), containers.values())
     unready = [spec["name"] for spec in specs if not containers[spec["name"]].ready]
@@ -132,9 +132,11 @@ def state_body(state: Waiting | Running | Terminated) -> Body:
 def containers_before(pod: Body, now: datetime) -> dict[str, Container]:
     """What a new kubelet makes of the status that an earlier one left: what ran then has died
     with it."""
-    said = {status["name"]: status for status in pod.get("status", {}).get("containerStatuses", [])}
+    statuses = {
+        status["name"]: status for status in pod.get("status", {}).get("containerStatuses", [])
+    }
     return {
-        spec["name"]: _container_before(said.get(spec["name"], {}), now)
+        spec["name"]: _container_before(statuses.get(spec["name"], {}), now)
         for spec in pod["spec"]["containers"]
     }
 

@@ -3,7 +3,7 @@ Startup Probes").
 
 Until the first success a probe is made at least every quarter of a second, and startup is given up
 after failureThreshold × periodSeconds: a laptop should not wait out periods that are meant for
-servers. Probes of other kinds count as passed; liveness is not looked at.
+servers. Probes of other kinds count as passed; liveness is ignored.
 """
 
 import asyncio
@@ -22,22 +22,25 @@ class StartupFailedError(Exception):
 
 
 async def watch_probes(
-    container: Body, pod_ip: str, client: aiohttp.ClientSession, tell: Callable[[bool, bool], None]
+    container: Body,
+    pod_ip: str,
+    client: aiohttp.ClientSession,
+    on_change: Callable[[bool, bool], None],
 ) -> None:
-    """Tells (started, ready) whenever that changes, for as long as the container runs. Raises
-    StartupFailedError."""
-    tell(False, False)
+    """Calls `on_change` with (started, ready) at each change, for as long as the container runs.
+    Raises StartupFailedError."""
+    on_change(False, False)
     startup = container.get("startupProbe")
     if startup is not None:
         await _sleep_at_first(startup)
         await _pass_startup(startup, container, pod_ip, client)
     readiness = container.get("readinessProbe")
     if readiness is None:
-        tell(True, True)
+        on_change(True, True)
         return
-    tell(True, False)
+    on_change(True, False)
     await _sleep_at_first(readiness)
-    await _follow_readiness(readiness, container, pod_ip, client, tell)
+    await _follow_readiness(readiness, container, pod_ip, client, on_change)
 
 
 async def _sleep_at_first(probe: Body) -> None:
@@ -60,18 +63,18 @@ async def _follow_readiness(
     container: Body,
     pod_ip: str,
     client: aiohttp.ClientSession,
-    tell: Callable[[bool, bool], None],
+    on_change: Callable[[bool, bool], None],
 ) -> None:
     failures, ready = 0, False
     while True:
         if await passes(probe, container, pod_ip, client):
             failures, ready = 0, True
-            tell(True, True)
+            on_change(True, True)
         else:
             failures += 1
             if ready and failures >= probe.get("failureThreshold", 3):
                 ready = False
-                tell(True, False)
+                on_change(True, False)
         period_s = float(probe.get("periodSeconds", 10))
         await asyncio.sleep(period_s if ready else min(EAGER_S, period_s))
 

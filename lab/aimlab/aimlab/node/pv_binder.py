@@ -1,9 +1,9 @@
 """Gives volume claims a folder each, as a dynamic provisioner and the volume controllers do.
 
 Classes of this provisioner: `lab` (the default, binds at once) and `lab-wait` (binds once a pod
-that uses the claim has a place). A claim without a class gets the default one; a claim of an
-unknown class stays Pending. A claim that pods still use is kept until they have gone (finalizer
-kubernetes.io/pvc-protection, which the API server puts on); its volume and folder go with it.
+that uses the claim is scheduled). A claim without a class gets the default one; a claim of an
+unknown class stays Pending. A claim stays while pods use it (finalizer
+kubernetes.io/pvc-protection, which the API server sets); its volume and folder are deleted with it.
 """
 
 from datetime import datetime
@@ -43,56 +43,56 @@ STORAGE_CLASSES = (
 )
 
 
-def plan(seen: Objects, _now: datetime, *, volumes_dir: Path) -> ReconcileResult:
+def plan(state: Objects, _now: datetime, *, volumes_dir: Path) -> ReconcileResult:
     """One pass over all claims and volumes."""
     writes: list[Write] = []
-    for claim in seen.all(CLAIM):
-        writes += claim_writes(claim, seen, volumes_dir)
-    for volume in seen.all(VOLUME):
-        writes += volume_writes(volume, seen)
+    for claim in state.all(CLAIM):
+        writes += claim_writes(claim, state, volumes_dir)
+    for volume in state.all(VOLUME):
+        writes += volume_writes(volume, state)
     return ReconcileResult(writes)
 
 
-def claim_writes(claim: Body, seen: Objects, volumes_dir: Path) -> list[Write]:
+def claim_writes(claim: Body, state: Objects, volumes_dir: Path) -> list[Write]:
     """First match wins: going, bound, without a class, not ours, waiting for a place, to be
     bound."""
     if is_deleting(claim):
-        return release(claim, seen)
+        return release(claim, state)
     if phase_of(claim) in {"Bound", "Lost"}:
-        volume = seen.find(VOLUME, None, claim["spec"].get("volumeName", ""))
+        volume = state.find(VOLUME, None, claim["spec"].get("volumeName", ""))
         if phase_of(claim) == "Bound" and volume is None:
             return [patch_of(CLAIM, claim, {"status": {"phase": "Lost"}}, "status")]
         return [] if volume is None else grow(claim, volume)
     if "storageClassName" not in claim["spec"]:
-        default = default_class(seen)
+        default = default_class(state)
         return (
             []
             if default is None
             else [patch_of(CLAIM, claim, {"spec": {"storageClassName": default}})]
         )
-    of_class = seen.find(STORAGE_CLASS, None, claim["spec"]["storageClassName"])
+    of_class = state.find(STORAGE_CLASS, None, claim["spec"]["storageClassName"])
     if of_class is None or of_class["provisioner"] != PROVISIONER:
         return []
     if of_class.get("volumeBindingMode") == "WaitForFirstConsumer" and not is_placed(claim):
         return []
-    return bind(claim, seen, volumes_dir)
+    return bind(claim, state, volumes_dir)
 
 
-def default_class(seen: Objects) -> str | None:
+def default_class(state: Objects) -> str | None:
     marked = (
         one
-        for one in seen.all(STORAGE_CLASS)
+        for one in state.all(STORAGE_CLASS)
         if one["metadata"].get("annotations", {}).get(DEFAULT_STORAGE_CLASS) == "true"
     )
     return next((one["metadata"]["name"] for one in marked), None)
 
 
-def bind(claim: Body, seen: Objects, volumes_dir: Path) -> list[Write]:
+def bind(claim: Body, state: Objects, volumes_dir: Path) -> list[Write]:
     """The volume first, then the claim's spec, then its status: each pass does what the one
     before could not see done."""
     volume = volume_for(claim, volumes_dir)
     name = volume["metadata"]["name"]
-    if seen.find(VOLUME, None, name) is None:
+    if state.find(VOLUME, None, name) is None:
         return [Create(VOLUME, volume)]
     if claim["spec"].get("volumeName") != name:
         annotations = {
@@ -116,14 +116,14 @@ def bind(claim: Body, seen: Objects, volumes_dir: Path) -> list[Write]:
 
 def grow(claim: Body, volume: Body) -> list[Write]:
     """A claim that asks for more gets it: a folder has all the room there is."""
-    wanted = claim["spec"]["resources"]["requests"]["storage"]
-    size = {"storage": wanted}
+    requested = claim["spec"]["resources"]["requests"]["storage"]
+    size = {"storage": requested}
     if volume["metadata"].get("annotations", {}).get(PROVISIONED_BY) != PROVISIONER:
         return []
     writes: list[Write] = []
-    if parse(str(wanted)) > parse(str(volume["spec"]["capacity"]["storage"])):
+    if parse(str(requested)) > parse(str(volume["spec"]["capacity"]["storage"])):
         writes.append(patch_of(VOLUME, volume, {"spec": {"capacity": size}}))
-    if parse(str(wanted)) > parse(str(claim["status"].get("capacity", size)["storage"])):
+    if parse(str(requested)) > parse(str(claim["status"].get("capacity", size)["storage"])):
         writes.append(patch_of(CLAIM, claim, {"status": {"capacity": size}}, "status"))
     return writes
 
@@ -152,13 +152,13 @@ def volume_for(claim: Body, volumes_dir: Path) -> Body:
     }
 
 
-def release(claim: Body, seen: Objects) -> list[Write]:
+def release(claim: Body, state: Objects) -> list[Write]:
     """A claim that is being deleted goes once no live pod uses it."""
     metadata = claim["metadata"]
     finalizers = metadata.get("finalizers", [])
     in_use = any(
         metadata["name"] in claims_of(pod) and not is_finished(pod)
-        for pod in seen.all(POD, metadata["namespace"])
+        for pod in state.all(POD, metadata["namespace"])
     )
     if in_use or CLAIM_PROTECTION not in finalizers:
         return []
@@ -171,12 +171,12 @@ def release(claim: Body, seen: Objects) -> list[Write]:
     ]
 
 
-def volume_writes(volume: Body, seen: Objects) -> list[Write]:
+def volume_writes(volume: Body, state: Objects) -> list[Write]:
     """A volume of ours is Bound while its claim is there, and goes after it with its folder."""
     if volume["metadata"].get("annotations", {}).get(PROVISIONED_BY) != PROVISIONER:
         return []
     reference = volume["spec"]["claimRef"]
-    claim = seen.find(CLAIM, reference["namespace"], reference["name"])
+    claim = state.find(CLAIM, reference["namespace"], reference["name"])
     if claim is not None and uid_of(claim) == reference["uid"]:
         return (
             []

@@ -1,9 +1,9 @@
 """Binds Pods to the node, as the Kubernetes scheduler would with one node in the cluster.
 
-Looked at, in this order: whether the node is cordoned, its taints, the pod's volume claims, node
-affinity and selector, and the resources that the pods bound before it leave free. What does not fit
-gets PodScheduled=False/Unschedulable with the scheduler's own words, and is looked at again with
-every change.
+It checks in this order: whether the node is cordoned, its taints, the pod's volume claims, node
+affinity and selector, and the resources that the bound pods leave free. A pod that does not fit
+gets PodScheduled=False/Unschedulable with the scheduler's message, and is reconciled again at every
+change.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ Amounts = Counter[str]
 
 @dataclass(frozen=True, slots=True)
 class Fits:
-    """The pod can run; these claims must first be told where (WaitForFirstConsumer)."""
+    """The pod can run; these claims must first get a node (WaitForFirstConsumer)."""
 
     claims_to_place: tuple[Body, ...] = ()
 
@@ -38,18 +38,18 @@ class DoesNotFit:
     message: str
 
 
-def plan(seen: Objects, now: datetime) -> ReconcileResult:
+def plan(state: Objects, now: datetime) -> ReconcileResult:
     """One pass over all pods, the oldest first."""
-    node = next(iter(seen.all(NODE)), None)
+    node = next(iter(state.all(NODE)), None)
     if node is None:
         return ReconcileResult()
-    pods = seen.all(POD)
+    pods = state.all(POD)
     free = free_of(node, pods)
     writes: list[Write] = []
     for pod in pods:
         if not waits_for_scheduling(pod):
             continue
-        match decide(pod, node, free, seen):
+        match decide(pod, node, free, state):
             case Fits(claims_to_place=()):
                 free.subtract(requests_of(pod))
                 writes.append(bind(pod, node))
@@ -62,7 +62,7 @@ def plan(seen: Objects, now: datetime) -> ReconcileResult:
                     if not is_placed(claim)
                 ]
             case DoesNotFit(message=message):
-                writes += refuse(pod, message, now)
+                writes += mark_unschedulable(pod, message, now)
     return ReconcileResult(writes)
 
 
@@ -72,7 +72,7 @@ def waits_for_scheduling(pod: Body) -> bool:
     return ours and not spec.get("nodeName") and not is_deleting(pod) and not is_finished(pod)
 
 
-def decide(pod: Body, node: Body, free: Amounts, seen: Objects) -> Fits | DoesNotFit:
+def decide(pod: Body, node: Body, free: Amounts, state: Objects) -> Fits | DoesNotFit:
     """First match wins: a node that is cordoned, a taint, a claim in the way, the wrong node,
     not enough free, fits."""
     if node.get("spec", {}).get("unschedulable"):
@@ -83,7 +83,7 @@ def decide(pod: Body, node: Body, free: Amounts, seen: Objects) -> Fits | DoesNo
         )
     to_place: list[Body] = []
     for name in claims_of(pod):
-        claim = seen.find(CLAIM, pod["metadata"]["namespace"], name)
+        claim = state.find(CLAIM, pod["metadata"]["namespace"], name)
         if claim is None:
             return DoesNotFit(
                 f'0/1 nodes are available: persistentvolumeclaim "{name}" not found. {_NO_HELP}'
@@ -94,7 +94,7 @@ def decide(pod: Body, node: Body, free: Amounts, seen: Objects) -> Fits | DoesNo
                 f" {_NO_HELP}"
             )
         if phase_of(claim) != "Bound":
-            if not waits_for_consumer(claim, seen):
+            if not waits_for_consumer(claim, state):
                 return DoesNotFit(
                     "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
                     f" {_NO_HELP}"
@@ -144,8 +144,8 @@ def claims_of(pod: Body) -> list[str]:
     ]
 
 
-def waits_for_consumer(claim: Body, seen: Objects) -> bool:
-    storage_class = seen.find(STORAGE_CLASS, None, claim["spec"].get("storageClassName") or "")
+def waits_for_consumer(claim: Body, state: Objects) -> bool:
+    storage_class = state.find(STORAGE_CLASS, None, claim["spec"].get("storageClassName") or "")
     return (
         storage_class is not None
         and storage_class.get("volumeBindingMode") == "WaitForFirstConsumer"
@@ -215,9 +215,9 @@ def bind(pod: Body, node: Body) -> Create:
     )
 
 
-def refuse(pod: Body, message: str, now: datetime) -> list[Write]:
-    said = condition_of(pod, "PodScheduled")
-    if said is not None and said.get("message") == message:
+def mark_unschedulable(pod: Body, message: str, now: datetime) -> list[Write]:
+    existing = condition_of(pod, "PodScheduled")
+    if existing is not None and existing.get("message") == message:
         return []
     unschedulable = condition(
         pod, "PodScheduled", "False", now, reason="Unschedulable", message=message

@@ -31,7 +31,7 @@ class UnknownNameError(Exception):
     """No such Service has an address."""
 
 
-def resolved(env: Mapping[str, str], seen: Objects) -> dict[str, str]:
+def resolved(env: Mapping[str, str], state: Objects) -> dict[str, str]:
     """`env` with addresses in place of the DNS names of Services. Raises UnknownNameError.
 
     A name after `tls://` stays, since it is compared with a certificate: HOSTS has its address, for
@@ -40,20 +40,20 @@ def resolved(env: Mapping[str, str], seen: Objects) -> dict[str, str]:
     hosts: dict[str, str] = {}
 
     def replaced(found: re.Match[str]) -> str:
-        address = _address(found[4], found[3], seen)
+        address = _address(found[4], found[3], state)
         if not found[1]:
             return address
         hosts[found[2]] = address
         return found[0]
 
-    there = {name: _NAME.sub(replaced, value) for name, value in env.items()}
-    return there | (
+    env_resolved = {name: _NAME.sub(replaced, value) for name, value in env.items()}
+    return env_resolved | (
         {HOSTS: ",".join(f"{name}={address}" for name, address in hosts.items())} if hosts else {}
     )
 
 
-def _address(namespace: str, name: str, seen: Objects) -> str:
-    service = seen.find(SERVICE, namespace, name)
+def _address(namespace: str, name: str, state: Objects) -> str:
+    service = state.find(SERVICE, namespace, name)
     if service is None or not has_address(service):
         raise UnknownNameError(f"no Service {namespace}/{name} has an address")
     return address_of(uid_of(service))
@@ -63,12 +63,12 @@ def has_address(service: Body) -> bool:
     return bool(service["spec"].get("selector")) and service["spec"].get("clusterIP") != "None"
 
 
-def backends(service: Body, port: Body, seen: Objects) -> list[Place]:
+def backends(service: Body, port: Body, state: Objects) -> list[Place]:
     """Where the connections of a Service's port go: the ready pods that its selector names."""
     selector = service["spec"]["selector"].items()
     pods = [
         pod
-        for pod in seen.all(POD, service["metadata"]["namespace"])
+        for pod in state.all(POD, service["metadata"]["namespace"])
         if selector <= (pod["metadata"].get("labels") or {}).items()
     ]
     target: int | str = port.get("targetPort") or port["port"]
@@ -89,30 +89,30 @@ async def serve(mirror: Informer) -> None:
     try:
         while True:
             changed.clear()
-            wanted = {
+            desired = {
                 (address_of(uid_of(service)), port["port"]): (service, port)
                 for service in mirror.objects.all(SERVICE)
                 if has_address(service)
                 for port in service["spec"].get("ports") or []
             }
-            for place in listening.keys() - wanted.keys():
+            for place in listening.keys() - desired.keys():
                 listening.pop(place).close()
-            for place in wanted.keys() - listening.keys():
-                listening[place] = await _listen(place, *wanted[place], mirror.objects)
+            for place in desired.keys() - listening.keys():
+                listening[place] = await _listen(place, *desired[place], mirror.objects)
             await changed.wait()
     finally:
         for server in listening.values():
             server.close()
 
 
-async def _listen(place: Place, service: Body, port: Body, seen: Objects) -> asyncio.Server:
+async def _listen(place: Place, service: Body, port: Body, state: Objects) -> asyncio.Server:
     turns = itertools.count()
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = backends(service, port, seen)
+        targets = backends(service, port, state)
         try:
-            if there:
-                await pipe(reader, writer, there[next(turns) % len(there)])
+            if targets:
+                await pipe(reader, writer, targets[next(turns) % len(targets)])
         except OSError as error:
             _LOG.info("a connection to Service %s ended: %s", service["metadata"]["name"], error)
         finally:

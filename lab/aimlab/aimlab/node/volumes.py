@@ -13,7 +13,7 @@ FILE_KINDS = {"configMap": ("ConfigMap", "name"), "secret": ("Secret", "secretNa
 
 
 class NotReadyError(Exception):
-    """A volume cannot be mounted yet; the message says why."""
+    """A volume cannot be mounted yet; the message has the reason."""
 
 
 def file_sources(pod: Body) -> list[Source]:
@@ -28,38 +28,38 @@ def file_sources(pod: Body) -> list[Source]:
 
 
 def make_folders(
-    pod: Body, seen: Objects, given: Mapping[Source, Body | None], pod_dir: Path
+    pod: Body, state: Objects, contents: Mapping[Source, Body | None], pod_dir: Path
 ) -> dict[str, Path]:
     """A folder for each volume of the pod, by the volume's name, with its files in it. Raises
     NotReadyError."""
     return {
-        volume["name"]: _folder(volume, pod, seen, given, pod_dir)
+        volume["name"]: _folder(volume, pod, state, contents, pod_dir)
         for volume in pod["spec"].get("volumes") or []
     }
 
 
 def _folder(
-    volume: Body, pod: Body, seen: Objects, given: Mapping[Source, Body | None], pod_dir: Path
+    volume: Body, pod: Body, state: Objects, contents: Mapping[Source, Body | None], pod_dir: Path
 ) -> Path:
     if "persistentVolumeClaim" in volume:
         folder = _claimed(
-            volume["persistentVolumeClaim"]["claimName"], pod["metadata"]["namespace"], seen
+            volume["persistentVolumeClaim"]["claimName"], pod["metadata"]["namespace"], state
         )
     else:
         folder = pod_dir / "volumes" / volume["name"]
     folder.mkdir(parents=True, exist_ok=True)
     for field, (kind, key) in FILE_KINDS.items():
         if field in volume:
-            _write_files(volume[field], kind, volume[field][key], given, folder)
+            _write_files(volume[field], kind, volume[field][key], contents, folder)
     for item in volume.get("downwardAPI", {}).get("items") or []:
         (folder / item["path"]).write_text(field_of(pod, item["fieldRef"]["fieldPath"]))
     return folder
 
 
-def _claimed(name: str, namespace: str, seen: Objects) -> Path:
-    claim = seen.find(CLAIM, namespace, name)
+def _claimed(name: str, namespace: str, state: Objects) -> Path:
+    claim = state.find(CLAIM, namespace, name)
     volume = (
-        seen.find(VOLUME, None, claim["spec"].get("volumeName", "")) if claim is not None else None
+        state.find(VOLUME, None, claim["spec"].get("volumeName", "")) if claim is not None else None
     )
     if volume is None:
         raise NotReadyError(f"persistentvolumeclaim {namespace}/{name} has no volume")
@@ -67,13 +67,13 @@ def _claimed(name: str, namespace: str, seen: Objects) -> Path:
 
 
 def _write_files(
-    wanted: Body, kind: str, name: str, given: Mapping[Source, Body | None], folder: Path
+    source: Body, kind: str, name: str, contents: Mapping[Source, Body | None], folder: Path
 ) -> None:
-    body = given.get((kind, name))
-    if body is None and not wanted.get("optional"):
+    body = contents.get((kind, name))
+    if body is None and not source.get("optional"):
         raise NotReadyError(f'{kind.lower()} "{name}" not found')
     data: dict[str, str] = (body or {}).get("data") or {}
-    for item in wanted.get("items") or [{"key": key, "path": key} for key in data]:
+    for item in source.get("items") or [{"key": key, "path": key} for key in data]:
         text = data.get(item["key"])
         if text is None:
             raise NotReadyError(f"references non-existent {kind.lower()} key: {item['key']}")

@@ -1,5 +1,5 @@
-"""Runs one Pod: waits for its volumes, keeps its containers going as restartPolicy says, and
-reports its status.
+"""Runs one Pod: waits for its volumes, restarts its containers by restartPolicy, and reports its
+status.
 
 Cancelling `run` ends the processes: SIGTERM, then SIGKILL after `grace_s`. Nothing of the pod runs
 once `run` has returned.
@@ -50,7 +50,7 @@ class Node:
     """What every pod of the node shares."""
 
     cluster: Cluster
-    seen: Objects
+    state: Objects
     state_dir: Path
     images: Path
     client: aiohttp.ClientSession
@@ -110,8 +110,8 @@ class PodWorker:
                 if trouble := await self._trouble("cannot_start"):
                     await self._warn(trouble)
                 else:
-                    given = await self._fetch(volumes.file_sources(self.pod))
-                    return volumes.make_folders(self.pod, self._node.seen, given, self._dir)
+                    contents = await self._fetch(volumes.file_sources(self.pod))
+                    return volumes.make_folders(self.pod, self._node.state, contents, self._dir)
             except volumes.NotReadyError as error:
                 await self._warn(Trouble("FailedMount", f"MountVolume.SetUp failed: {error}"))
             except KubeError as error:
@@ -119,7 +119,7 @@ class PodWorker:
             await asyncio.sleep(RETRY_S)
 
     async def _trouble(self, kind: str) -> Trouble | None:
-        """What the table of images says is wrong with the pod, of the first image that has it."""
+        """The problem of the pod, from the first image of the table of images that has one."""
         with contextlib.suppress(OSError, msgspec.DecodeError):
             images = await asyncio.to_thread(read_images, self._node.images)
             known = (images.get(spec["image"]) for spec in self.pod["spec"]["containers"])
@@ -201,9 +201,9 @@ class PodWorker:
     async def _configured(self, spec: Body) -> dict[str, str]:
         while True:
             try:
-                given = await self._fetch(list(environment.sources_of(spec)))
-                env = environment.resolve(self.pod, spec, given, pod_ip=self._ip)
-                return service_proxy.resolved(env, self._node.seen)
+                contents = await self._fetch(list(environment.sources_of(spec)))
+                env = environment.resolve(self.pod, spec, contents, pod_ip=self._ip)
+                return service_proxy.resolved(env, self._node.state)
             except (environment.ConfigError, service_proxy.UnknownNameError) as error:
                 self._set(spec["name"], state=Waiting("CreateContainerConfigError", str(error)))
             except KubeError as error:

@@ -21,22 +21,22 @@ POD_NAME_LABEL, POD_INDEX_LABEL = (
 )
 
 
-def plan(seen: Objects, now: datetime) -> ReconcileResult:
+def plan(state: Objects, now: datetime) -> ReconcileResult:
     """One pass over all of them."""
     step = ReconcileResult()
     for kind in (DEPLOYMENT, STATEFUL_SET):
-        for body in seen.all(kind):
+        for body in state.all(kind):
             if is_deleting(body):
                 continue
             pods = [
                 pod
-                for pod in seen.all(POD, body["metadata"]["namespace"])
+                for pod in state.all(POD, body["metadata"]["namespace"])
                 if is_owned(pod, uid_of(body))
             ]
             if kind is DEPLOYMENT:
                 step += deployments.plan_one(body, pods, now)
             else:
-                step += ReconcileResult(_stateful_set(body, pods, seen, now) + _report(body, pods))
+                step += ReconcileResult(_stateful_set(body, pods, state, now) + _report(body, pods))
     return step
 
 
@@ -48,35 +48,35 @@ def _is_of(pod: Body, revision: str) -> bool:
     return (pod["metadata"].get("labels") or {}).get(REVISION_LABEL) == revision
 
 
-def _stateful_set(body: Body, pods: list[Body], seen: Objects, now: datetime) -> list[Write]:
+def _stateful_set(body: Body, pods: list[Body], state: Objects, now: datetime) -> list[Write]:
     """The first step that is due: a pod too many goes, a pod that lacks is made, an old one
     goes."""
-    wanted, revision = body["spec"].get("replicas", 1), revision_of(body)
-    there = {_number_of(pod): pod for pod in pods}
+    replicas, revision = body["spec"].get("replicas", 1), revision_of(body)
+    by_number = {_number_of(pod): pod for pod in pods}
     over = [
         pod
-        for number, pod in there.items()
-        if (number >= wanted or is_finished(pod)) and not is_deleting(pod)
+        for number, pod in by_number.items()
+        if (number >= replicas or is_finished(pod)) and not is_deleting(pod)
     ]
     if over:
         return [delete_of(POD, pod) for pod in over]
     at_once = body["spec"].get("podManagementPolicy") == "Parallel"
-    for number in range(wanted):
-        if number not in there:
-            return _ordinal(body, number, seen, now)
-        if not at_once and not is_true(there[number], "Ready"):
+    for number in range(replicas):
+        if number not in by_number:
+            return _ordinal(body, number, state, now)
+        if not at_once and not is_true(by_number[number], "Ready"):
             break
-    for number in sorted(there, reverse=True):
-        if is_deleting(there[number]):
+    for number in sorted(by_number, reverse=True):
+        if is_deleting(by_number[number]):
             return []
-        if not _is_of(there[number], revision):
-            return [delete_of(POD, there[number])]
-        if not is_true(there[number], "Ready"):
+        if not _is_of(by_number[number], revision):
+            return [delete_of(POD, by_number[number])]
+        if not is_true(by_number[number], "Ready"):
             return []
     return []
 
 
-def _ordinal(body: Body, number: int, seen: Objects, now: datetime) -> list[Write]:
+def _ordinal(body: Body, number: int, state: Objects, now: datetime) -> list[Write]:
     """A pod with its own claims, which are made where they are not there."""
     name = f"{body['metadata']['name']}-{number}"
     pod = pod_of_template(
@@ -91,7 +91,7 @@ def _ordinal(body: Body, number: int, seen: Objects, now: datetime) -> list[Writ
         pod["spec"].setdefault("volumes", []).append(
             {"name": volume, "persistentVolumeClaim": {"claimName": claim}}
         )
-        if seen.find(CLAIM, body["metadata"]["namespace"], claim) is None:
+        if state.find(CLAIM, body["metadata"]["namespace"], claim) is None:
             labels = body["spec"]["selector"].get("matchLabels") or {}
             metadata = {"name": claim, "namespace": body["metadata"]["namespace"], "labels": labels}
             writes.append(
@@ -111,7 +111,7 @@ def _ordinal(body: Body, number: int, seen: Objects, now: datetime) -> list[Writ
 def _report(body: Body, pods: list[Body]) -> list[Write]:
     """What `kubectl rollout status` reads."""
     live = [pod for pod in pods if not is_deleting(pod) and not is_finished(pod)]
-    wanted, revision = body["spec"].get("replicas", 1), revision_of(body)
+    replicas, revision = body["spec"].get("replicas", 1), revision_of(body)
     ready, updated = (
         sum(is_true(pod, "Ready") for pod in live),
         sum(_is_of(pod, revision) for pod in live),
@@ -124,8 +124,8 @@ def _report(body: Body, pods: list[Body]) -> list[Write]:
         "updatedReplicas": updated,
         "updateRevision": f"{body['metadata']['name']}-{revision}",
     }
-    if updated == wanted:
+    if updated == replicas:
         status["currentRevision"] = status["updateRevision"]
-    said = body.get("status") or {}
-    same = all(said.get(field) == value for field, value in status.items())
+    existing = body.get("status") or {}
+    same = all(existing.get(field) == value for field, value in status.items())
     return [] if same else [patch_of(STATEFUL_SET, body, {"status": status}, "status")]

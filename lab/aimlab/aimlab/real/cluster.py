@@ -23,7 +23,7 @@ FOLDER = "AIM_REAL_FOLDER"
 """Where a command beside the cluster finds its kubeconfig and logs."""
 
 TRIES = 12
-"""To find the controllers at work, of 5 s each."""
+"""Attempts to find the controllers running, of 5 s each."""
 
 AUDIT_LOG = "audit.jsonl"
 """Every request that was answered, a JSON line each, beside the kubeconfig."""

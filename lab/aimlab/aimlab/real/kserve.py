@@ -81,8 +81,8 @@ def settings(part: KServe) -> Body:
         "ingress": {"enableGatewayApi": True},
     }
     for key, changed in changes.items():
-        given = msgspec.json.decode(body["data"][key])
-        body["data"][key] = msgspec.json.encode(given | changed).decode()
+        existing = msgspec.json.decode(body["data"][key])
+        body["data"][key] = msgspec.json.encode(existing | changed).decode()
     return body
 
 

@@ -81,7 +81,7 @@ HOW_TO_GET = {
 
 
 class PartError(RuntimeError):
-    """A part that cannot be had; the message says what a person has to do."""
+    """A part is not available; the message names what a person has to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,8 @@ class KServe:
 
 
 def cache_folder(env: Mapping[str, str]) -> Path:
-    if given := env.get(CACHE):
-        return Path(given)
+    if folder := env.get(CACHE):
+        return Path(folder)
     return Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aim-real"
 
 

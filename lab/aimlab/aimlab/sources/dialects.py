@@ -82,17 +82,17 @@ class Dialect:
 
 @dataclass(slots=True)
 class Store:
-    """A running store. `asked` has method, Host and path with query of every request so far."""
+    """A running store. `requests` has method, Host and path with query of every request so far."""
 
     dialect: Dialect
     bucket: str
     objects: dict[str, bytes]
     endpoint_url: str = ""
     port: int = 0
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(f"{request.method} {request.host} {request.raw_path}")
+        self.requests.append(f"{request.method} {request.host} {request.raw_path}")
         if self.dialect.page:
             return web.Response(text=self.dialect.page, content_type="text/html")
         if "all" in self.dialect.rejects:
@@ -145,12 +145,14 @@ class Store:
             "unchanged": f"page-{self.dialect.page_keys}",
             "empty": "",
         }
-        said = self.dialect.keys == "encoded-as-asked" and query.get("encoding-type") == "url"
+        is_url_encoded = (
+            self.dialect.keys == "encoded-as-asked" and query.get("encoding-type") == "url"
+        )
         facts: dict[str, str | None] = {
             "Name": self.bucket,
             "MaxKeys": query.get("max-keys", str(min(1000, self.dialect.page_keys))),
             "KeyCount": str(len(page)) if second else None,
-            "EncodingType": "url" if said else None,
+            "EncodingType": "url" if is_url_encoded else None,
             "IsTruncated": "true" if truncated else "false",
             "NextContinuationToken": tokens[self.dialect.token] if truncated and second else None,
         }
@@ -160,7 +162,7 @@ class Store:
             for name, value in facts.items()
             if value is not None and name not in self.dialect.omits
         )
-        encoded = said or self.dialect.keys == "encoded-unsaid"
+        encoded = is_url_encoded or self.dialect.keys == "encoded-unsaid"
         contents = (
             ""
             if "Contents" in self.dialect.omits
@@ -201,14 +203,14 @@ class Store:
 
     async def _object(self, request: web.Request, key: str) -> web.StreamResponse:
         dialect, headers = self.dialect, request.headers
-        asked = {
+        preconditions = {
             "part-head": "partNumber" in request.query,
             "head": request.method == "HEAD" and "partNumber" not in request.query,
             "conditional": "If-Match" in headers,
             "range": "Range" in headers,
             "get": request.method == "GET",
         }
-        for name, applies in asked.items():
+        for name, applies in preconditions.items():
             if applies and name in dialect.rejects:
                 return dialect.rejects[name].response(request.method)
         if key not in self.objects:
@@ -231,12 +233,12 @@ class Store:
         status, body, more = self._span(request, content)
         if self.dialect.compresses:
             body, more = gzip.compress(body), more | {"Content-Encoding": "gzip"}
-        kept = {
+        sent = {
             name: value
             for name, value in (headers | more).items()
             if name not in self.dialect.omits_headers
         }
-        answer = web.StreamResponse(status=status, headers=kept)
+        answer = web.StreamResponse(status=status, headers=sent)
         if "Content-Length" in self.dialect.omits_headers:
             answer.enable_chunked_encoding()
         else:

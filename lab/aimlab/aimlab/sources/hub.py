@@ -1,17 +1,16 @@
-"""A small Hugging Face hub on loopback, which an unmodified huggingface_hub takes for the real one
-through HF_ENDPOINT.
+"""A small Hugging Face hub on loopback. An unmodified huggingface_hub uses it through HF_ENDPOINT.
 
 It has what reading models needs: model info, tree, refs and resolve, with commits, branches and
-tags. Who may read what is told as the hub tells it:
+tags. Access errors are those of the hub:
 
-1. A token that nobody has: 401. A repository that is private or not there: 401 to a caller without
-   a token, 404 RepoNotFound to any other.
-2. A gated repository is listed for everyone; its files are 401 or 403 GatedRepo, without and with a
-   token, until its terms are accepted.
+1. An unknown token: 401. A private or missing repository: 401 without a token, 404 RepoNotFound
+   with one.
+2. A gated repository is listed for everyone. Its files are 401 without a token and 403 GatedRepo
+   with one, until its terms are accepted.
 3. A small file comes from the hub with its git blob id. A large one is a redirect to a content
-   network of another address, where a token must not go.
+   network at another address, to which a token must not be sent.
 
-It is filled, and told what to do wrong, by the process it runs in.
+The process that runs it puts models and faults into it.
 """
 
 import asyncio
@@ -47,7 +46,7 @@ class InjectedError:
     retry_after_s: int | None = None
 
     def response(self) -> web.Response:
-        told = {
+        headers = {
             "X-Error-Code": self.code,
             "X-Error-Message": self.message,
             "Retry-After": "" if self.retry_after_s is None else str(self.retry_after_s),
@@ -55,7 +54,7 @@ class InjectedError:
         return web.json_response(
             {"error": self.message},
             status=self.status,
-            headers={name: value for name, value in told.items() if value},
+            headers={name: value for name, value in headers.items() if value},
         )
 
 
@@ -75,8 +74,8 @@ CUT: Final = Fault(cut=True)
 
 @dataclass(slots=True)
 class File:
-    """What the hub says of a file, and the content that it serves: where the two differ, the hub
-    is wrong."""
+    """The facts that the hub publishes of a file, and the content that it serves. If the two
+    differ, the hub is wrong."""
 
     content: Content
     size_bytes: int
@@ -102,9 +101,9 @@ class File:
 
 @dataclass(slots=True)
 class Model:
-    """A repository. `readers` are the tokens that a private or gated one may be read with.
+    """A repository. `readers` are the tokens with access to a private or gated one.
 
-    `refusals` are given to the next requests, `faults` spoil the next answers with content, and
+    `errors` are the answers to the next requests, `faults` spoil the next answers with content, and
     each answer takes `delay_s` seconds to begin.
     """
 
@@ -115,7 +114,7 @@ class Model:
     commits: dict[str, dict[str, File]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    refusals: list[InjectedError] = field(default_factory=list)
+    errors: list[InjectedError] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     delay_s: float = 0.0
 
@@ -155,26 +154,26 @@ class HubDialect:
     moved_to: str = ""
     """Another address that everything is redirected to."""
 
-    def kept(self, facts: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    def without_omitted(self, facts: Mapping[str, Any], within: str = "") -> dict[str, Any]:
         """The facts that this mirror gives."""
         named = {name: value for name, value in facts.items() if within + name not in self.omits}
         return {
-            name: self.kept(value, f"{name}.") if isinstance(value, Mapping) else value
+            name: self.without_omitted(value, f"{name}.") if isinstance(value, Mapping) else value
             for name, value in named.items()
         }
 
 
 @dataclass(slots=True)
 class Hub:
-    """A running hub. `tokens` are the ones that are somebody's; `asked` has the path and range
-    of every request so far."""
+    """A running hub. `tokens` are the valid ones; `requests` has path and range of every request so
+    far."""
 
     endpoint: str = ""
     network: str = ""
     models: dict[str, Model] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     dialect: HubDialect = field(default_factory=HubDialect)
     _signature: str = field(default_factory=lambda: secrets.token_hex(8))
 
@@ -190,13 +189,13 @@ class Hub:
         it is missing. Hashing takes seconds a gigabyte."""
         model = self.models.setdefault(name, Model(name))
         commit = {path: File.of(path, content) for path, content in files.items()}
-        told = [
+        commit_lines = [
             name,
             branch,
             str(len(model.commits)),
             *(f"{path} {file.sha256}" for path, file in sorted(commit.items())),
         ]
-        identity = hashlib.sha1("\n".join(told).encode(), usedforsecurity=False).hexdigest()
+        identity = hashlib.sha1("\n".join(commit_lines).encode(), usedforsecurity=False).hexdigest()
         model.commits[identity] = commit
         model.branches[branch] = identity
         model.tags |= dict.fromkeys(tags, identity)
@@ -238,7 +237,7 @@ class Hub:
     def _handler(
         self, answer: Callable[[web.Request, Model], Awaitable[web.StreamResponse]]
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """Names that moved, refusals on request and access come before the answer."""
+        """Moved names, requested errors and access are checked before the answer."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             self._note(request)
@@ -255,11 +254,11 @@ class Hub:
             model = self.models.get(name)
             if model is not None:
                 await asyncio.sleep(model.delay_s)
-                if model.refusals:
-                    return model.refusals.pop(0).response()
-            refusal = self._denied(model, request)
-            if refusal is not None or model is None:
-                return (refusal or InjectedError(404)).response()
+                if model.errors:
+                    return model.errors.pop(0).response()
+            injected_error = self._denied(model, request)
+            if injected_error is not None or model is None:
+                return (injected_error or InjectedError(404)).response()
             if (
                 "revision" in request.match_info
                 and model.commit_of(request.match_info["revision"]) is None
@@ -300,14 +299,15 @@ class Hub:
         }
         dates = {"lastModified": _CREATED, "createdAt": _CREATED}
         described = {
-            path: self.dialect.kept(_sibling(file)) if detailed else {}
+            path: self.dialect.without_omitted(_sibling(file)) if detailed else {}
             for path, file in model.commits[commit].items()
         }
         siblings = [
-            self.dialect.kept({"rfilename": path}) | facts for path, facts in described.items()
+            self.dialect.without_omitted({"rfilename": path}) | facts
+            for path, facts in described.items()
         ]
         return web.json_response(
-            self.dialect.kept(
+            self.dialect.without_omitted(
                 facts | dates | {"tags": [], "downloads": 0, "likes": 0, "siblings": siblings}
             )
         )
@@ -364,8 +364,8 @@ class Hub:
         return web.Response(status=302, headers=pinned | linked | {"Location": where})
 
     async def _blob(self, request: web.Request) -> web.StreamResponse:
-        """The address is the permission; a store like Amazon's refuses one that comes with
-        another (400)."""
+        """The address is the permission; a store like Amazon's rejects one with another permission
+        beside it (400)."""
         self._note(request)
         if "Authorization" in request.headers:
             return web.Response(status=400)
@@ -395,12 +395,12 @@ class Hub:
             else (start, end)
         )
         ranged = {"Content-Range": f"bytes {start}-{end - 1}/{size_bytes}"} if status == 206 else {}
-        told = {
+        headers = {
             name: value
             for name, value in (headers | ranged).items()
             if name not in self.dialect.omits
         }
-        answer = web.StreamResponse(status=status, headers=told | {"Accept-Ranges": "bytes"})
+        answer = web.StreamResponse(status=status, headers=headers | {"Accept-Ranges": "bytes"})
         if "Content-Length" in self.dialect.omits:
             answer.enable_chunked_encoding()
         else:
@@ -416,7 +416,7 @@ class Hub:
         return answer
 
     def _note(self, request: web.Request) -> None:
-        self.asked.append(f"{request.path} {request.headers.get('Range', '')}".strip())
+        self.requests.append(f"{request.path} {request.headers.get('Range', '')}".strip())
 
 
 @asynccontextmanager

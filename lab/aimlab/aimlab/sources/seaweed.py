@@ -44,7 +44,7 @@ STOP_GRACE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Credentials of an identity. `actions` are SeaweedFS' words: Admin, Read, Write, List,
+    """Credentials of an identity. `actions` are SeaweedFS' names: Admin, Read, Write, List,
     Tagging, each optionally `:bucket`."""
 
     access_key: str

@@ -17,8 +17,8 @@ NAMESPACE = "demo"
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Waits until it holds, for what no watch tells of. Raises AssertionError with `what` after
-    20 s."""
+    """Waits until it holds, for what no watch reports. Raises AssertionError with `what` after 20
+    s."""
     try:
         async with asyncio.timeout(WITHIN_S):
             while not await holds():  # noqa: ASYNC110 (other processes make it true)

@@ -14,15 +14,15 @@ from aimschema.names import SYSTEM_NAMESPACE
 
 @asynccontextmanager
 async def control_plane_place(
-    given: Path | None, children: Children, folder: Path, manifests: Collection[Body]
+    external: Path | None, children: Children, folder: Path, manifests: Collection[Body]
 ) -> AsyncIterator[tuple[Cluster, dict[str, Path]]]:
     """An API server with the control plane's namespace and `manifests`, and a kubeconfig for each
     ServiceAccount among them.
 
     Where the server was given, what was made here goes at the end.
     """
-    kubeconfig = given or folder / "kubeconfig"
-    if given is None:
+    kubeconfig = external or folder / "kubeconfig"
+    if external is None:
         write_kubeconfig(kubeconfig, await start_double(children))
     cluster = await Cluster.connect(str(kubeconfig))
     try:
@@ -32,7 +32,7 @@ async def control_plane_place(
             )
         made = await define(cluster, manifests)
         yield cluster, await account_kubeconfigs(cluster, api_of(kubeconfig), manifests, folder)
-        if given is not None:
+        if external is not None:
             await remove(cluster, made)
     finally:
         await cluster.close()

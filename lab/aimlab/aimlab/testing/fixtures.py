@@ -106,23 +106,23 @@ def until(cluster: Cluster) -> Wait:
     """Waits until an object of the namespace fulfils a condition, and gives it."""
 
     async def wait(resource: Resource, name: str, holds: Callable[[Body], bool]) -> Body:
-        seen: Body = {}
+        latest: Body = {}
 
-        async def look() -> bool:
+        async def fetch() -> bool:
             with suppress(NotFound):
                 found = await cluster.get(
                     resource, NAMESPACE if resource.namespaced else None, name
                 )
-                seen.clear()
-                seen.update(found)
-            return bool(seen) and holds(seen)
+                latest.clear()
+                latest.update(found)
+            return bool(latest) and holds(latest)
 
         try:
-            await eventually(look, f"{resource.kind} {name}")
+            await eventually(fetch, f"{resource.kind} {name}")
         except AssertionError:
             raise AssertionError(
-                f"{resource.kind} {name} is still {seen.get('status', seen)}"
+                f"{resource.kind} {name} is still {latest.get('status', latest)}"
             ) from None
-        return seen
+        return latest
 
     return wait

@@ -1,10 +1,10 @@
-"""`python -m aimlab.testing.record FILE --server URL --token T`: asks a real API server what FILE
-asks, and writes its answers into FILE.
+"""`python -m aimlab.testing.record FILE --server URL --token T`: sends the requests of FILE to a
+real API server, and writes its answers into FILE.
 
-FILE is a topic as in `recorded`: a line that says what it is about, then a step a line, of which
-only the request counts. Uids, resourceVersions and times become placeholders; managedFields are
-left out. The server must not have the namespace `lab`; it is deleted at the end, and what else was
-made.
+FILE is a topic as in `recorded`: a line with its subject, then a step a line, of which only the
+request counts. Uids, resourceVersions and times become placeholders; managedFields are left out.
+The server must not have the namespace `lab`; it is deleted at the end, with everything that was
+created.
 """
 
 import argparse

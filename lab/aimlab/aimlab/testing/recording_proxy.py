@@ -1,5 +1,5 @@
-"""A proxy in front of an API server that remembers what a client asks: for tests with clients
-that nobody here wrote."""
+"""A proxy in front of an API server that records the requests of a client: for tests with foreign
+clients."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +25,7 @@ class RecordedRequest(NamedTuple):
 @asynccontextmanager
 async def recording_proxy(url: str) -> AsyncIterator[tuple[list[RecordedRequest], str]]:
     """What was asked so far, in the order of the answers, and the URL to ask at."""
-    heard: list[RecordedRequest] = []
+    recorded_requests: list[RecordedRequest] = []
     timeout = aiohttp.ClientTimeout(total=None)
 
     async def pass_on(request: web.Request) -> web.StreamResponse:
@@ -36,7 +36,7 @@ async def recording_proxy(url: str) -> AsyncIterator[tuple[list[RecordedRequest]
             request.method, request.rel_url, data=body or None, headers=headers
         ) as answer:
             form, sends = answer.headers["Content-Type"], request.headers.get("Content-Type", "")
-            heard.append(
+            recorded_requests.append(
                 RecordedRequest(
                     request.method,
                     request.path_qs,
@@ -59,6 +59,6 @@ async def recording_proxy(url: str) -> AsyncIterator[tuple[list[RecordedRequest]
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield heard, f"http://127.0.0.1:{runner.addresses[0][1]}"
+            yield recorded_requests, f"http://127.0.0.1:{runner.addresses[0][1]}"
         finally:
             await runner.cleanup()

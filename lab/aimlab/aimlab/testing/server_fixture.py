@@ -17,17 +17,17 @@ KUBECONFIG = "AIM_TEST_KUBECONFIG"
 
 
 @pytest.fixture(scope="session")
-def given_server() -> Path | None:
+def external_server() -> Path | None:
     """The kubeconfig of an API server that is there; None where each test starts a double."""
     kubeconfig = os.environ.get(KUBECONFIG)
     return Path(kubeconfig) if kubeconfig else None
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_reaches_into_a_double(given_server: Path | None) -> Iterator[None]:
+def nothing_reaches_into_a_double(external_server: Path | None) -> Iterator[None]:
     """On an API server that is there, this process holds no double whose memory a test could
     look into."""
     yield
-    assert given_server is None or not [
+    assert external_server is None or not [
         held for held in gc.get_objects() if isinstance(held, ApiServer)
     ]

@@ -1,8 +1,8 @@
-"""The recorded answers of a real kube-apiserver: reading them, and finding out where an answer is
-not the recorded one. Pure but for reading files.
+"""The recorded answers of a real kube-apiserver: reads them, and compares them with other answers.
+Pure, except for reading files.
 
-Placeholders are bound when first seen: equal `<rv:N>` and `<uid:N>` must be equal values, different
-N different values.
+Placeholders are bound at their first use: equal `<rv:N>` and `<uid:N>` must be equal values,
+different N different values.
 """
 
 import re
@@ -40,8 +40,8 @@ Place = tuple[str, int]
 
 
 def steps(folder: Path) -> list[Step]:
-    """Every recorded step, in the order of the recording. Raises OSError, and ValueError for a
-    step of a form nobody knows."""
+    """Every recorded step, in the order of the recording. Raises OSError, and ValueError for a step
+    of an unknown form."""
     found = []
     for topic in ORDER:
         for line in (folder / f"{topic}.jsonl").read_text().splitlines()[1:]:
@@ -64,8 +64,7 @@ class Bindings:
         self.token = ""
 
     def filled(self, value: Any) -> Any:
-        """A request with its placeholders replaced; one never seen stands for something that is
-        nowhere."""
+        """A request with its placeholders replaced; an unbound one stands for a missing object."""
         if isinstance(value, dict):
             return {
                 key: MICRO_TIME if key in MICRO_TIMES and item == "<time>" else self.filled(item)
@@ -86,15 +85,15 @@ class Bindings:
         """Whether a text with placeholders fits; binds new ones."""
         if not isinstance(actual, str):
             return False
-        pattern, seen = "", list(PLACEHOLDER.finditer(expected))
+        pattern, placeholders = "", list(PLACEHOLDER.finditer(expected))
         at = 0
-        for match in seen:
+        for match in placeholders:
             pattern += re.escape(expected[at : match.start()]) + r"([^\s\")]+?)"
             at = match.end()
         found = re.fullmatch(pattern + re.escape(expected[at:]), actual)
         return bool(found) and all(
             self._bind(match[0], value)
-            for match, value in zip(seen, found.groups() if found else (), strict=True)
+            for match, value in zip(placeholders, found.groups() if found else (), strict=True)
         )
 
     def _bind(self, name: str, value: str) -> bool:

@@ -1,9 +1,10 @@
-"""`python -m aimlab.testing.transcripts FOLDER`: asks an API server what FOLDER says a real one was
-asked, and prints where it answers alike.
+"""`python -m aimlab.testing.transcripts FOLDER`: sends the recorded requests of FOLDER to an API
+server, and prints where its answers are equal.
 
-Without `--server` the double is asked. A server must have neither the namespace `lab` nor the group
-lab.example.com; both are deleted at the end. What happened between the recorded steps (objects made
-by hand, writes during a watch) is done in `BEFORE` and `DURING`, through the API as well.
+The default server is the double. A server must have neither the namespace `lab` nor the group
+lab.example.com; both are deleted at the end. What happened between the recorded steps (objects
+created by hand, writes during a watch) is repeated in `BEFORE` and `DURING`, through the API as
+well.
 """
 
 import argparse
@@ -44,7 +45,7 @@ ANSWER_WITHIN_S = 60.0
 SERVED_WITHIN_S = 30.0
 POLL_S = 0.1
 QUIET_S = 0.5
-"""How long nothing must come for a watch to have said everything."""
+"""How long a watch must be silent to count as complete."""
 DOUBLE_QUIET_S = 0.05
 
 LEFT_BARE: Mapping[Place, Allowed] = {
@@ -86,8 +87,8 @@ DUMPS: Mapping[str, tuple[tuple[str, int], ...]] = {
 }
 """Where a real server's message goes on."""
 KNOWN: Mapping[Place, Allowed] = {
-    where: Allowed(MESSAGES, words, GO_STRUCTS)
-    for words, places in DUMPS.items()
+    where: Allowed(MESSAGES, pattern, GO_STRUCTS)
+    for pattern, places in DUMPS.items()
     for where in places
 }
 """What the double does otherwise than a real server."""
@@ -252,14 +253,16 @@ async def replay(session: Session, recording: Iterable[Step]) -> list[Outcome]:
         for step in recording:
             if place(step) in BEFORE:
                 await BEFORE[place(step)](session)
-            found = await (asked(session, step) if "request" in step else watched(session, step))
+            found = await (
+                check_request(session, step) if "request" in step else check_watch(session, step)
+            )
             outcomes.append(Outcome(step, tuple(found)))
     finally:
         await clean_up(session)
     return outcomes
 
 
-async def asked(session: Session, step: Step) -> list[Difference]:
+async def check_request(session: Session, step: Step) -> list[Difference]:
     """A request and its answer."""
     request, expected, bound = step["request"], step["response"], session.bound
     path = bound.filled(request["path"])
@@ -275,7 +278,7 @@ async def asked(session: Session, step: Step) -> list[Difference]:
     return [*wrong_status, *differences(bound, expected["body"], body)]
 
 
-async def watched(session: Session, step: Step) -> list[Difference]:
+async def check_watch(session: Session, step: Step) -> list[Difference]:
     """A watch and its events, no more and no fewer."""
     events = []
     async with session.http.get(session.bound.filled(step["watch"]["path"])) as answer:

@@ -32,7 +32,7 @@ JOB = {
 
 
 @pytest.mark.parametrize(
-    ("method", "url", "asked"),
+    ("method", "url", "expected"),
     [
         ("GET", "/api/v1/pods", Attributes("list", "", "pods")),
         ("GET", "/api/v1/namespaces/a/pods", Attributes("list", "", "pods", "a")),
@@ -94,10 +94,10 @@ JOB = {
         ("POST", "/metrics", Attributes("post", path="/metrics")),
     ],
 )
-def test_what_a_request_asks_for(method: str, url: str, asked: Attributes) -> None:
+def test_what_a_request_asks_for(method: str, url: str, expected: Attributes) -> None:
     path, _, query = url.partition("?")
     pairs = dict(pair.split("=", 1) for pair in query.replace("%3D", "==").split("&") if pair)
-    assert attributes(method, path, pairs) == asked
+    assert attributes(method, path, pairs) == expected
 
 
 def rule(
@@ -113,7 +113,7 @@ def rule(
 
 
 @pytest.mark.parametrize(
-    ("given", "asked", "allowed"),
+    ("rule", "requested", "allowed"),
     [
         pytest.param(
             rule("get list", "pods"), Attributes("list", "", "pods"), True, id="verb and resource"
@@ -211,8 +211,8 @@ def rule(
         ),
     ],
 )
-def test_what_a_rule_allows(given: dict[str, Any], asked: Attributes, allowed: bool) -> None:
-    assert allows(given, asked) is allowed
+def test_what_a_rule_allows(rule: dict[str, Any], requested: Attributes, allowed: bool) -> None:
+    assert allows(rule, requested) is allowed
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_who_a_subject_is(subject: dict[str, Any], matches: bool) -> None:
     assert is_subject(subject, account("a", "app"), "elsewhere") is matches
 
 
-def test_a_binding_without_a_namespace_for_its_account_means_its_own() -> None:
+def test_a_binding_defaults_to_the_namespace_of_its_account() -> None:
     assert is_subject({"kind": "ServiceAccount", "name": "app"}, account("a", "app"), "a")
 
 
@@ -292,7 +292,7 @@ def test_credentials_that_are_not_known_are_nobodys(header: str) -> None:
     }
 
 
-def test_the_administrator_may_speak_for_others_and_nobody_else_may() -> None:
+def test_only_the_administrator_may_impersonate() -> None:
     cluster = Cluster()
     access = Access(cluster)
     assert access.user_of({"Impersonate-User": "system:serviceaccount:a:app"}) == account(
@@ -424,7 +424,7 @@ async def app(server: ApiServer) -> AsyncIterator[As]:
         ),
     ],
 )
-async def test_what_is_not_granted_is_refused_in_the_words_of_a_real_server(
+async def test_what_is_not_granted_is_forbidden_as_by_a_real_server(
     app: As, method: str, path: str, message: str, details: dict[str, str]
 ) -> None:
     status, body = await app(method, path)
@@ -443,7 +443,7 @@ async def test_everybody_who_is_known_may_discover(app: As, path: str) -> None:
     assert (await app("GET", path))[0] == 200
 
 
-async def test_a_role_holds_in_its_namespace_and_a_cluster_role_everywhere(app: As) -> None:
+async def test_a_role_is_namespaced_and_a_cluster_role_is_not(app: As) -> None:
     await app.grant("one", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}], "c")
     assert [
         (await app("GET", path))[0]
@@ -464,16 +464,14 @@ async def test_what_is_granted_or_taken_away_counts_at_once(app: As) -> None:
     )
 
 
-async def test_an_apply_that_makes_an_object_needs_create_beside_patch_and_is_told_nothing_more(
-    app: As, server: ApiServer
-) -> None:
+async def test_an_apply_that_creates_needs_create_beside_patch(app: As, server: ApiServer) -> None:
     path, body = (
         "/apis/batch/v1/namespaces/c/jobs/j",
         {"apiVersion": "batch/v1", "kind": "Job", "spec": JOB},
     )
     await app.grant("patch", [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["patch"]}])
-    status, refused = await app("PATCH", f"{path}?fieldManager=app", body, APPLY)
-    assert (status, refused["message"]) == (403, 'jobs.batch "j" is forbidden: ')
+    status, answer = await app("PATCH", f"{path}?fieldManager=app", body, APPLY)
+    assert (status, answer["message"]) == (403, 'jobs.batch "j" is forbidden: ')
     assert (await app.admin("GET", "/apis/batch/v1/namespaces/c/jobs"))["items"] == []
     await app.grant(
         "create", [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create"]}]
@@ -501,7 +499,7 @@ LISTS_PODS = {"resourceAttributes": {"verb": "list", "resource": "pods", "namesp
 BY_ROLE = 'RBAC: allowed by RoleBinding "one/c" of Role "one" to ServiceAccount "app/a"'
 
 
-async def test_who_asks_of_itself_and_who_may_ask_of_others_are_told_by_which_binding(
+async def test_access_reviews_name_the_binding_that_allows(
     app: As,
 ) -> None:
     review = {
@@ -547,13 +545,13 @@ async def test_the_administrator_is_allowed_without_a_word(app: As) -> None:
 async def test_a_review_that_makes_no_sense_is_invalid(
     app: As, spec: dict[str, Any], field: str
 ) -> None:
-    status, refused = await app(
+    status, answer = await app(
         "POST", f"{REVIEWS}/subjectaccessreviews", {"spec": spec}, token=ADMIN_TOKEN
     )
     assert (
         status,
-        refused["reason"],
-        [cause["field"] for cause in refused["details"]["causes"]],
+        answer["reason"],
+        [cause["field"] for cause in answer["details"]["causes"]],
     ) == (422, "Invalid", [field])
 
 

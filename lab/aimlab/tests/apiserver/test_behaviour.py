@@ -94,7 +94,7 @@ async def watching(api: Api, path: str) -> AsyncIterator[Callable[[], Awaitable[
         yield following
 
 
-async def gone(api: Api, collection: str, name: str) -> None:
+async def wait_until_deleted(api: Api, collection: str, name: str) -> None:
     """Wait until an object is deleted; harmless if it is already."""
     async with watching(
         api, f"{collection}?watch=true&fieldSelector=metadata.name%3D{name}&timeoutSeconds=5"
@@ -110,12 +110,10 @@ class TestGarbageCollection:
         child = await api.ok("POST", CONFIGS, config("child", **owned_by(owner)))
         await api.ok("POST", CONFIGS, config("grandchild", **owned_by(child)))
         await api.ok("DELETE", f"{CONFIGS}/owner")
-        await gone(api, CONFIGS, "grandchild")
+        await wait_until_deleted(api, CONFIGS, "grandchild")
         assert (await api("GET", f"{CONFIGS}/child"))[0] == 404
 
-    async def test_foreground_keeps_the_owner_until_blocking_children_are_gone(
-        self, api: Api
-    ) -> None:
+    async def test_foreground_deletion_waits_for_blocking_children(self, api: Api) -> None:
         owner = await api.ok("POST", CONFIGS, config("owner"))
         await api.ok(
             "POST",
@@ -131,13 +129,13 @@ class TestGarbageCollection:
                 pass
         assert (await api("GET", f"{CONFIGS}/owner"))[0] == 200
         await api.ok("PATCH", f"{CONFIGS}/child", {"metadata": {"finalizers": None}}, MERGE)
-        await gone(api, CONFIGS, "owner")
+        await wait_until_deleted(api, CONFIGS, "owner")
 
     async def test_orphans_lose_the_reference_and_stay(self, api: Api) -> None:
         owner = await api.ok("POST", CONFIGS, config("owner"))
         await api.ok("POST", CONFIGS, config("child", **owned_by(owner)))
         await api.ok("DELETE", f"{CONFIGS}/owner", {"propagationPolicy": "Orphan"})
-        await gone(api, CONFIGS, "owner")
+        await wait_until_deleted(api, CONFIGS, "owner")
         assert "ownerReferences" not in (await api.ok("GET", f"{CONFIGS}/child"))["metadata"]
 
     @pytest.mark.parametrize(
@@ -152,9 +150,9 @@ class TestGarbageCollection:
     ) -> None:
         owner = await api.ok("POST", CONFIGS, config("owner"))
         await api.ok("POST", CONFIGS, config("child", **owned_by(owner, **wrong)))
-        await gone(api, CONFIGS, "child")
+        await wait_until_deleted(api, CONFIGS, "child")
 
-    async def test_an_owner_of_a_kind_that_was_never_there_is_left_alone(self, api: Api) -> None:
+    async def test_an_owner_of_a_kind_never_served_is_left_alone(self, api: Api) -> None:
         owner = {
             "apiVersion": "example.com/v1",
             "kind": "Never",
@@ -163,13 +161,13 @@ class TestGarbageCollection:
         await api.ok("POST", CONFIGS, config("kept", **owned_by(owner)))
         known = {**owner, "apiVersion": "v1", "kind": "ConfigMap"}
         await api.ok("POST", CONFIGS, config("collected", **owned_by(known)))
-        await gone(api, CONFIGS, "collected")
+        await wait_until_deleted(api, CONFIGS, "collected")
         assert (await api("GET", f"{CONFIGS}/kept"))[0] == 200
 
     async def test_an_owner_in_another_namespace_is_no_owner(self, api: Api) -> None:
         owner = await api.ok("POST", "/api/v1/namespaces/kube-system/configmaps", config("owner"))
         await api.ok("POST", CONFIGS, config("child", **owned_by(owner)))
-        await gone(api, CONFIGS, "child")
+        await wait_until_deleted(api, CONFIGS, "child")
 
     async def test_one_of_two_owners_is_enough(self, api: Api) -> None:
         first, second = [
@@ -188,7 +186,7 @@ class TestGarbageCollection:
             "second",
         )
 
-    async def test_a_job_leaves_its_pods_unless_asked(self, api: Api) -> None:
+    async def test_a_deleted_job_leaves_its_pods_by_default(self, api: Api) -> None:
         job_spec = {
             "template": {
                 "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}
@@ -198,7 +196,7 @@ class TestGarbageCollection:
         job = await api.ok("POST", jobs, {"metadata": {"name": "j"}, "spec": job_spec})
         await api.ok("POST", PODS, {**pod("p"), "metadata": {"name": "p", **owned_by(job)}})
         await api.ok("DELETE", f"{jobs}/j")
-        await gone(api, jobs, "j")
+        await wait_until_deleted(api, jobs, "j")
         assert (await api("GET", f"{PODS}/p"))[0] == 200
 
 
@@ -209,28 +207,26 @@ class TestNamespacesAndDefinitions:
             "POST", "/api/v1/namespaces/n/configmaps", config("held", finalizers=["x/hold"])
         )
         assert (await api.ok("DELETE", "/api/v1/namespaces/n"))["status"]["phase"] == "Terminating"
-        status, refused = await api("POST", "/api/v1/namespaces/n/configmaps", config("late"))
-        assert (status, refused["details"]["causes"][0]["reason"]) == (403, "NamespaceTerminating")
+        status, answer = await api("POST", "/api/v1/namespaces/n/configmaps", config("late"))
+        assert (status, answer["details"]["causes"][0]["reason"]) == (403, "NamespaceTerminating")
         await api.ok(
             "PATCH",
             "/api/v1/namespaces/n/configmaps/held",
             {"metadata": {"finalizers": None}},
             MERGE,
         )
-        await gone(api, "/api/v1/namespaces", "n")
+        await wait_until_deleted(api, "/api/v1/namespaces", "n")
 
-    async def test_a_quota_lets_no_more_pods_in_than_it_says_and_counts_none_that_ended(
-        self, api: Api
-    ) -> None:
+    async def test_a_quota_limits_the_pods_that_have_not_ended(self, api: Api) -> None:
         quotas = "/api/v1/namespaces/default/resourcequotas"
         await api.ok("POST", quotas, {"metadata": {"name": "one"}, "spec": {"hard": {"pods": "1"}}})
         await api.ok("POST", PODS, pod("first"))
-        status, refused = await api("POST", PODS, pod("second"))
-        words = (
+        status, answer = await api("POST", PODS, pod("second"))
+        message = (
             'pods "second" is forbidden: exceeded quota: one, requested: pods=1, used: pods=1,'
             " limited: pods=1"
         )
-        assert (status, refused["reason"], refused["message"]) == (403, "Forbidden", words)
+        assert (status, answer["reason"], answer["message"]) == (403, "Forbidden", message)
         await api.ok("PATCH", f"{PODS}/first/status", {"status": {"phase": "Succeeded"}}, MERGE)
         await api.ok("POST", PODS, pod("second"))
         await api.ok("DELETE", f"{quotas}/one")
@@ -277,15 +273,15 @@ class TestNamespacesAndDefinitions:
             ),
         ],
     )
-    async def test_a_wrong_definition_is_refused(self, api: Api, change: Obj, field: str) -> None:
+    async def test_a_wrong_definition_is_rejected(self, api: Api, change: Obj, field: str) -> None:
         base = definition("v1")
         spec = {
             **base["spec"],
             **change["spec"],
             "names": {**base["spec"]["names"], **change["spec"].get("names", {})},
         }
-        status, refused = await api("POST", CRDS, {**base, "spec": spec})
-        assert (status, refused["details"]["causes"][0]["field"]) == (422, field)
+        status, answer = await api("POST", CRDS, {**base, "spec": spec})
+        assert (status, answer["details"]["causes"][0]["field"]) == (422, field)
 
 
 class TestPods:
@@ -326,13 +322,13 @@ class TestPods:
             "kubernetes.io/pvc-protection"
         ]
         await api.ok("PATCH", f"{PODS}/p/status", {"status": {"phase": "Succeeded"}}, MERGE)
-        await gone(api, claims, "c")
+        await wait_until_deleted(api, claims, "c")
 
     async def test_logs_come_from_the_kubelet_of_the_node(self, api: Api, tmp_path: Path) -> None:
-        asked: list[str] = []
+        requests: list[str] = []
 
         async def log(request: web.Request) -> web.StreamResponse:
-            asked.append(request.path_qs)
+            requests.append(request.path_qs)
             response = web.StreamResponse()
             await response.prepare(request)
             await response.write(b"one\n")
@@ -359,7 +355,7 @@ class TestPods:
                 assert await answer.text() == "one\ntwo\n"
         finally:
             await runner.cleanup()
-        assert asked == ["/containerLogs/default/p/c?follow=true&tailLines=2"]
+        assert requests == ["/containerLogs/default/p/c?follow=true&tailLines=2"]
 
     @pytest.mark.parametrize(
         ("query", "why"),
@@ -368,7 +364,7 @@ class TestPods:
             pytest.param("?container=x", "container x is not valid", id="container"),
         ],
     )
-    async def test_logs_that_are_not_there(self, api: Api, query: str, why: str) -> None:
+    async def test_logs_that_do_not_exist(self, api: Api, query: str, why: str) -> None:
         await api.ok("POST", PODS, pod("p"))
         status, answer = await api("GET", f"{PODS}/p/log{query}")
         assert status == 400
@@ -442,7 +438,7 @@ class TestLists:
 
 
 class TestWrites:
-    async def test_dry_run_answers_and_keeps_nothing(self, api: Api) -> None:
+    async def test_dry_run_answers_and_stores_nothing(self, api: Api) -> None:
         assert (await api.ok("POST", f"{CONFIGS}?dryRun=All", config("c")))["metadata"]["uid"]
         assert (await api("GET", f"{CONFIGS}/c"))[0] == 404
 
@@ -541,11 +537,11 @@ class TestWatches:
             resource = server.cluster.find("", "v1", "configmaps")
             assert resource
             watcher = watch.Watcher(server.cluster, Selection(resource, None, None, None), None)
-            wanted = watch.WatchOptions(
+            options = watch.WatchOptions(
                 version=0, bookmarks=True, initial_events=False, timeout_s=5
             )
-            watcher.start(wanted)
-            return await watch.stream(request, watcher, wanted, bookmark_every_s=0.01)
+            watcher.start(options)
+            return await watch.stream(request, watcher, options, bookmark_every_s=0.01)
 
         quick_app = web.Application()
         quick_app.router.add_get("/", quick)
@@ -568,7 +564,7 @@ class TestWatches:
     @pytest.mark.parametrize(
         "query", ["sendInitialEvents=true", "resourceVersionMatch=NotOlderThan"]
     )
-    async def test_half_a_watch_list_is_refused(self, api: Api, query: str) -> None:
+    async def test_half_a_watch_list_is_rejected(self, api: Api, query: str) -> None:
         assert (await api("GET", f"{CONFIGS}?watch=true&{query}"))[0] == 422
 
     async def test_a_watcher_that_does_not_keep_up_is_cut_off(
@@ -648,8 +644,8 @@ async def test_a_bare_server_refuses_loopback_endpoints() -> None:
         aiohttp.ClientSession(server.url, trust_env=False) as session,
         session.post(path, json=slice_of) as answer,
     ):
-        said = await answer.json()
-    assert (answer.status, [cause["field"] for cause in said["details"]["causes"]]) == (
+        body = await answer.json()
+    assert (answer.status, [cause["field"] for cause in body["details"]["causes"]]) == (
         422,
         ["endpoints[0].addresses[1]"],
     )

@@ -59,8 +59,8 @@ async def test_aggregated_discovery(
     async with widgets.session.get(path, headers={"Accept": step["request"]["accept"]}) as answer:
         assert answer.headers["Content-Type"] == step["response"]["contentType"]
         document = msgspec.json.decode(await answer.read())
-    expected, seen = discovered(step["response"]["body"], group), discovered(document, group)
-    assert {plural: seen[plural] for plural in plurals} == {
+    expected, found = discovered(step["response"]["body"], group), discovered(document, group)
+    assert {plural: found[plural] for plural in plurals} == {
         plural: expected[plural] for plural in plurals
     }
 
@@ -70,11 +70,11 @@ async def test_openapi_shows_the_schema(widgets: Api) -> None:
     body = DOCUMENTS[path]["response"]["body"]
     document = await widgets.ok("GET", path)
     (name, expected), *_ = body["components"]["schemas"].items()
-    seen = document["components"]["schemas"][name]
-    assert {part: seen["properties"][part] for part in ("spec", "status")} == {
+    found = document["components"]["schemas"][name]
+    assert {part: found["properties"][part] for part in ("spec", "status")} == {
         part: expected["properties"][part] for part in ("spec", "status")
     }
-    assert seen["x-kubernetes-group-version-kind"] == expected["x-kubernetes-group-version-kind"]
+    assert found["x-kubernetes-group-version-kind"] == expected["x-kubernetes-group-version-kind"]
     assert {where: sorted(verbs) for where, verbs in document["paths"].items()} == body["paths"]
 
 

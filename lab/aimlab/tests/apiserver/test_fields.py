@@ -120,19 +120,19 @@ def test_what_does_not_fit_its_schema_is_named(sent: Obj, why: str) -> None:
     assert why in text
 
 
-words = st.text("abc", min_size=1, max_size=2)
+short_texts = st.text("abc", min_size=1, max_size=2)
 objects = st.fixed_dictionaries(
     {},
     optional={
         "n": st.integers(0, 3),
-        "m": st.dictionaries(words, words, max_size=3),
-        "whole": st.dictionaries(words, words, max_size=2),
+        "m": st.dictionaries(short_texts, short_texts, max_size=3),
+        "whole": st.dictionaries(short_texts, short_texts, max_size=2),
         "l": st.lists(
-            st.fixed_dictionaries({"k": words}, optional={"v": st.integers(0, 3)}),
+            st.fixed_dictionaries({"k": short_texts}, optional={"v": st.integers(0, 3)}),
             max_size=3,
             unique_by=lambda item: item["k"],
         ),
-        "s": st.lists(words, max_size=3, unique=True),
+        "s": st.lists(short_texts, max_size=3, unique=True),
     },
 )
 
@@ -144,9 +144,7 @@ def filled(obj: Obj) -> dict[Any, Any]:
 
 @settings(max_examples=50)
 @given(objects, objects)
-def test_what_was_sent_is_there_and_applying_it_again_changes_nothing(
-    first: Obj, second: Obj
-) -> None:
+def test_apply_sets_what_was_sent_and_is_idempotent(first: Obj, second: Obj) -> None:
     live, owners = applied({}, first, [], "one")
     live, owners = applied(live, second, owners, "two", force=True)
     assert filled(second).items() <= filled(live).items()
@@ -164,7 +162,7 @@ def test_sole_manager_gets_exactly_what_it_sends(first: Obj, second: Obj) -> Non
 
 @settings(max_examples=50)
 @given(objects)
-def test_managed_fields_say_the_same_after_a_round_trip(obj: Obj) -> None:
+def test_managed_fields_survive_a_round_trip(obj: Obj) -> None:
     owner = by("one")
     owner.paths = set(owned(obj, SCHEMA))
     again, *_ = decode(encode([owner])) or [by("one")]

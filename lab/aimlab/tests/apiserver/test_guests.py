@@ -60,7 +60,7 @@ def job(**labels: str) -> Body:
         ),
     ],
 )
-async def test_a_sidecar_is_injected_unless_the_pod_says_no(
+async def test_a_sidecar_is_injected_unless_the_pod_opts_out(
     api: Any, labels: Body, metadata: Body, names: list[str]
 ) -> None:
     await namespace(api, labels=labels)
@@ -73,7 +73,7 @@ async def test_a_sidecar_is_injected_unless_the_pod_says_no(
     [({}, ["main", "istio-proxy"]), ({"linkerd.io/inject": "disabled"}, ["main"])],
     ids=["injected", "not"],
 )
-async def test_another_mesh_injects_whatever_istio_is_told(
+async def test_another_mesh_injects_whatever_istios_label_is(
     api: Any, wish: Body, names: list[str]
 ) -> None:
     await namespace(api, annotations={"linkerd.io/inject": "enabled"})
@@ -119,7 +119,7 @@ async def test_a_uid_out_of_the_range_of_the_namespace_is_rejected(
     )
 
 
-async def test_a_pod_without_uid_gets_one_of_the_range_and_what_restricted_needs(api: Any) -> None:
+async def test_a_pod_without_uid_gets_one_and_what_restricted_needs(api: Any) -> None:
     await namespace(
         api, annotations=RANGE, labels={"pod-security.kubernetes.io/enforce": "restricted"}
     )

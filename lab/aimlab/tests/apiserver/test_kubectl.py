@@ -58,9 +58,9 @@ async def bare(server: ApiServer, tmp_path: Path) -> AsyncIterator[Run]:
             *command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.STDOUT, env=env
         )
         started.append(process)
-        said, _ = await process.communicate(stdin.encode())
-        assert (process.returncode != 0) is fails, f"kubectl {' '.join(args)}: {said.decode()}"
-        return said.decode()
+        output, _ = await process.communicate(stdin.encode())
+        assert (process.returncode != 0) is fails, f"kubectl {' '.join(args)}: {output.decode()}"
+        return output.decode()
 
     yield run
     for process in started:
@@ -83,7 +83,7 @@ async def test_a_definition_becomes_established(kubectl: Run) -> None:
     assert "wd" in await kubectl("api-resources", "--api-group=lab.example.com")
 
 
-async def test_apply_creates_then_says_unchanged_then_configured(kubectl: Run) -> None:
+async def test_apply_prints_created_then_unchanged_then_configured(kubectl: Run) -> None:
     assert "created" in await kubectl("apply", "-f", "-", stdin=WIDGET)
     assert "unchanged" in await kubectl("apply", "-f", "-", stdin=WIDGET)
     assert "configured" in await kubectl("apply", "-f", "-", stdin=WIDGET.replace("10Gi", "20Gi"))
@@ -102,7 +102,7 @@ async def test_apply_moves_from_client_side_to_server_side(kubectl: Run) -> None
 
 async def test_apply_server_side_names_the_other_manager_on_conflict(kubectl: Run) -> None:
     await kubectl("apply", "--server-side", "--field-manager=one", "-f", "-", stdin=WIDGET)
-    said = await kubectl(
+    output = await kubectl(
         "apply",
         "--server-side",
         "--field-manager=two",
@@ -111,24 +111,26 @@ async def test_apply_server_side_names_the_other_manager_on_conflict(kubectl: Ru
         stdin=WIDGET.replace("10Gi", "20Gi"),
         fails=True,
     )
-    assert 'conflict with "one": .spec.size' in said
+    assert 'conflict with "one": .spec.size' in output
 
 
-async def test_apply_server_side_over_client_side_names_the_field_until_it_is_forced(
+async def test_server_side_apply_over_client_side_conflicts_unless_forced(
     kubectl: Run,
 ) -> None:
     await kubectl("apply", "-f", "-", stdin=WIDGET)
-    wanted = WIDGET.replace("10Gi", "20Gi")
-    said = await kubectl("apply", "--server-side", "-f", "-", stdin=wanted, fails=True)
+    manifest = WIDGET.replace("10Gi", "20Gi")
+    output = await kubectl("apply", "--server-side", "-f", "-", stdin=manifest, fails=True)
     assert re.search(
         r'1 conflict: conflict with "kubectl-client-side-apply" using lab.example.com/v1alpha1 at'
         r" \S+: \.spec\.size\n",
-        said,
+        output,
     )
     assert "serverside-applied" in await kubectl(
-        "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=wanted
+        "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifest
     )
-    assert "serverside-applied" in await kubectl("apply", "--server-side", "-f", "-", stdin=wanted)
+    assert "serverside-applied" in await kubectl(
+        "apply", "--server-side", "-f", "-", stdin=manifest
+    )
 
 
 async def test_labels_annotations_and_patches(kubectl: Run) -> None:
@@ -173,13 +175,13 @@ async def test_diff_shows_what_apply_would_change_and_changes_nothing(kubectl: R
     if shutil.which("diff") is None:
         pytest.skip("kubectl diff needs the command diff, which is not on this machine")
     await kubectl("apply", "-f", "-", stdin=WIDGET)
-    said = await kubectl("diff", "-f", "-", stdin=WIDGET.replace("10Gi", "20Gi"), fails=True)
-    assert re.search(r"^-  size: 10Gi\n\+  size: 20Gi$", said, re.MULTILINE)
+    output = await kubectl("diff", "-f", "-", stdin=WIDGET.replace("10Gi", "20Gi"), fails=True)
+    assert re.search(r"^-  size: 10Gi\n\+  size: 20Gi$", output, re.MULTILINE)
     assert await kubectl("diff", "-f", "-", stdin=WIDGET) == ""
     assert await kubectl("get", "wd", "kw", "-n", "lab", "-o", "jsonpath={.spec.size}") == "10Gi"
 
 
-async def test_unknown_fields_and_bad_values_are_refused(kubectl: Run) -> None:
+async def test_unknown_fields_and_bad_values_are_rejected(kubectl: Run) -> None:
     assert 'unknown field "spec.nope"' in await kubectl(
         "apply", "-f", "-", stdin=WIDGET.replace("size:", "nope:"), fails=True
     )
@@ -287,7 +289,7 @@ async def test_watching_prints_changes_as_they_come(
         await process.wait()
 
 
-async def test_delete_waits_until_the_object_is_gone(kubectl: Run) -> None:
+async def test_delete_waits_until_the_object_is_deleted(kubectl: Run) -> None:
     await kubectl("apply", "-f", "-", stdin=WIDGET)
     waiting = asyncio.ensure_future(
         kubectl("wait", "wd/kw", "-n", "lab", "--for=delete", "--timeout=10s")
@@ -297,7 +299,7 @@ async def test_delete_waits_until_the_object_is_gone(kubectl: Run) -> None:
     assert "NotFound" in await kubectl("get", "wd", "kw", "-n", "lab", fails=True)
 
 
-async def test_deleting_a_namespace_and_a_definition_takes_their_objects(kubectl: Run) -> None:
+async def test_deleting_a_namespace_or_definition_deletes_its_objects(kubectl: Run) -> None:
     await kubectl("apply", "-f", "-", stdin=WIDGET)
     await kubectl("delete", "crd", "widgets.lab.example.com", "--timeout=10s")
     assert "could not find the requested resource" in await kubectl(
@@ -324,7 +326,7 @@ async def test_create_sends_protobuf(
     assert shows in await bare("get", kind, "foo", "-o", "yaml")
 
 
-async def test_a_kind_that_is_not_taken_as_protobuf_says_what_to_do(bare: Run) -> None:
+async def test_a_kind_not_accepted_as_protobuf_names_the_remedy(bare: Run) -> None:
     assert "apply -f" in await bare("create", "deployment", "d", "--image=x", fails=True)
 
 
@@ -344,7 +346,7 @@ subjects: [{kind: ServiceAccount, name: app, namespace: lab}]
 """
 
 
-async def test_an_account_gets_a_token_and_may_what_its_role_says(kubectl: Run) -> None:
+async def test_an_account_gets_a_token_and_the_rights_of_its_role(kubectl: Run) -> None:
     """By --as: over plain HTTP kubectl sends no token (client-go reads credentials for TLS
     alone)."""
     await kubectl("create", "sa", "app", "-n", "lab")

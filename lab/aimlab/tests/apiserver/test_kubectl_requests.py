@@ -62,20 +62,20 @@ def recorded() -> Iterator[tuple[str, list[RecordedRequest]]]:
         )
 
 
-def as_the_double(asked: RecordedRequest) -> RecordedRequest:
+def as_the_double(request: RecordedRequest) -> RecordedRequest:
     """With what is known to differ: JSON for protobuf, and no OpenAPI v2."""
-    if asked.path == NOT_ANSWERED:
-        return asked._replace(status=404, form="text/plain; charset=utf-8")
-    return asked._replace(form="application/json") if asked.form in PROTOBUF else asked
+    if request.path == NOT_ANSWERED:
+        return request._replace(status=404, form="text/plain; charset=utf-8")
+    return request._replace(form="application/json") if request.form in PROTOBUF else request
 
 
-def own(asked: RecordedRequest) -> RecordedRequest:
+def own(request: RecordedRequest) -> RecordedRequest:
     """With what differs from server to server and run to run made equal."""
-    path = asked.path
+    path = request.path
     for pattern, placeholder in OWN:
         path = re.sub(pattern, placeholder, path)
     # kubectl has the parts of a selector in no order
-    return asked._replace(
+    return request._replace(
         path=re.sub(
             r"(?<=fieldSelector=)[^&]+",
             lambda found: "%2C".join(sorted(found[0].split("%2C"))),
@@ -108,20 +108,20 @@ async def test_kubectl_asks_what_it_asks_a_real_server(
     await api.ok("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
     await api.ok("POST", "/api/v1/namespaces", {"metadata": {"name": "lab"}})
     wrong = {}
-    async with recording_proxy(server.url) as (heard, url):
+    async with recording_proxy(server.url) as (recorded_requests, url):
         for number, (command, expected) in enumerate(recorded()):
             (tmp_path / "w.yaml").write_text(
                 WIDGET.replace("SIZE", f"{10 + number}Gi")
             )  # in the recording each apply had something to change
-            heard.clear()
+            recorded_requests.clear()
             await run(url, command, tmp_path, tmp_path / f"cache{number}")
-            wanted, asked = (
+            known, requested = (
                 Counter(own(as_the_double(one)) for one in expected),
-                Counter(own(one) for one in heard),
+                Counter(own(one) for one in recorded_requests),
             )
-            if wanted != asked:
+            if known != requested:
                 wrong[number, command] = {
-                    "recorded": list((wanted - asked).elements()),
-                    "asked": list((asked - wanted).elements()),
+                    "recorded": list((known - requested).elements()),
+                    "asked": list((requested - known).elements()),
                 }
     assert wrong == {}

@@ -59,11 +59,11 @@ def named(name: str, **data: str) -> ConfigMap:
     return ConfigMap(metadata=ObjectMeta(name=name, namespace="default"), data=data)
 
 
-Seen = tuple[str, str | None]
+Received = tuple[str, str | None]
 
 
 async def following(
-    client: AsyncClient, version: str, into: asyncio.Queue[Seen], problems: list[int]
+    client: AsyncClient, version: str, into: asyncio.Queue[Received], problems: list[int]
 ) -> None:
     """Watches for ever, each time for a second, and goes on as the library does after errors."""
 
@@ -87,37 +87,37 @@ async def tasks() -> AsyncIterator[list[asyncio.Task[None]]]:
     await asyncio.gather(*running, return_exceptions=True)
 
 
-async def test_a_watch_is_resumed_and_nothing_is_lost_or_told_twice(
+async def test_a_resumed_watch_neither_loses_nor_repeats_events(
     client: AsyncClient, recorder: Recorder, tasks: list[asyncio.Task[None]]
 ) -> None:
     await client.create(named("before"))
     listed = client.list(ConfigMap, namespace="default")
     assert [one.metadata.name async for one in listed if one.metadata] == ["before"]
-    seen: asyncio.Queue[Seen] = asyncio.Queue()
-    tasks.append(asyncio.create_task(following(client, listed.resourceVersion, seen, [])))
+    received: asyncio.Queue[Received] = asyncio.Queue()
+    tasks.append(asyncio.create_task(following(client, listed.resourceVersion, received, [])))
     await recorder.until(1)
     made = await client.create(named("during"))
-    assert await asyncio.wait_for(seen.get(), 5) == ("ADDED", "during")
+    assert await asyncio.wait_for(received.get(), 5) == ("ADDED", "during")
     await recorder.until(2)
     await client.patch(ConfigMap, "during", {"data": {"a": "b"}}, namespace="default")
     await client.delete(ConfigMap, "before", namespace="default")
-    assert [await asyncio.wait_for(seen.get(), 5) for _ in range(2)] == [
+    assert [await asyncio.wait_for(received.get(), 5) for _ in range(2)] == [
         ("MODIFIED", "during"),
         ("DELETED", "before"),
     ]
     assert made.metadata
     assert recorder.versions[:2] == [listed.resourceVersion, made.metadata.resourceVersion]
-    assert seen.empty()
+    assert received.empty()
 
 
-async def test_a_version_that_is_too_old_is_a_410_after_which_it_starts_anew(
+async def test_a_watch_from_an_expired_version_gets_410_and_restarts(
     client: AsyncClient, recorder: Recorder, tasks: list[asyncio.Task[None]]
 ) -> None:
     await client.create(named("there"))
-    seen: asyncio.Queue[Seen] = asyncio.Queue()
+    received: asyncio.Queue[Received] = asyncio.Queue()
     problems: list[int] = []
-    tasks.append(asyncio.create_task(following(client, "1", seen, problems)))
-    assert await asyncio.wait_for(seen.get(), 5) == ("ADDED", "there")
+    tasks.append(asyncio.create_task(following(client, "1", received, problems)))
+    assert await asyncio.wait_for(received.get(), 5) == ("ADDED", "there")
     assert (problems, recorder.versions[:2]) == ([410], ["1", None])
 
 

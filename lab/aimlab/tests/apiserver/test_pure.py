@@ -37,7 +37,7 @@ def test_label_selectors(text: str, labels: Obj, selected: bool) -> None:
 
 
 @pytest.mark.parametrize("text", ["==", "a in x", "a=b c", "a=(", "&"])
-def test_malformed_label_selectors_are_refused(text: str) -> None:
+def test_malformed_label_selectors_are_rejected(text: str) -> None:
     with pytest.raises(ApiError) as caught:
         selectors.labels(text)
     assert caught.value.code == 400
@@ -170,7 +170,7 @@ def test_strategic_merge_goes_by_key(change: list[Obj], containers: list[Obj]) -
     )
 
 
-def test_strategic_merge_takes_from_sets_and_keeps_the_asked_order() -> None:
+def test_strategic_merge_removes_from_sets_and_orders_lists() -> None:
     pod = {"metadata": {"finalizers": ["a", "b"]}, "spec": {"volumes": [{"name": "x"}]}}
     change = {
         "metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]},
@@ -252,7 +252,7 @@ def test_the_store_remembers_what_a_collection_was() -> None:
     assert [entry.obj["metadata"]["name"] for entry in collection.entries("n")] == ["b"]
 
 
-def test_history_is_bounded_and_says_from_where_it_is_whole() -> None:
+def test_history_is_bounded_and_knows_where_it_starts() -> None:
     objects = store.Store(history_size=3)
     collection = objects.open(KEY)
     versions = [objects.put(KEY, thing("a", value)).version for value in range(5)]

@@ -56,7 +56,7 @@ def test_every_known_difference_is_still_one(outcomes: dict[Place, Outcome]) -> 
     assert {where for where, one in outcomes.items() if one.known} == KNOWN.keys()
 
 
-def test_there_is_no_known_difference_in_what_services_rely_on() -> None:
+def test_services_rely_on_no_known_difference() -> None:
     assert not {topic for topic, _ in KNOWN} & NO_DIFFERENCE_IN
 
 
@@ -101,17 +101,17 @@ async def run(*args: str) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=pipe, stderr=asyncio.subprocess.STDOUT
     )
-    said, _ = await process.communicate()
-    return process.returncode, said.decode()
+    output, _ = await process.communicate()
+    return process.returncode, output.decode()
 
 
-async def test_a_server_elsewhere_is_asked_twice_and_left_as_it_was(
+async def test_a_run_twice_leaves_another_server_unchanged(
     elsewhere: str, outcomes: dict[Place, Outcome]
 ) -> None:
     expected = table(list(outcomes.values()))
     for _ in range(2):
-        code, said = await run(str(FOLDER), "--server", elsewhere, "--token", ADMIN_TOKEN)
-        assert (code, said.strip()) == (0, expected)
+        code, output = await run(str(FOLDER), "--server", elsewhere, "--token", ADMIN_TOKEN)
+        assert (code, output.strip()) == (0, expected)
 
 
 async def test_a_server_that_answers_otherwise_is_a_failure(elsewhere: str, tmp_path: Path) -> None:
@@ -122,16 +122,16 @@ async def test_a_server_that_answers_otherwise_is_a_failure(elsewhere: str, tmp_
             if file.stem == "validation"
             else text
         )
-    code, said = await run(str(tmp_path), "--server", elsewhere)
+    code, output = await run(str(tmp_path), "--server", elsewhere)
     assert code == 1
-    assert "FAILED validation 1 " in said
-    assert "recorded 'FieldValueWanted', got 'FieldValueRequired'" in said
+    assert "FAILED validation 1 " in output
+    assert "recorded 'FieldValueWanted', got 'FieldValueRequired'" in output
 
 
-async def test_a_namespace_of_somebody_else_is_left_alone(elsewhere: str) -> None:
+async def test_a_namespace_of_another_owner_is_left_alone(elsewhere: str) -> None:
     async with aiohttp.ClientSession(elsewhere, trust_env=False) as session:
         await session.post("/api/v1/namespaces", json={"metadata": {"name": "lab"}})
-        code, said = await run(str(FOLDER), "--server", elsewhere)
-        assert (code, 'namespaces "lab" already exists' in said) == (1, True)
+        code, output = await run(str(FOLDER), "--server", elsewhere)
+        assert (code, 'namespaces "lab" already exists' in output) == (1, True)
         async with session.get("/api/v1/namespaces/lab") as answer:
             assert (await answer.json())["status"] == {"phase": "Active"}

@@ -23,12 +23,12 @@ def configuration(
         "operations": operations or ("CREATE",),
         "resources": resources,
     }
-    asked = {"name": "asked.example.com", "clientConfig": client, "rules": [rule]} | webhook
+    webhook_entry = {"name": "asked.example.com", "clientConfig": client, "rules": [rule]} | webhook
     head = {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
     }
-    return head | {"metadata": {"name": "asked"}, "webhooks": [asked]}
+    return head | {"metadata": {"name": "asked"}, "webhooks": [webhook_entry]}
 
 
 DOWN: Body = {
@@ -45,7 +45,7 @@ def config_map(**labels: str) -> Body:
     }
 
 
-async def test_a_webhook_without_endpoints_stops_the_write_until_it_is_gone(api: Any) -> None:
+async def test_a_webhook_without_endpoints_blocks_writes(api: Any) -> None:
     await api.ok("POST", CONFIGURATIONS, configuration(DOWN))
     status, answer = await api("POST", MAPS, config_map())
     assert (status, answer["reason"]) == (500, "InternalError")
@@ -61,7 +61,7 @@ async def test_a_webhook_without_endpoints_stops_the_write_until_it_is_gone(api:
 
 
 @pytest.mark.parametrize(
-    ("given", "status"),
+    ("webhook_configuration", "status"),
     [
         pytest.param(configuration(DOWN, failurePolicy="Ignore"), 201, id="ignored"),
         pytest.param(configuration(DOWN, "UPDATE"), 201, id="another-operation"),
@@ -82,8 +82,10 @@ async def test_a_webhook_without_endpoints_stops_the_write_until_it_is_gone(api:
         pytest.param(configuration({"url": "https://127.0.0.1:9/"}), 500, id="nobody-listens"),
     ],
 )
-async def test_only_what_its_rules_name_is_stopped(api: Any, given: Body, status: int) -> None:
-    await api.ok("POST", CONFIGURATIONS, given)
+async def test_only_what_its_rules_name_is_stopped(
+    api: Any, webhook_configuration: Body, status: int
+) -> None:
+    await api.ok("POST", CONFIGURATIONS, webhook_configuration)
     assert (await api("POST", MAPS, config_map()))[0] == status
 
 
@@ -94,7 +96,7 @@ async def test_updates_and_deletions_are_stopped_as_well(api: Any) -> None:
     assert (await api("DELETE", f"{MAPS}/cm"))[0] == 500
 
 
-async def test_a_webhook_is_given_what_would_be_stored_and_may_deny_it(api: Any) -> None:
+async def test_a_webhook_gets_what_would_be_stored_and_may_deny(api: Any) -> None:
     reviews: list[Body] = []
 
     async def answer(request: web.Request) -> web.Response:

@@ -24,9 +24,9 @@ GATEWAY_API = {
 KINDS = GATEWAY_API | {"namespaces", "services", "endpointslices", "secrets", "configmaps"}
 
 
-def watched(heard: list[RecordedRequest]) -> set[str]:
+def watched(recorded_requests: list[RecordedRequest]) -> set[str]:
     """The plurals of which a watch was accepted."""
-    urls = [urlsplit(one.path) for one in heard if one.status == 200]
+    urls = [urlsplit(one.path) for one in recorded_requests if one.status == 200]
     return {
         url.path.rpartition("/")[2]
         for url in urls
@@ -38,15 +38,15 @@ async def test_every_kind_is_watched(cluster: Cluster, api: ApiServer, tmp_path:
     for crd in bundled():
         await cluster.create(crd)
     async with (
-        recording_proxy(api.url) as (heard, url),
+        recording_proxy(api.url) as (recorded_requests, url),
         traefik(cluster, Api(url), namespace=NAMESPACE, folder=tmp_path / "logs"),
     ):
 
         async def all_are_watched() -> bool:
-            return watched(heard) == KINDS
+            return watched(recorded_requests) == KINDS
 
         await eventually(all_are_watched, f"Traefik watches {', '.join(sorted(KINDS))}")
-        refused = [one for one in heard if one.status >= 300]
+        errors = [one for one in recorded_requests if one.status >= 300]
         assert [
-            one for one in refused if (one.method, one.status) != ("PUT", 409)
+            one for one in errors if (one.method, one.status) != ("PUT", 409)
         ] == []  # (two of its status writes may meet)

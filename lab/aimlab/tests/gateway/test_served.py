@@ -187,7 +187,7 @@ async def fill_claim(cluster: Cluster, until: Wait, tmp_path: Path) -> None:
     await until(POD, "fill", lambda body: body.get("status", {}).get("phase") == "Succeeded")
 
 
-async def test_an_inference_service_becomes_ready_and_answers_through_the_gateway(
+async def test_a_ready_inference_service_answers_through_the_gateway(
     cluster: Cluster, gateway: Gateway, lab: dict[str, str], until: Wait, tmp_path: Path
 ) -> None:
     await fill_claim(cluster, until, tmp_path)
@@ -237,7 +237,7 @@ async def test_an_inference_service_becomes_ready_and_answers_through_the_gatewa
     await eventually(is_empty, "Deployment, Service and pods go")
 
 
-async def test_a_model_that_is_not_whole_is_never_ready_and_says_which_file(
+async def test_an_incomplete_model_is_never_ready_and_names_the_file(
     cluster: Cluster, gateway: Gateway, lab: dict[str, str], until: Wait, tmp_path: Path
 ) -> None:
     (tmp_path / "state" / "filled" / "vocab.txt").write_text("[UNK]\nhallo\n")

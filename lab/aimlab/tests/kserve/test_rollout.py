@@ -155,7 +155,7 @@ STRATEGIES = st.sampled_from([ONE_AT_A_TIME, ONE_MORE, Strategy(2, 2)])
     replicas=st.integers(0, 5),
     pods=st.lists(REPLICAS, max_size=6, unique_by=lambda pod: (pod.revision, pod.number)),
 )
-def test_never_more_than_asked_for_and_never_a_ready_one_too_few(
+def test_a_rollout_respects_surge_and_unavailable(
     strategy: Strategy, replicas: int, pods: list[Replica]
 ) -> None:
     step = decide("new", strategy, replicas, pods)

@@ -80,7 +80,7 @@ def made_by(writes: list[Write]) -> dict[str, Body]:
     return {write.body["kind"]: write.body for write in writes if isinstance(write, Create)}
 
 
-def test_a_new_one_gets_a_service_endpoints_and_a_deployment_with_its_labels() -> None:
+def test_a_new_one_gets_service_endpoints_and_deployment() -> None:
     made = made_by(planned(isvc(annotations={"note": "b"})))
     assert set(made) == {"Service", "EndpointSlice", "Deployment"}
     assert made["Deployment"]["metadata"]["name"] == "svc-predictor"
@@ -115,7 +115,7 @@ def test_only_what_is_in_the_pod_template_restarts_the_pods(changed: Body, resta
     assert (revision_of(deployment(changed)) != revision_of(deployment(isvc()))) == restarts
 
 
-def test_what_is_taken_away_from_an_inference_service_is_taken_from_its_deployment() -> None:
+def test_a_field_removed_from_the_service_leaves_the_deployment() -> None:
     labelled = isvc(
         labels={"team": "a", "more": "b"},
         strategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0}},
@@ -151,7 +151,7 @@ def test_a_failed_load_carries_the_containers_message() -> None:
     }
 
 
-def test_progress_that_came_too_late_is_told_in_the_deployments_words() -> None:
+def test_an_exceeded_progress_deadline_has_the_deployments_message() -> None:
     late = {
         "type": "Progressing",
         "status": "False",

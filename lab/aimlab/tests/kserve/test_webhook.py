@@ -50,21 +50,21 @@ async def start(cluster: Cluster, children: Children, kubeconfig: str, version: 
         ],
     )
 
-    async def is_asked() -> bool:
+    async def is_configured() -> bool:
         return bool((await cluster.list(CONFIGURATION)).items)
 
-    await eventually(is_asked, "the webhook's configuration")
+    await eventually(is_configured, "the webhook's configuration")
 
 
 @pytest.mark.parametrize(
-    "words",
+    "modes",
     [("0.16", "Standard", "RawDeployment"), ("0.15", "RawDeployment", "Standard")],
-    ids=lambda words: words[0],
+    ids=lambda modes: modes[0],
 )
 async def test_each_version_takes_its_own_word(
-    cluster: Cluster, children: Children, kubeconfig: str, until: Wait, words: tuple[str, str, str]
+    cluster: Cluster, children: Children, kubeconfig: str, until: Wait, modes: tuple[str, str, str]
 ) -> None:
-    version, right, wrong = words
+    version, right, wrong = modes
     await start(cluster, children, kubeconfig, version)
     with pytest.raises(Forbidden) as denied:
         await cluster.create(isvc("wrong", wrong))

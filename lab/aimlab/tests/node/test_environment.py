@@ -12,7 +12,7 @@ POD = {
     "metadata": {"name": "pod", "namespace": "demo", "labels": {"app": "x"}},
     "spec": {"nodeName": "lab"},
 }
-GIVEN: dict[tuple[str, str], Body | None] = {
+CONTENTS: dict[tuple[str, str], Body | None] = {
     ("Secret", "hub"): {"data": {"token": base64.b64encode(b"s3cret").decode()}},
     ("ConfigMap", "settings"): {"data": {"level": "high"}},
     ("Secret", "gone"): None,
@@ -52,7 +52,7 @@ def container(*variables: Body) -> Body:
     ],
 )
 def test_a_variable_gets_its_value(variable: Body, value: str | None) -> None:
-    assert resolve(POD, container(variable), GIVEN, pod_ip="127.20.0.1").get("V0") == value
+    assert resolve(POD, container(variable), CONTENTS, pod_ip="127.20.0.1").get("V0") == value
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_a_variable_gets_its_value(variable: Body, value: str | None) -> None:
         ),
     ],
 )
-def test_what_is_missing_is_said_as_the_kubelet_says_it(variable: Body, message: str) -> None:
+def test_a_missing_source_has_the_kubelets_message(variable: Body, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{message}$"):
-        resolve(POD, container(variable), GIVEN, pod_ip="127.20.0.1")
+        resolve(POD, container(variable), CONTENTS, pod_ip="127.20.0.1")
 
 
 def test_a_variable_may_use_those_before_it() -> None:
@@ -80,7 +80,7 @@ def test_a_variable_may_use_those_before_it() -> None:
         resolve(
             POD,
             container({"value": "a"}, {"value": "$(V0)-$(V2)"}, {"value": "c"}),
-            GIVEN,
+            CONTENTS,
             pod_ip="",
         )["V1"]
         == "a-$(V2)"

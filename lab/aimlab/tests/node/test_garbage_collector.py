@@ -69,7 +69,7 @@ async def bare(tmp_path: Path) -> AsyncIterator[Cluster]:
         await cluster.close()
 
 
-async def is_gone(cluster: Cluster, name: str) -> bool:
+async def is_deleted(cluster: Cluster, name: str) -> bool:
     try:
         await cluster.get(CONFIG_MAP, "default", name)
     except NotFound:
@@ -77,7 +77,7 @@ async def is_gone(cluster: Cluster, name: str) -> bool:
     return False
 
 
-async def test_children_go_with_their_owner_and_those_of_unknown_kinds_stay(bare: Cluster) -> None:
+async def test_children_go_with_their_owner_unless_its_kind_is_unknown(bare: Cluster) -> None:
     owner = await bare.create(
         {
             "apiVersion": "v1",
@@ -110,9 +110,9 @@ async def test_children_go_with_their_owner_and_those_of_unknown_kinds_stay(bare
     ]
     try:
         await bare.delete(CONFIG_MAP, "default", "owner")
-        await eventually(lambda: is_gone(bare, "grandchild"), "the grandchild goes")
-        assert await is_gone(bare, "child")
-        assert not await is_gone(bare, "strange")
+        await eventually(lambda: is_deleted(bare, "grandchild"), "the grandchild goes")
+        assert await is_deleted(bare, "child")
+        assert not await is_deleted(bare, "strange")
     finally:
         for task in tasks:
             task.cancel()

@@ -47,7 +47,7 @@ def pod(phase: str, *, ended_s_ago: float = 100) -> Body:
     }
 
 
-def says(step: ReconcileResult) -> Body:
+def status_written(step: ReconcileResult) -> Body:
     """The status that is written."""
     return next((write.body["status"] for write in step.writes if isinstance(write, Patch)), {})
 
@@ -87,7 +87,7 @@ def makes_a_pod(step: ReconcileResult) -> bool:
     ],
 )
 def test_a_job_ends(the_job: Body, pods: list[Body], condition: tuple[str, str]) -> None:
-    final = says(plan_job(the_job, pods, NOW))["conditions"][-1]
+    final = status_written(plan_job(the_job, pods, NOW))["conditions"][-1]
     assert (final["type"], final["reason"], final["status"]) == (*condition, "True")
 
 
@@ -108,7 +108,7 @@ def test_a_pod_is_made_when_none_runs_and_the_wait_is_over(
     assert makes_a_pod(plan_job(the_job, pods, NOW)) is tries
 
 
-def test_a_job_looks_again_when_its_wait_or_deadline_is_over() -> None:
+def test_a_job_requeues_at_its_backoff_or_deadline() -> None:
     assert plan_job(job(), [pod("Failed", ended_s_ago=0)], NOW).requeue_after_s == pytest.approx(
         1.0
     )
@@ -121,18 +121,18 @@ def test_a_job_looks_again_when_its_wait_or_deadline_is_over() -> None:
 
 
 def test_a_finished_job_goes_after_its_ttl() -> None:
-    [gone] = plan_job(job(conditions=("Complete",), ttlSecondsAfterFinished=10), [], NOW).writes
-    assert isinstance(gone, Delete)
-    assert gone.uid == "u1"
+    [deletion] = plan_job(job(conditions=("Complete",), ttlSecondsAfterFinished=10), [], NOW).writes
+    assert isinstance(deletion, Delete)
+    assert deletion.uid == "u1"
 
 
-def test_a_job_past_its_deadline_deletes_its_pod_and_counts_it_as_failed() -> None:
+def test_a_job_past_its_deadline_deletes_and_counts_its_pod() -> None:
     step = plan_job(job(activeDeadlineSeconds=30), [pod("Running")], NOW)
-    assert says(step)["failed"] == 1
+    assert status_written(step)["failed"] == 1
     assert [write.name for write in step.writes if isinstance(write, Delete)] == ["fill-Running"]
 
 
-def test_the_pod_of_a_try_has_always_the_same_name_and_belongs_to_the_job() -> None:
+def test_the_pod_of_a_try_has_a_stable_name_and_its_job_as_owner() -> None:
     first, again, second = (pod_for(job(), attempt) for attempt in (0, 0, 1))
     assert first == again
     assert first["metadata"]["name"] != second["metadata"]["name"]
@@ -145,29 +145,29 @@ def test_the_pod_of_a_try_has_always_the_same_name_and_belongs_to_the_job() -> N
 
 
 def test_an_unchanged_job_is_not_written_again() -> None:
-    written = says(plan_job(job(), [pod("Running")], NOW))
+    written = status_written(plan_job(job(), [pod("Running")], NOW))
     settled = job()
     settled["status"] |= written
     assert plan_job(settled, [pod("Running")], NOW + timedelta(seconds=5)).writes == []
 
 
 def suspension(step: ReconcileResult) -> tuple[str, str]:
-    (found,) = [one for one in says(step)["conditions"] if one["type"] == "Suspended"]
+    (found,) = [one for one in status_written(step)["conditions"] if one["type"] == "Suspended"]
     return found["status"], found["reason"]
 
 
-def test_a_suspended_job_has_no_pods_and_says_so() -> None:
+def test_a_suspended_job_has_no_pods_and_a_condition() -> None:
     step = plan_job(job(suspend=True), [pod("Running")], NOW)
     assert suspension(step) == ("True", "JobSuspended")
     assert [type(write) for write in step.writes] == [Patch, Delete]
 
 
 def test_a_suspended_job_settles() -> None:
-    first = says(plan_job(job(started=None, suspend=True), [], NOW))
+    first = status_written(plan_job(job(started=None, suspend=True), [], NOW))
     assert plan_job(job(suspend=True) | {"status": first}, [], NOW).writes == []
 
 
-def test_a_resumed_job_makes_its_pod_and_says_so() -> None:
+def test_a_resumed_job_makes_its_pod_and_a_condition() -> None:
     step = plan_job(job(conditions=("Suspended",), started=None, suspend=False), [], NOW)
     assert suspension(step) == ("False", "JobResumed")
     assert makes_a_pod(step)

@@ -20,7 +20,7 @@ from aimschema.resources import CLAIM, JOB, POD, RESOURCES, Resource
 
 Body = dict[str, Any]
 pytest_plugins = ["aimlab.testing.fixtures"]
-TELL_PID = "echo $$$$"
+PRINT_PID = "echo $$$$"
 """Two dollars once the kubelet has expanded the argument, as in a cluster."""
 
 
@@ -95,11 +95,11 @@ async def no_pods(cluster: Cluster) -> bool:
     return not (await cluster.list(POD, NAMESPACE)).items
 
 
-async def lives(mark: Path, wanted: bool) -> bool:
-    return is_alive(mark) is wanted
+async def lives(mark: Path, expected: bool) -> bool:
+    return is_alive(mark) is expected
 
 
-async def is_gone(cluster: Cluster, folder: Path) -> bool:
+async def is_deleted(cluster: Cluster, folder: Path) -> bool:
     """Neither the folder nor any volume is there."""
     return not await asyncio.to_thread(folder.exists) and not (await cluster.list(VOLUME)).items
 
@@ -127,7 +127,7 @@ def is_alive(mark: Path) -> bool:
         return False
 
 
-async def test_a_job_uses_a_secret_and_a_volume_and_its_log_is_read_through_the_api(
+async def test_a_job_uses_secret_and_volume_and_its_log_is_readable(
     cluster: Cluster, node: Children, until: Wait
 ) -> None:
     script = (
@@ -163,7 +163,7 @@ async def test_a_job_uses_a_secret_and_a_volume_and_its_log_is_read_through_the_
     assert content_of(volume, "file") == "content\n"
 
 
-async def test_a_failing_job_says_its_exit_code_and_fails(
+async def test_a_failing_job_reports_its_exit_code_and_fails(
     cluster: Cluster, node: Children, until: Wait
 ) -> None:
     await create(cluster, job("fail", pod_template("echo broken; exit 11")))
@@ -178,7 +178,7 @@ async def test_a_job_past_its_deadline_fails_and_its_process_ends(
     cluster: Cluster, node: Children, until: Wait, tmp_path: Path
 ) -> None:
     mark = tmp_path / "pid"
-    script = f"{TELL_PID} > {mark}; exec sleep 60"
+    script = f"{PRINT_PID} > {mark}; exec sleep 60"
     await create(cluster, job("late", pod_template(script), activeDeadlineSeconds=600))
     await eventually(lambda: has_started(mark), "the process runs")
     await cluster.merge_patch(JOB, NAMESPACE, "late", {"spec": {"activeDeadlineSeconds": 1}})
@@ -188,7 +188,7 @@ async def test_a_job_past_its_deadline_fails_and_its_process_ends(
     assert not is_alive(mark)
 
 
-async def test_what_keeps_a_pod_from_starting_is_said_and_heals(
+async def test_what_keeps_a_pod_from_starting_is_reported_and_heals(
     cluster: Cluster, node: Children, until: Wait
 ) -> None:
     gpus = {"resources": {"limits": {"amd.com/gpu": "9"}}}
@@ -217,7 +217,7 @@ async def test_what_keeps_a_pod_from_starting_is_said_and_heals(
     await until(POD, "no-secret", lambda body: phase_of(body) == "Succeeded")
 
 
-async def test_a_claim_of_the_waiting_class_is_bound_with_its_first_pod(
+async def test_a_claim_that_waits_is_bound_with_its_first_pod(
     cluster: Cluster, node: Children, until: Wait
 ) -> None:
     await create(cluster, claim("wait", storageClassName="lab-wait"))
@@ -236,31 +236,31 @@ async def test_a_claim_of_the_waiting_class_is_bound_with_its_first_pod(
 async def test_a_deleted_pod_gets_sigterm_and_goes(
     cluster: Cluster, node: Children, until: Wait, tmp_path: Path
 ) -> None:
-    told = tmp_path / "told"
-    script = f"trap 'echo terminated > {told}; exit 0' TERM; while true; do sleep 0.05; done"
+    output = tmp_path / "told"
+    script = f"trap 'echo terminated > {output}; exit 0' TERM; while true; do sleep 0.05; done"
     await create(cluster, pod("stubborn", pod_template(script)))
     await until(POD, "stubborn", lambda body: phase_of(body) == "Running")
     await cluster.delete(POD, NAMESPACE, "stubborn", grace_period_s=10)
     await eventually(lambda: no_pods(cluster), "the pod is gone")
-    assert told.read_text() == "terminated\n"
+    assert output.read_text() == "terminated\n"
 
 
 async def test_nothing_is_left_running_when_the_node_ends(
     cluster: Cluster, node: Children, until: Wait, tmp_path: Path
 ) -> None:
     mark = tmp_path / "pid"
-    await create(cluster, pod("long", pod_template(f"{TELL_PID} > {mark}; exec sleep 300")))
+    await create(cluster, pod("long", pod_template(f"{PRINT_PID} > {mark}; exec sleep 300")))
     await until(POD, "long", lambda body: phase_of(body) == "Running")
     await eventually(lambda: has_started(mark), "the process runs")
     assert await node.stop("node") == 0
     assert not is_alive(mark)
 
 
-async def test_a_killed_node_takes_its_processes_along_and_the_next_one_starts_what_must_run(
+async def test_a_killed_node_ends_its_processes_and_the_next_restarts(
     cluster: Cluster, node: Children, until: Wait, tmp_path: Path, start_node: Start
 ) -> None:
     mark = tmp_path / "pid"
-    script = f"{TELL_PID} > {mark}; exec sleep 300"
+    script = f"{PRINT_PID} > {mark}; exec sleep 300"
     await create(cluster, job("once", pod_template("exec sleep 300")))
     await create(cluster, pod("always", pod_template(script), restartPolicy="Always"))
     await until(POD, "always", lambda body: phase_of(body) == "Running")
@@ -307,7 +307,7 @@ async def test_a_log_is_followed_line_by_line_until_the_container_ends(
     assert await cluster.read_log(NAMESPACE, "talks", "main", limit_bytes=5) == b"one\nt"
 
 
-async def test_a_deleted_claim_takes_its_folder_along_once_no_pod_uses_it(
+async def test_a_deleted_claim_loses_its_folder_once_unused(
     cluster: Cluster, node: Children, until: Wait
 ) -> None:
     await create(cluster, claim("cache"))
@@ -327,9 +327,9 @@ async def test_a_deleted_claim_takes_its_folder_along_once_no_pod_uses_it(
     )
     await cluster.delete(CLAIM, NAMESPACE, "cache")
     await until(CLAIM, "cache", lambda body: "deletionTimestamp" in body["metadata"])
-    assert not await is_gone(cluster, folder)
+    assert not await is_deleted(cluster, folder)
     await cluster.delete(POD, NAMESPACE, "user", grace_period_s=1)
-    await eventually(lambda: is_gone(cluster, folder), "the volume is gone")
+    await eventually(lambda: is_deleted(cluster, folder), "the volume is gone")
     assert not (await cluster.list(CLAIM, NAMESPACE)).items
 
 
@@ -371,7 +371,7 @@ def ended_of(body: Body, name: str = "main") -> Body:
     )
 
 
-async def test_a_sidecar_keeps_pod_and_job_open_after_the_container_has_ended(
+async def test_a_sidecar_keeps_pod_and_job_active(
     node: Children, cluster: Cluster, until: Wait
 ) -> None:
     await cluster.merge_patch(
@@ -394,7 +394,7 @@ async def has_pods(cluster: Cluster, job_name: str) -> bool:
 
 
 @pytest.mark.parametrize("reason", ["UnexpectedAdmissionError", "Evicted", "NodeLost"])
-async def test_a_pod_fails_with_the_reason_that_is_asked_for(
+async def test_a_pod_fails_with_the_requested_reason(
     node: Children, cluster: Cluster, images: Path, until: Wait, reason: str
 ) -> None:
     trouble(images, pod_fails=Trouble(reason, "no healthy devices present"))
@@ -407,7 +407,7 @@ async def test_a_pod_fails_with_the_reason_that_is_asked_for(
     assert not ended_of(body)
 
 
-async def test_a_container_is_told_to_have_run_out_of_memory(
+async def test_a_container_reports_that_it_ran_out_of_memory(
     node: Children, cluster: Cluster, images: Path, until: Wait
 ) -> None:
     trouble(images, end_reason="OOMKilled")
@@ -416,7 +416,7 @@ async def test_a_container_is_told_to_have_run_out_of_memory(
     assert (ended_of(body)["exitCode"], ended_of(body)["reason"]) == (137, "OOMKilled")
 
 
-async def test_a_pod_that_cannot_start_says_why_in_events_until_it_can(
+async def test_a_pod_that_cannot_start_has_events_with_the_cause(
     node: Children, cluster: Cluster, images: Path, until: Wait
 ) -> None:
     trouble(images, cannot_start=Trouble("FailedAttachVolume", "Multi-Attach error for volume x"))
@@ -432,10 +432,10 @@ async def test_a_pod_that_cannot_start_says_why_in_events_until_it_can(
             ).items
         )
 
-    async def is_told() -> bool:
+    async def has_event() -> bool:
         return bool(await events(CORE_EVENT))
 
-    await eventually(is_told, "an Event on the pod")
+    await eventually(has_event, "an Event on the pod")
     (old,), (new,) = await events(CORE_EVENT), await events(RESOURCES["Event"])
     assert (old["type"], old["reason"], old["message"]) == (
         "Warning",
@@ -452,11 +452,11 @@ async def test_a_missing_config_map_is_a_failed_mount(node: Children, cluster: C
     volumes = [{"name": "v", "configMap": {"name": "nowhere"}}]
     made = await create(cluster, pod("waits", pod_template("exit 0"), volumes=volumes))
 
-    async def is_told() -> bool:
+    async def has_event() -> bool:
         selector = f"involvedObject.uid={made['metadata']['uid']},reason=FailedMount"
         return bool((await cluster.list(CORE_EVENT, NAMESPACE, field_selector=selector)).items)
 
-    await eventually(is_told, "a FailedMount Event")
+    await eventually(has_event, "a FailedMount Event")
 
 
 async def test_a_claim_that_asks_for_more_gets_it(

@@ -63,7 +63,7 @@ def pod(status: Body | None = None) -> Body:
         pytest.param(Container(ended(0)), "False", "PodCompleted", id="completed"),
     ],
 )
-def test_ready_says_why_not(container: Container, ready: str, reason: str | None) -> None:
+def test_ready_has_the_reason_why_not(container: Container, ready: str, reason: str | None) -> None:
     status = pod_status(pod(), {"main": container}, "127.20.0.1", NOW)
     condition = next(one for one in status["conditions"] if one["type"] == "Ready")
     assert (condition["status"], condition.get("reason")) == (ready, reason)
@@ -91,7 +91,7 @@ def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("state", "expected"),
     [
         pytest.param({}, Waiting(), id="nothing"),
         pytest.param({"waiting": {"reason": "ErrImagePull"}}, Waiting(), id="waited"),
@@ -121,7 +121,7 @@ def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
     ],
 )
 def test_a_new_kubelet_knows_that_what_ran_has_died(
-    said: Body, expected: Waiting | Terminated
+    state: Body, expected: Waiting | Terminated
 ) -> None:
-    left = pod({"containerStatuses": [{"name": "main", "state": said, "restartCount": 2}]})
+    left = pod({"containerStatuses": [{"name": "main", "state": state, "restartCount": 2}]})
     assert containers_before(left, NOW)["main"].state == expected

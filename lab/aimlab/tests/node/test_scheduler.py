@@ -58,7 +58,7 @@ def affinity(operator: str, *values: str, key: str = "amd.com/gpu.device-id") ->
     }
 
 
-SEEN = Objects(
+STATE = Objects(
     [
         NODE,
         *STORAGE_CLASSES,
@@ -78,7 +78,7 @@ TAINT = {"key": "amd.com/gpu", "value": "yes", "effect": "NoSchedule"}
 
 
 @pytest.mark.parametrize(
-    ("wanted", "taint", "fits"),
+    ("pod_to_place", "taint", "fits"),
     [
         pytest.param(pod(), TAINT, False, id="no-toleration"),
         pytest.param(
@@ -105,14 +105,16 @@ TAINT = {"key": "amd.com/gpu", "value": "yes", "effect": "NoSchedule"}
         pytest.param(pod(), TAINT | {"effect": "PreferNoSchedule"}, True, id="only-preferred"),
     ],
 )
-def test_a_taint_keeps_off_what_does_not_tolerate_it(wanted: Body, taint: Body, fits: bool) -> None:
+def test_a_taint_keeps_off_what_does_not_tolerate_it(
+    pod_to_place: Body, taint: Body, fits: bool
+) -> None:
     tainted = NODE | {"spec": {"taints": [taint]}}
-    decided = decide(wanted, tainted, free_of(NODE, []), SEEN)
+    decided = decide(pod_to_place, tainted, free_of(NODE, []), STATE)
     assert decided == Fits() if fits else "1 node(s) had untolerated taint(s)" in decided.message  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "says"),
+    ("pod_to_place", "message"),
     [
         pytest.param(pod(), None, id="nothing-asked"),
         pytest.param(pod(gpus=8), None, id="all-gpus"),
@@ -151,26 +153,28 @@ def test_a_taint_keeps_off_what_does_not_tolerate_it(wanted: Body, taint: Body, 
         ),
     ],
 )
-def test_a_pod_fits_or_the_scheduler_says_why_not(wanted: Body, says: str | None) -> None:
-    decided = decide(wanted, NODE, free_of(NODE, []), SEEN)
-    if says is None:
+def test_a_pod_fits_or_the_message_names_the_obstacle(
+    pod_to_place: Body, message: str | None
+) -> None:
+    decided = decide(pod_to_place, NODE, free_of(NODE, []), STATE)
+    if message is None:
         assert decided == Fits()
     else:
         assert isinstance(decided, DoesNotFit)
         assert decided.message.startswith("0/1 nodes are available: ")
-        assert says in decided.message
+        assert message in decided.message
 
 
 def test_a_cordoned_node_takes_nothing() -> None:
     cordoned = {**NODE, "spec": {"unschedulable": True}}
-    assert decide(pod(), cordoned, free_of(NODE, []), SEEN) == DoesNotFit(
+    assert decide(pod(), cordoned, free_of(NODE, []), STATE) == DoesNotFit(
         "0/1 nodes are available: 1 node(s) were unschedulable. preemption: 0/1 nodes are"
         " available: 1 Preemption is not helpful for scheduling."
     )
 
 
 def test_a_claim_that_waits_for_its_pod_is_placed_first() -> None:
-    decided = decide(pod(**using("waits")), NODE, free_of(NODE, []), SEEN)
+    decided = decide(pod(**using("waits")), NODE, free_of(NODE, []), STATE)
     assert isinstance(decided, Fits)
     assert [found["metadata"]["name"] for found in decided.claims_to_place] == ["waits"]
 
@@ -188,32 +192,35 @@ def test_a_claim_that_waits_for_its_pod_is_placed_first() -> None:
         ),
     ],
 )
-def test_what_live_pods_asked_for_is_not_free(others: list[Body], free_gpus: int) -> None:
+def test_what_live_pods_request_is_not_free(others: list[Body], free_gpus: int) -> None:
     assert free_of(NODE, others)["amd.com/gpu"] == free_gpus * 1000
 
 
 def test_a_request_wins_over_the_limit() -> None:
-    wanted = pod()
-    wanted["spec"]["containers"][0]["resources"] = {
+    pod_to_place = pod()
+    pod_to_place["spec"]["containers"][0]["resources"] = {
         "limits": {"cpu": "2", "memory": "1Gi"},
         "requests": {"cpu": "500m"},
     }
-    assert requests_of(wanted) == {"cpu": 500, "memory": 1024**3 * 1000, "pods": 1000}
+    assert requests_of(pod_to_place) == {"cpu": 500, "memory": 1024**3 * 1000, "pods": 1000}
 
 
 def test_the_older_pod_gets_the_last_gpus() -> None:
     younger = pod("a-younger", gpus=6)
     younger["metadata"]["creationTimestamp"] = "2026-01-01T00:00:01Z"
     step = plan(Objects([NODE, younger, pod("older", gpus=6)]), NOW)
-    bound, refused = step.writes
+    bound, unschedulable = step.writes
     assert isinstance(bound, Create)
     assert bound.resource.path("demo").endswith("/pods/older/binding")
-    assert isinstance(refused, Patch)
-    assert refused.name == "a-younger"
-    assert refused.body["status"]["conditions"][0]["reason"] == "Unschedulable"
+    assert isinstance(unschedulable, Patch)
+    assert unschedulable.name == "a-younger"
+    assert unschedulable.body["status"]["conditions"][0]["reason"] == "Unschedulable"
 
 
-def test_what_was_said_already_is_not_written_again() -> None:
-    refused = plan(Objects([NODE, pod(gpus=9)]), NOW).writes[0]
-    assert isinstance(refused, Patch)
-    assert plan(Objects([NODE, pod(gpus=9) | {"status": refused.body["status"]}]), NOW).writes == []
+def test_an_unchanged_condition_is_not_written_again() -> None:
+    unschedulable = plan(Objects([NODE, pod(gpus=9)]), NOW).writes[0]
+    assert isinstance(unschedulable, Patch)
+    assert (
+        plan(Objects([NODE, pod(gpus=9) | {"status": unschedulable.body["status"]}]), NOW).writes
+        == []
+    )

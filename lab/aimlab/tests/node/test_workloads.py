@@ -37,13 +37,13 @@ def workload(kind: str, replicas: int, image: str = "bus:1", **spec: Any) -> Bod
         "spec": {"containers": [{"name": "bus", "image": image, "ports": [PORT]}]},
     }
     metadata = {"name": "bus", "namespace": "ns", "uid": f"{kind}-1", "generation": 1}
-    wanted = {
+    workload_spec = {
         "replicas": replicas,
         "selector": {"matchLabels": LABELS},
         "template": template,
         **spec,
     }
-    return {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": wanted}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": workload_spec}
 
 
 class Cluster:
@@ -87,9 +87,9 @@ class Cluster:
                 self.objects.drop(POD.kind, {"metadata": {"name": name, "namespace": "ns"}})
                 return [f"delete {name}"]
             case Patch(resource=resource, namespace=namespace, name=name, body=patch):
-                there = self.objects.find(resource, namespace, name)
-                assert there is not None
-                self.objects.put(resource.kind, {**there, "status": patch["status"]})
+                existing = self.objects.find(resource, namespace, name)
+                assert existing is not None
+                self.objects.put(resource.kind, {**existing, "status": patch["status"]})
                 return []
             case _:
                 raise AssertionError(write)
@@ -111,15 +111,15 @@ class Cluster:
         return done
 
 
-def test_a_deployment_gets_its_pods_and_says_how_many_are_ready() -> None:
+def test_a_deployment_gets_pods_and_counts_the_ready_ones() -> None:
     cluster = Cluster(workload("Deployment", 2))
     assert len(cluster.settle()) == 2
     (body,) = cluster.objects.all(DEPLOYMENT)
-    told = {
+    counts = {
         name: body["status"].get(name)
         for name in ("replicas", "readyReplicas", "updatedReplicas", "observedGeneration")
     }
-    assert told == {
+    assert counts == {
         "replicas": 2,
         "readyReplicas": 2,
         "updatedReplicas": 2,
@@ -144,7 +144,7 @@ def test_a_deployment_without_progress_is_late_until_it_moves_on() -> None:
     assert cluster.progressing() == ("True", "NewReplicaSetAvailable")
 
 
-def test_a_template_that_was_changed_and_put_back_is_complete_again() -> None:
+def test_a_template_changed_back_is_complete_again() -> None:
     """Within a pass of each other: the old pod never goes."""
     cluster = Cluster(workload("Deployment", 1, progressDeadlineSeconds=60))
     cluster.settle()
@@ -170,7 +170,7 @@ def test_a_template_that_was_changed_and_put_back_is_complete_again() -> None:
     assert cluster.progressing() == ("True", "NewReplicaSetAvailable")
 
 
-def test_a_rejected_pod_is_a_replica_failure_and_an_event_until_it_is_there() -> None:
+def test_a_rejected_pod_is_a_replica_failure_and_an_event() -> None:
     cluster = Cluster(workload("Deployment", 1))
     cluster.rejects = 'pods "bus-1" is forbidden: exceeded quota: q'
     assert [word.partition(" bus")[0] for word in cluster.step()] == ["make Event"]
@@ -205,7 +205,7 @@ def test_a_new_image_replaces_the_pods_of_a_deployment() -> None:
     ] * 2
 
 
-def test_a_stateful_set_makes_one_pod_after_the_other_with_a_claim_each() -> None:
+def test_a_stateful_set_makes_pods_in_order_with_a_claim_each() -> None:
     cluster = Cluster(workload("StatefulSet", 2, volumeClaimTemplates=CLAIMS))
     assert cluster.step() == ["make PersistentVolumeClaim data-bus-0", "make Pod bus-0"]
     assert cluster.step() == []
@@ -252,7 +252,7 @@ def test_a_name_becomes_the_address_of_the_service(host: str) -> None:
     }
 
 
-def test_a_name_that_a_certificate_is_for_stays_and_has_its_address_beside_it() -> None:
+def test_a_certified_name_stays_with_its_address_beside_it() -> None:
     env = {"URL": "tls://bus.ns.svc:4222", "OTHER": "nats://bus.ns.svc:4222"}
     address = address_of("svc")
     assert resolved(env, Objects([SERVICE])) == {
@@ -282,12 +282,12 @@ def test_a_process_of_the_pod_resolves_such_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "objects", [Objects(), Objects([HEADLESS])], ids=["no Service", "headless"]
 )
-def test_a_name_without_an_address_is_told(objects: Objects) -> None:
+def test_a_name_without_an_address_is_reported(objects: Objects) -> None:
     with pytest.raises(UnknownNameError, match="no Service ns/bus has an address"):
         resolved({"URL": "nats://bus.ns.svc:4222"}, objects)
 
 
-def test_connections_go_to_the_ready_pods_that_the_selector_names() -> None:
+def test_connections_go_to_the_ready_pods_of_the_selector() -> None:
     cluster = Cluster(workload("Deployment", 2))
     (port,) = SERVICE["spec"]["ports"]
     cluster.step()

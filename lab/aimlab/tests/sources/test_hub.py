@@ -54,7 +54,7 @@ async def test_a_snapshot_has_the_files_of_the_commit(
     }
 
 
-async def test_info_and_tree_say_the_same_of_sizes_and_sums(running: Hub, model: Model) -> None:
+async def test_info_and_tree_agree_on_sizes_and_checksums(running: Hub, model: Model) -> None:
     info = await asyncio.to_thread(api(running).model_info, "org/model", files_metadata=True)
     tree = await asyncio.to_thread(
         lambda: list(api(running).list_repo_tree("org/model", recursive=True))
@@ -181,8 +181,8 @@ async def test_a_gated_model_is_listed_for_everyone(running: Hub, model: Model) 
     assert (await asyncio.to_thread(api(running).model_info, "org/model")).gated == "manual"
 
 
-async def test_refusals_on_request_are_given_once_each(running: Hub, model: Model) -> None:
-    model.refusals = [InjectedError(429, retry_after_s=3)]
+async def test_each_requested_error_is_answered_once(running: Hub, model: Model) -> None:
+    model.errors = [InjectedError(429, retry_after_s=3)]
     with pytest.raises(HfHubHTTPError) as caught:
         await asyncio.to_thread(info, api(running))
     assert (caught.value.response.status_code, caught.value.response.headers["Retry-After"]) == (

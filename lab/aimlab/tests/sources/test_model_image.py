@@ -119,7 +119,7 @@ def change(folder: Path, name: str, content: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         pytest.param("vocab.txt", "other", "vocab.txt: sha256 is", id="changed"),
         pytest.param(
@@ -136,16 +136,16 @@ def change(folder: Path, name: str, content: str | None) -> None:
         ),
     ],
 )
-def test_a_model_that_is_not_whole_is_refused_by_file(
-    folder: Path, name: str, content: str | None, says: str
+def test_an_incomplete_model_is_rejected_by_file(
+    folder: Path, name: str, content: str | None, message: str
 ) -> None:
     change(folder, name, content)
-    with pytest.raises(IntegrityError, match=says):
+    with pytest.raises(IntegrityError, match=message):
         check(folder, None)
 
 
 @pytest.mark.parametrize(
-    ("source", "says"),
+    ("source", "message"),
     [
         pytest.param(
             {"vocab.txt": "0" * 64},
@@ -161,12 +161,12 @@ def test_a_model_that_is_not_whole_is_refused_by_file(
     ],
 )
 def test_the_manifest_is_not_believed_against_the_source(
-    folder: Path, source: dict[str, str | None], says: str
+    folder: Path, source: dict[str, str | None], message: str
 ) -> None:
     sums = {
         name: digest for name, digest in (sums_of(folder) | source).items() if digest is not None
     }
-    with pytest.raises(IntegrityError, match=says):
+    with pytest.raises(IntegrityError, match=message):
         check(folder, sums)
 
 
@@ -194,8 +194,8 @@ async def test_the_server_answers_from_the_files(folder: Path) -> None:
         assert (await client.get("/health")).status == 200
         listed = await (await client.get("/v1/models")).json()
         assert [model["id"] for model in listed["data"]] == ["org/tiny"]
-        asked = {"model": "org/tiny", "messages": [{"role": "user", "content": "hello world"}]}
-        answer = await (await client.post("/v1/chat/completions", json=asked)).json()
+        body = {"model": "org/tiny", "messages": [{"role": "user", "content": "hello world"}]}
+        answer = await (await client.post("/v1/chat/completions", json=body)).json()
         text = answer["choices"][0]["message"]["content"]
         assert (
             text == "Your prompt has 2 tokens. My weights have 5 parameters and sha256"
@@ -208,7 +208,7 @@ async def test_the_server_answers_from_the_files(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "param"),
+    ("body", "status", "param"),
     [
         pytest.param({"model": "other", "messages": []}, 404, "model", id="another-model"),
         pytest.param({"model": "org/tiny", "messages": []}, 400, "messages", id="no-messages"),
@@ -222,23 +222,23 @@ async def test_the_server_answers_from_the_files(folder: Path) -> None:
     ],
 )
 async def test_what_cannot_be_answered_is_an_openai_error(
-    folder: Path, asked: object, status: int, param: str | None
+    folder: Path, body: object, status: int, param: str | None
 ) -> None:
     async with TestClient(
         TestServer(make_app(load("org/tiny", folder, sums_of(folder))))
     ) as client:
-        answer = await client.post("/v1/chat/completions", json=asked)
+        answer = await client.post("/v1/chat/completions", json=body)
         assert (answer.status, (await answer.json())["error"]["param"]) == (status, param)
         unknown = await client.get("/v1/nothing")
         assert (unknown.status, "message" in (await unknown.json())["error"]) == (404, True)
 
 
-def test_a_broken_cache_ends_the_process_with_1_and_its_last_words(
+def test_a_broken_cache_exits_with_1_and_a_termination_message(
     folder: Path, tmp_path: Path
 ) -> None:
     change(folder, "vocab.txt", "other")
-    words = tmp_path / "words"
-    env = {"AIM_CACHE_PATH": str(tmp_path), "AIM_TERMINATION_LOG": str(words)}
+    termination_log = tmp_path / "words"
+    env = {"AIM_CACHE_PATH": str(tmp_path), "AIM_TERMINATION_LOG": str(termination_log)}
     argv = [
         sys.executable,
         "-m",
@@ -251,4 +251,4 @@ def test_a_broken_cache_ends_the_process_with_1_and_its_last_words(
     ended = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=30)
     assert ended.returncode == 1
     assert "vocab.txt: sha256 is" in ended.stderr
-    assert words.read_text() == ended.stderr.strip()
+    assert termination_log.read_text() == ended.stderr.strip()

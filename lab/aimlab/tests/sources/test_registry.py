@@ -53,7 +53,7 @@ async def test_content_is_served_by_tag_and_by_digest() -> None:
         ),
     ],
 )
-async def test_a_token_opens_what_it_was_given_for(
+async def test_a_token_opens_what_it_was_issued_for(
     login: str | None, scope: str, token: int, content: int
 ) -> None:
     async with (
@@ -62,22 +62,22 @@ async def test_a_token_opens_what_it_was_given_for(
     ):
         registry.put_image("org/m", "1", {})
         url = f"{registry.url}/v2/org/m/manifests/1"
-        async with client.get(url) as refused:
+        async with client.get(url) as answer:
             assert (
                 f'realm="{registry.url}/token",service="{SERVICE}"'
-                in refused.headers["WWW-Authenticate"]
+                in answer.headers["WWW-Authenticate"]
             )
         identity = {} if login is None else {"Authorization": login}
         async with client.get(
             f"{registry.url}/token", params={"service": SERVICE, "scope": scope}, headers=identity
         ) as answer:
             assert answer.status == token
-            given = (await answer.json()).get("token", "")
-        async with client.get(url, headers={"Authorization": f"Bearer {given}"}) as answer:
+            issued = (await answer.json()).get("token", "")
+        async with client.get(url, headers={"Authorization": f"Bearer {issued}"}) as answer:
             assert answer.status == content
 
 
-async def test_it_fails_as_asked_and_comes_back_on_its_port() -> None:
+async def test_it_fails_as_requested_and_returns_on_its_port() -> None:
     async with Registry() as registry, aiohttp.ClientSession(trust_env=False) as client:
         registry.put_image("org/m", "1", {})
         url = f"{registry.url}/v2/org/m/manifests/1"
