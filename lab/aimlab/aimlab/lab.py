@@ -185,7 +185,7 @@ async def define(cluster: Cluster, manifests: Collection[Body]) -> list[Made]:
 
 
 async def remove(cluster: Cluster, made: list[Made]) -> None:
-    """Deletes these, and waits until they are deleted: a definition is deleted after its objects. x"""
+    """Deletes these and waits until they are deleted: a definition goes after its objects. x"""
     with contextlib.suppress(KubeError, TimeoutError):
         async with asyncio.timeout(DELETED_WITHIN_S):
             for resource, namespace, name in made:

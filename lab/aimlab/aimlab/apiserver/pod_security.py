@@ -77,7 +77,7 @@ def require(namespace: Obj, name: str, spec: Obj) -> None:
 
 
 def warnings(namespace: Obj, spec: Obj) -> list[str]:
-    """The warnings of a namespace for a pod, or for a workload's template, that violates its level."""
+    """The warnings of a namespace for a pod, or a workload's template, that violates its level."""
     label = WARN if dig(namespace, "metadata", "labels", WARN) else ENFORCE
     found = violations(_level(namespace, label), spec)
     return (

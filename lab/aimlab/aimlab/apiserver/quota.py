@@ -49,7 +49,7 @@ class Use:
 
 
 def require_room(store: Store, resource: Resource, obj: Obj, old: Obj | None = None) -> None:
-    """ApiError 403 if a quota of the namespace has no room, in the wording of the admission plugin."""
+    """ApiError 403 if a quota of the namespace has no room, worded as by the admission plugin."""
     metadata = obj["metadata"]
     for quota in _in(store, QUOTAS, metadata["namespace"]):
         if not _covers(quota, obj):
