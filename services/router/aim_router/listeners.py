@@ -23,8 +23,7 @@ _PREFERENCE = list(_SCHEMES)
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listener of `spec.listeners` with its entry in `status.listeners` (empty where there is
-    none)."""
+    """A listener of `spec.listeners`, with its entry in `status.listeners`; empty without one."""
 
     spec: Body
     status: Body
@@ -61,8 +60,8 @@ class Listener:
         return None
 
     def rank(self) -> tuple[bool, bool, int]:
-        """Sorts the listener whose address serves users best first: it works, any host reaches
-        it, it encrypts."""
+        """Sorts the listener with the best address first: it works, any host reaches it, it
+        encrypts."""
         broken = any(
             condition.get("type") in {"Accepted", "Programmed"}
             and condition.get("status") == "False"

@@ -18,7 +18,8 @@ from aimschema.kinds import GatewayReference
 from aimschema.resources import GATEWAY
 
 Body = dict[str, Any]
-ACCEPTED, RESOLVED_REFS = "Accepted", "ResolvedRefs"
+ACCEPTED = "Accepted"
+RESOLVED_REFS = "ResolvedRefs"
 _ANSWERS = (ACCEPTED, RESOLVED_REFS)
 
 

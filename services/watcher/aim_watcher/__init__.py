@@ -1,1 +1,1 @@
-"""The watcher: the cluster's changes as events. See README.md."""
+"""Publishes the changes of the cluster as events."""

@@ -1,4 +1,4 @@
-"""Wiring: one bus, one cluster, one feed."""
+"""`aim-watcher`: the watcher as a process; `aim-watcher nats-init`: the Secrets of NATS."""
 
 import sys
 from functools import partial

@@ -1,12 +1,12 @@
-"""Keys for every user of NATS and certificates for its server, as Kubernetes Secrets: for
-`aim-watcher nats-init` and `aimctl nats init`.
+"""Creates keys for every user of NATS, and certificates for its server, as Kubernetes Secrets. Used
+by `aim-watcher nats-init` and `aimctl nats init`.
 
 1. Existing Secrets stay. A second run changes only the keys to rotate (`rotate`), missing Secrets,
    and a certificate that expires soon.
 2. A user's Secret has only the seed of that user. The server's Secret has public keys only.
 3. The CA's key is in a Secret of its own, which no pod mounts. An unattended run discards that key
-   and creates no key for the operator: keys that only people use are not in the cluster until
-   somebody requests them.
+   and creates no key for the operator: a key that only people use is not in the cluster until a
+   user requests it.
 4. Seeds and keys are only in Secrets, never in a message or a log.
 5. A run never overwrites a concurrent write: the API server rejects the request, and the next run
    reads the new state.
@@ -31,19 +31,18 @@ from aimschema.resources import SECRET
 Secrets = dict[str, dict[str, bytes]]
 """The data of each Secret, by name."""
 
-SEED, CA, CERTIFICATE, KEY, CA_KEY, AUTH, TLS = (
-    "nkey.seed",
-    "ca.crt",
-    "tls.crt",
-    "tls.key",
-    "ca.key",
-    "auth.conf",
-    "tls.conf",
-)
-AUTHORITY, SERVER = "aim-nats-ca", "aim-nats-server"
+SEED = "nkey.seed"
+CA = "ca.crt"
+CA_KEY = "ca.key"
+CERTIFICATE = "tls.crt"
+KEY = "tls.key"
+AUTH = "auth.conf"
+TLS = "tls.conf"
+AUTHORITY = "aim-nats-ca"
+SERVER = "aim-nats-server"
 OPERATOR = "operator"
-"""The user of `aimctl dead retry`, who may republish undecodable messages of every component. No
-component has this key."""
+"""The user of `aimctl dead retry`. It may republish undecodable messages of every component, and no
+component has its key."""
 MANAGER = "aimctl"
 
 
@@ -93,28 +92,18 @@ def desired_secrets(
     `unattended`: keys that only people use stay if they exist, and are not created.
     """
     authority = _authority(existing, rotate, now)
-    users = [
-        user
-        for user in permissions()
-        if user != OPERATOR or not unattended or of_user(user) in existing
-    ]
-    seeds = {user: _seed(existing.get(of_user(user), {}), user, user in rotate) for user in users}
+    seeds = _seeds(existing, rotate, unattended=unattended)
     secrets = {
         of_user(user): {SEED: seed.encode(), CA: authority.certificate}
         for user, seed in seeds.items()
     }
+    is_new = not {"server", "ca"}.isdisjoint(rotate)
     server = _server(
-        existing.get(SERVER, {}),
-        authority,
-        server_names(namespace),
-        not {"server", "ca"}.isdisjoint(rotate),
-        now,
+        existing.get(SERVER, {}), authority, server_names(namespace), now, is_new=is_new
     )
-    auth = auth_conf(
-        {user: public_key(seed) for user, seed in seeds.items()}, permissions()
-    ).encode()
+    public_keys = {user: public_key(seed) for user, seed in seeds.items()}
     secrets[SERVER] = {
-        AUTH: auth,
+        AUTH: auth_conf(public_keys, permissions()).encode(),
         TLS: tls_conf().encode(),
         CERTIFICATE: server.certificate,
         KEY: server.key,
@@ -125,12 +114,27 @@ def desired_secrets(
     return secrets
 
 
+def _seeds(
+    existing: Mapping[str, Mapping[str, bytes]], rotate: Collection[str], *, unattended: bool
+) -> dict[str, str]:
+    """The seed of each user by name."""
+    users = [
+        user
+        for user in permissions()
+        if user != OPERATOR or not unattended or of_user(user) in existing
+    ]
+    return {
+        user: _seed(existing.get(of_user(user), {}), user, is_new=user in rotate) for user in users
+    }
+
+
 def _authority(
     existing: Mapping[str, Mapping[str, bytes]], rotate: Collection[str], now: datetime
 ) -> Pair:
     """The CA. Without its key if no Secret has it: that is enough until the server needs another
     certificate."""
-    own, server = existing.get(AUTHORITY, {}), existing.get(SERVER, {})
+    own = existing.get(AUTHORITY, {})
+    server = existing.get(SERVER, {})
     if "ca" not in rotate and CA in own and CA_KEY in own:
         return Pair(own[CA], own[CA_KEY])
     if "ca" not in rotate and CA in server:
@@ -138,8 +142,8 @@ def _authority(
     return make_authority(now)
 
 
-def _seed(own: Mapping[str, bytes], user: str, new: bool) -> str:
-    if new or SEED not in own:
+def _seed(own: Mapping[str, bytes], user: str, *, is_new: bool) -> str:
+    if is_new or SEED not in own:
         return new_seed()
     seed = own[SEED].decode(errors="replace").strip()
     try:
@@ -152,11 +156,11 @@ def _seed(own: Mapping[str, bytes], user: str, new: bool) -> str:
 
 
 def _server(
-    own: Mapping[str, bytes], authority: Pair, names: list[str], new: bool, now: datetime
+    own: Mapping[str, bytes], authority: Pair, names: list[str], now: datetime, *, is_new: bool
 ) -> Pair:
     try:
         if (
-            not new
+            not is_new
             and CERTIFICATE in own
             and KEY in own
             and serves(own[CERTIFICATE], authority.certificate, names, now)

@@ -28,7 +28,7 @@ def make_authority(now: datetime) -> Pair:
     """Create a CA; `now` is aware UTC."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "aim-nats-ca")])
-    ours = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    key_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     builder = x509.CertificateBuilder(
         name,
         name,
@@ -39,7 +39,7 @@ def make_authority(now: datetime) -> Pair:
     ).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     return _signed(
         builder.add_extension(_usage(signs=True), critical=True).add_extension(
-            ours, critical=False
+            key_id, critical=False
         ),
         key,
         key,

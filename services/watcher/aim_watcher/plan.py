@@ -3,9 +3,9 @@
 1. After the messages of a list are published, the last message of every subject of the kind is the
    listed state.
 2. A version that the bus has, or an older one of the same object, is not published a second time.
-3. For an object with a known name and another uid, the delete of the old object comes first, at the
-   last known version, then the new object. (Not at the version of the list: readers drop messages
-   older than a delete, and the new object may be older.)
+3. For an object with a known name and another uid, the delete of the old object comes first, then
+   the new object. The delete has the last known version. It does not have the version of the list:
+   readers drop messages older than a delete, and the new object may be older.
 4. Messages on one object are in order; KindSynced is last.
 5. `epoch` is the current one (see aimschema.messages). A list that is older than the bus shows that
    the cluster went back in time. Then every object is published once more, in a new epoch.
@@ -55,7 +55,7 @@ def plan_listed(
             published is None
             or published.uid != body["metadata"]["uid"]
             or _is_newer(published, body, epoch)
-            or _reads_otherwise(published, body)
+            or _is_published_differently(published, body)
         ):
             messages += _replacing(published, key, body, epoch)
     messages += (
@@ -127,7 +127,7 @@ def plan_changed(known: PublishedObjects, body: Body, epoch: int = 0) -> list[Ou
     if (
         published is not None
         and not _is_newer(published, body, epoch)
-        and not _takes_its_place(published, body)
+        and not _replaces(published, body)
     ):
         return []
     return _replacing(published, key, body, epoch)
@@ -187,7 +187,7 @@ def _is_newer(published: Published, body: Body, epoch: int) -> bool:
     return (epoch, _version(body)) > (published.epoch, published.version)
 
 
-def _reads_otherwise(published: Published, body: Body) -> bool:
+def _is_published_differently(published: Published, body: Body) -> bool:
     """Whether the bus has another body for the same version: another release published it, and it
     may contain data that must not be on the bus."""
     return (
@@ -196,7 +196,7 @@ def _reads_otherwise(published: Published, body: Body) -> bool:
     )
 
 
-def _takes_its_place(published: Published, body: Body) -> bool:
+def _replaces(published: Published, body: Body) -> bool:
     """Whether it is a new object with the same name and version: one list may show both the delete
     and the creation."""
     return published.uid != body["metadata"]["uid"] and _version(body) == published.version

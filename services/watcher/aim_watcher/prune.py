@@ -1,4 +1,4 @@
-"""Reduces objects to what goes on the bus, and truncates objects that are too large."""
+"""Reduces objects to the fields that are published, and truncates objects that are too large."""
 
 from typing import Any, TypeAlias
 
@@ -27,7 +27,7 @@ Python's recursion limit is 1,000."""
 
 
 class Reduced(dict[str, Any]):
-    """A body as it goes on the bus. `left_out` has the dotted paths of removed fields."""
+    """A body as it is published. `left_out` has the dotted paths of removed fields."""
 
     left_out: tuple[str, ...] = ()
 
@@ -42,8 +42,8 @@ def reduced(body: Body) -> Reduced:
 
 
 def publishable(body: Body) -> tuple[Body, tuple[str, ...]]:
-    """The body as it goes on the bus, and the removed paths. Of a body that is malformed or nested
-    too deeply only the identity remains."""
+    """The body as it is published, and the removed paths. Of a body that is malformed or nested too
+    deeply only the identity remains."""
     if isinstance(body, Reduced):
         return dict(body), body.left_out
     try:
@@ -110,11 +110,11 @@ def smaller(body: Body) -> tuple[Body, str] | None:
 
 
 def without_largest(body: Body) -> tuple[Body, str] | None:
-    """The body without the one subtree that holds most of its bulk, and the dotted path of that;
-    None when only identity is left.
+    """The body without its largest subtree, and the dotted path of that; None if only identity is
+    left.
 
-    It goes down as long as one child holds at least half of its parent, so that a single huge field
-    goes and its neighbours stay. Lists go whole.
+    It descends while one child has at least half the size of its parent. So it removes a single
+    huge field, and other fields stay. It removes a list as a whole.
     """
     path: Path = ()
     node: Any = body
@@ -122,7 +122,8 @@ def without_largest(body: Body) -> tuple[Body, str] | None:
         largest = max(sizes, key=lambda name: sizes[name])
         if path not in ((), METADATA) and sizes[largest] < BULK * sum(sizes.values()):
             break
-        path, node = (*path, largest), node[largest]
+        path = (*path, largest)
+        node = node[largest]
     return (_removed(body, path), ".".join(path)) if path else None
 
 

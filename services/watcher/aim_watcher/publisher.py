@@ -60,8 +60,8 @@ from aimschema.messages import (
 from aimschema.reasons import WATCHER
 from aimschema.resources import BUDGET, CONFIG_MAP, GATEWAY, POD, RESOURCES, WATCHED, Key, Resource
 
-OURS = f"{MANAGED_BY}={MANAGED_BY_AIM}"
-SELECTORS: dict[str, str] = {POD.kind: OURS, CONFIG_MAP.kind: OURS, BUDGET.kind: OURS}
+MANAGED = f"{MANAGED_BY}={MANAGED_BY_AIM}"
+SELECTORS: dict[str, str] = {POD.kind: MANAGED, CONFIG_MAP.kind: MANAGED, BUDGET.kind: MANAGED}
 EVERYWHERE = frozenset({GATEWAY.kind})
 """Namespaced kinds that objects of other namespaces refer to."""
 CHUNK = 500
@@ -69,7 +69,8 @@ TURN_S = 10.0
 RETRY_S = 5.0
 STILL_AFTER_S = 5.0
 """Seconds without progress after which a lagging mirror counts as stalled."""
-STREAMS, STATE = "streams", "state"
+STREAMS = "streams"
+STATE = "state"
 LEADER_ONLY = (STREAMS, STATE, *(resource.kind for resource in WATCHED))
 """Checks of /readyz that only the leader has."""
 log = structlog.get_logger()
@@ -106,17 +107,17 @@ class ClusterPublisher:
         self._known.clear()
         self._loaded_seq = 0
         self._epoch = 0
+        # Epoch and version of the newest message, by kind and namespace.
         self._newest: defaultdict[tuple[str, str | None], tuple[int, int]] = defaultdict(
             lambda: (0, 0)
-        )  # of all messages, by what is watched
-        self._listed: defaultdict[str, dict[str | None, KindSynced]] = defaultdict(
-            dict
-        )  # by kind and namespace
-        self._hidden: dict[Key, int] = {}  # objects whose last message cannot be read: its sequence
+        )
+        # The marker of each list, by kind and namespace.
+        self._listed: defaultdict[str, dict[str | None, KindSynced]] = defaultdict(dict)
+        # Objects whose last message cannot be decoded, with the sequence number of that message.
+        self._hidden: dict[Key, int] = {}
         self._markers: dict[str, KindSynced] = {}
-        self._publishing: defaultdict[str, asyncio.Lock] = defaultdict(
-            asyncio.Lock
-        )  # by kind: one says something at a time
+        # By kind: only one task publishes at a time.
+        self._publishing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._listing = asyncio.Lock()
 
     async def run(self) -> None:
@@ -196,7 +197,7 @@ class ClusterPublisher:
                 await self._republish_hidden(marker.kind)
                 if marker_too:
                     await self._bus.publisher.publish(marker)
-        except Exception:  # (the next list of the kind tries again)
+        except Exception:  # (the next list of the kind republishes them)
             log.exception("republish-failed", kind=marker.kind)
 
     async def _republish_hidden(self, kind: str) -> None:
@@ -251,14 +252,14 @@ class ClusterPublisher:
     async def _list_slot(self) -> AsyncIterator[None]:
         """Wait until no other kind is being listed, at most TURN_S: a kind that hangs must not
         block the others."""
-        ours = False
+        is_acquired = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TURN_S):
-                ours = await self._listing.acquire()
+                is_acquired = await self._listing.acquire()
         try:
             yield
         finally:
-            if ours:
+            if is_acquired:
                 self._listing.release()
 
     async def _publish_all(self, resource: Resource, scope: str | None, change: WatchEvent) -> None:
