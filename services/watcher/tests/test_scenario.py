@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 
 import aimbus
-from aim_watcher.publisher import OURS, publish_cluster
+from aim_watcher.publisher import MANAGED, publish_cluster
 from aimbus import Bus, CaughtUp, Event, Loading, NatsServer
 from aimbus.jetstream import api
 from aimcontroller.health import Health
@@ -28,7 +28,7 @@ from aimlab.apiserver import ApiServer
 from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted
 from aimschema.resources import CONFIG_MAP, LEASE, TEMPLATE, WATCHED
 
-LABEL, _, VALUE = OURS.partition("=")
+LABEL, _, VALUE = MANAGED.partition("=")
 
 
 def config_map(name: str, text: str = "1") -> dict[str, Any]:
