@@ -1,5 +1,5 @@
 #!/bin/sh
-# build.sh [TARGET …]: build the images, or only these, with docker, podman or buildah, whichever works here. From the environment:
+# build.sh [TARGET …]: build all images, or only these, with docker, podman or buildah, whichever works. Environment:
 # REGISTRY (localhost), TAG (dev), ENGINE (one of the three), PYTHON_IMAGE (the base instead of the Dockerfile's).
 set -eu
 cd "$(dirname "$0")/../.."
@@ -18,9 +18,9 @@ if [ -z "$engine" ]; then
     exit 1
 fi
 layers=
-[ "${engine##*/}" != buildah ] || layers=--layers # else it builds the wheels again for each target; the others keep layers by themselves
+[ "${engine##*/}" != buildah ] || layers=--layers # without it, buildah builds the wheels for each target; the others cache layers by default
 [ $# -gt 0 ] || set -- $(sed -n 's/^FROM runtime AS //p' deploy/images/Dockerfile)
-# shellcheck disable=SC2086 (no layers: no word)
+# shellcheck disable=SC2086 (empty without layers)
 for target; do
     echo "$registry/aim-$target:$tag, by $engine"
     "$engine" build --quiet $layers --file deploy/images/Dockerfile --target "$target" --tag "$registry/aim-$target:$tag" \

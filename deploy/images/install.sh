@@ -1,7 +1,9 @@
 #!/bin/sh
-# install.sh TARGET PYTHON WHEELS FOLDER: make the virtual environment FOLDER with one service and what it needs, and nothing else.
-# Third-party packages come by pin and hash, and what has no wheel is built with what is pinned in requirements/images.txt. Then no index is asked: whatever the
-# pins lack is an error. Run at the top of the repository; PYTHON has requirements/images.txt.
+# install.sh TARGET PYTHON WHEELS FOLDER: create the virtual environment FOLDER with one service and
+# its requirements, and nothing else. Third-party packages are installed by pin and hash, and built with
+# the tools of requirements/images.txt if there is no wheel. The rest is installed without an index, so a
+# missing pin is an error. Run it at the top of the repository, with a PYTHON that has
+# requirements/images.txt.
 set -eu
 target=$1 python=$2 wheels=$3 folder=$4
 list=deploy/images/requirements/$target.txt

@@ -7,13 +7,13 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end }}
 
-{{- /* What a selector may name: these never change. */}}
+{{- /* Labels for selectors: these never change. */}}
 {{- define "aim.selector" -}}
 app.kubernetes.io/name: {{ .name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- end }}
 
-{{- /* Of pods: without what every new chart would restart them for. */}}
+{{- /* Labels of pods: without those that change with every chart version and would restart them. */}}
 {{- define "aim.podLabels" -}}
 {{ include "aim.selector" . }}
 app.kubernetes.io/part-of: aim
@@ -30,7 +30,7 @@ labels:
 {{ .root.Values.image.registry }}/aim-{{ .image }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
 {{- end }}
 
-{{- /* "true" where NATS asks for keys: with a server of ours unless they are turned off, with another one where they are turned on. */}}
+{{- /* "true" if NATS requires keys: with the bundled server unless turned off, with an external one if turned on. */}}
 {{- define "aim.natsAuth" -}}
 {{- $enabled := dig "auth" "enabled" nil .Values.nats }}
 {{- if ternary $enabled .Values.nats.bundled (kindIs "bool" $enabled) }}true{{ end }}
@@ -42,7 +42,7 @@ labels:
 {{- end }}
 {{- end }}
 
-{{- /* Where pods may and should be: the same for services and NATS. */}}
+{{- /* Scheduling of pods: the same for services and NATS. */}}
 {{- define "aim.placement" -}}
 topologySpreadConstraints:
   {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
@@ -81,7 +81,7 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
-{{- /* Of pods. On OpenShift the namespace's SecurityContextConstraints choose user and group. */}}
+{{- /* The securityContext of pods. On OpenShift, SecurityContextConstraints set user and group. */}}
 {{- define "aim.podSecurity" -}}
 runAsNonRoot: true
 {{- if ne .root.Values.podSecurity "openshift" }}
@@ -135,7 +135,7 @@ spec:
     {{- end }}
 {{- end }}
 
-{{- /* The servers of a cluster, among themselves. */}}
+{{- /* The connections between the servers of a cluster. */}}
 {{- define "aim.natsPeers" -}}
 - {{ .direction }}:
     - podSelector:
@@ -145,7 +145,7 @@ spec:
     - {port: cluster, protocol: TCP}
 {{- end }}
 
-{{- /* Of the Job that makes the Secrets of NATS: the image of the watcher has the command. */}}
+{{- /* The pod of the Job that creates the Secrets of NATS, with the image of the watcher. */}}
 {{- define "aim.natsInitPod" -}}
 {{- $of := dict "root" $ "name" "aim-nats-init" -}}
 metadata:
@@ -179,9 +179,10 @@ spec:
 {{- end }}
 
 {{- /*
---store_dir is an argument; every write is synced: an acknowledged event survives power loss. Without limits of its own a server reckons with the
-machine's disk and memory. 15% of the volume is for its file system. The log and its mirror (aimbus.streams) have to fit.
-The monitoring port is on the pod's address because the kubelet's probes come from there. It shows names and counts, no payload, and changes nothing.
+--store_dir is an argument. Every write is synced: an acknowledged event survives power loss.
+Without these limits a server would use the machine's disk and memory. 15% of the volume is for its
+file system. The log and its mirror (aimbus.streams) must fit. The monitoring port is on the pod's
+address for the kubelet's probes. It shows names and counts, no payload, and changes nothing.
 */}}
 {{- define "aim.natsConf" -}}
 {{- $size := (include "aim.natsStorage" . | fromYaml).size }}
@@ -189,7 +190,7 @@ The monitoring port is on the pod's address because the kubelet's probes come fr
 {{- $log := .Values.nats.maxBytes | int64 }}
 {{- $streams := add $log (max $log 268435456) }}
 {{- if gt $streams $file }}
-{{- printf "nats.maxBytes: the log and its mirror may take %d bytes, but a volume of %s has room for %d; make nats.maxBytes smaller or nats.storage.size larger"
+{{- printf "nats.maxBytes: the log and its mirror may use %d bytes, but a volume of %s has room for %d; reduce nats.maxBytes or increase nats.storage.size"
   $streams $size $file | fail }}
 {{- end -}}
 port: 4222
@@ -235,8 +236,9 @@ cluster {
 {{- end }}
 
 {{- /*
-Size and class of the claims of NATS. A StatefulSet keeps those it was created with: they are read from the cluster, and other ones are rejected
-before anything is applied. Where no cluster can be read (helm template) there is nothing to compare with.
+Size and class of the PVCs of NATS. A StatefulSet keeps the values of its creation. They are read
+from the cluster, and other values are rejected before anything is applied. Without a cluster
+(helm template) nothing is compared.
 */}}
 {{- define "aim.natsStorage" -}}
 {{- $namespace := .Release.Namespace }}
@@ -253,11 +255,11 @@ before anything is applied. Where no cluster can be read (helm template) there i
 {{- $grow := printf "%s | xargs -I CLAIM kubectl -n %s patch CLAIM --type=merge -p '%s' && kubectl -n %s delete statefulset aim-nats --cascade=orphan"
   $claims $namespace $patch $namespace }}
 {{- $keep := ternary (printf " with nats.storage.className=%s" $class) "" (and (ne $class "") (eq $wanted.className "")) }}
-{{- printf "nats.storage.size is %s, but StatefulSet aim-nats in %s has %s, which cannot be changed in place; nothing was applied.\nTo keep it: nats.storage.size=%s.\nTo grow it, where the storage class can expand volumes, run this, then helm again%s:\n  %s\nTo shrink it, or where volumes cannot be expanded (the log of events is lost, nothing else):\n  %s\n"
+{{- printf "nats.storage.size is %s, but StatefulSet aim-nats in %s has %s, which cannot be changed in place; nothing was applied.\nTo keep it: nats.storage.size=%s.\nTo grow it, if the storage class can expand volumes, run this, then helm again%s:\n  %s\nTo shrink it, or if volumes cannot be expanded (only the log of events is lost):\n  %s\n"
   $wanted.size $namespace $size $size $keep $grow $replace | fail }}
 {{- end }}
 {{- if and $existing $wanted.className (ne $class $wanted.className) }}
-{{- printf "nats.storage.className is %s, but StatefulSet aim-nats in %s has %s, which cannot be changed in place; nothing was applied.\nTo keep it: leave nats.storage.className out.\nTo change it (the log of events is lost, nothing else) run this, then helm again:\n  %s\n"
+{{- printf "nats.storage.className is %s, but StatefulSet aim-nats in %s has %s, which cannot be changed in place; nothing was applied.\nTo keep it: remove nats.storage.className.\nTo change it (only the log of events is lost), run this, then helm again:\n  %s\n"
   $wanted.className $namespace ($class | default "the cluster's default class") $replace | fail }}
 {{- end }}
 size: {{ $wanted.size | default $size | default "10Gi" }}
