@@ -356,11 +356,11 @@ async def test_a_controller_that_insists_is_not_fought_with_but_named(stack: Sta
             stack,
             SERVICE_KIND,
             SERVICE,
-            lambda body: "changed again and again" in said(body, RUNTIME_READY)["message"],
+            lambda body: "keeps being changed" in said(body, RUNTIME_READY)["message"],
         )
         words = said(fought, RUNTIME_READY)["message"]
         assert (
-            f"deploymentStrategy.type of InferenceService {SERVICE} is changed again and again by"
+            f"deploymentStrategy.type of InferenceService {SERVICE} keeps being changed by"
             f" {BULLY}" in words
         )
         assert said(fought, READY)["status"] == "True"

@@ -2,12 +2,15 @@
 
 import datetime
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from aim_discovery.actions import InspectImage
 from aim_discovery.catalogue import DIGEST_KEY, LABELS_KEY, Inspection
+from aim_discovery.dry_run_output import ReadLogResult
 from aim_discovery.image_labels import ImageLabels
 from aimbus import Event
 from aimcontroller.action import Action, ApplyObject
@@ -18,20 +21,20 @@ from aimcontroller.testing import NOW, obj, projection
 from aimctl.replay.engine import Own, replay
 from aimctl.replay.inferred_observations import learned_from
 from aimschema import labels
+from aimschema.discovery_result import RESULT_KEY
 from aimschema.messages import (
     ActionTaken,
+    Finding,
     KindSynced,
     Message,
     ObjectChanged,
     subject_of,
-    timestamp,
 )
-from aimschema.names import image_config_map
-from aimschema.reasons import DISCOVERY, IMAGE_INSPECTED, REGISTRY_UNREACHABLE
-from aimschema.resources import CLAIM, CONFIG_MAP, MODEL, POD, Key
+from aimschema.names import discovery_config_map, image_config_map
+from aimschema.reasons import DISCOVERY, IMAGE_INSPECTED, INSPECTED, REGISTRY_UNREACHABLE
+from aimschema.resources import CLAIM, CONFIG_MAP, JOB, MODEL, POD, TEMPLATE, Key
 
 CHAT = Key(MODEL.kind, None, "chat")
-DUE = NOW + datetime.timedelta(seconds=60)
 LABELS = ImageLabels(canonical_name="org/chat")
 LOOK = InspectImage(CHAT, "registry/chat:1", (), "inputs", 2)
 
@@ -42,7 +45,9 @@ def at(seq: int, message: Message) -> Event:
     )
 
 
-def did(verb: str, target: Key = CHAT, outcome: str = "done", detail: str = "") -> ActionTaken:
+def did(
+    verb: str, target: Key = CHAT, outcome: str = "done", detail: str = "", **facts: Any
+) -> ActionTaken:
     return ActionTaken(
         service=DISCOVERY,
         verb=verb,
@@ -52,6 +57,7 @@ def did(verb: str, target: Key = CHAT, outcome: str = "done", detail: str = "") 
         about=CHAT,
         outcome=outcome,
         detail=detail,
+        **facts,
     )
 
 
@@ -89,11 +95,18 @@ def failed(words: str) -> Message:
     ).message(DISCOVERY)
 
 
+def inspected() -> Message:
+    return Report(CHAT, "uid", 1, (condition(IMAGE_INSPECTED, True, INSPECTED, "fine"),)).message(
+        DISCOVERY
+    )
+
+
 def learned(
-    action: ActionTaken, planned: Sequence[Action], *after: Message, seen: Projection | None = None
+    action: ActionTaken, planned: Sequence[Action], *after: Message, state: Projection | None = None
 ) -> list[object]:
     events = [at(seq, message) for seq, message in enumerate((action, *after))]
-    return [fact.value for fact in learned_from(action, planned, seen or Projection(), events, 0)]
+    found = learned_from(action, planned, state or Projection(), events, 0)
+    return [observation.value for observation in found]
 
 
 def test_what_an_image_said_is_in_what_was_kept_of_it_for_the_same_inputs() -> None:
@@ -101,32 +114,102 @@ def test_what_an_image_said_is_in_what_was_kept_of_it_for_the_same_inputs() -> N
     assert found == Inspection("registry/chat:1", "inputs", 2, NOW, LABELS, "sha256:1")
 
 
-def test_why_a_look_failed_is_in_its_record_and_the_report_that_followed() -> None:
+UNREACHABLE = Finding(
+    reason=REGISTRY_UNREACHABLE,
+    message="no route to host",
+    remedy="; open the firewall",
+    attempt=1,
+    retry_after_s=120.0,
+)
+
+
+def test_why_an_inspection_failed_is_in_its_record() -> None:
+    """Whatever the report that followed says: the process counted its attempts from 1."""
+    action = did("inspect-image", detail="no route to host", finding=UNREACHABLE)
+    assert learned(action, [LOOK], failed("any text")) == [
+        Inspection(
+            "registry/chat:1",
+            "inputs",
+            1,
+            NOW,
+            reason=REGISTRY_UNREACHABLE,
+            message="no route to host",
+            retry_after_s=120.0,
+            way_out="; open the firewall",
+        )
+    ]
+
+
+def test_a_former_release_has_the_reason_in_its_report() -> None:
     [found] = learned(
-        did("inspect-image", detail="no route to host"),
-        [LOOK],
-        failed(f"try 1, next at {timestamp(DUE)}: no route to host"),
+        did("inspect-image", detail="no route to host"), [LOOK], failed("try 1, next at noon: why")
     )
     assert isinstance(found, Inspection)
     assert (found.attempt, found.reason, found.message) == (
-        1,
+        2,
         REGISTRY_UNREACHABLE,
         "no route to host",
     )
-    assert found.due == DUE
 
 
 @pytest.mark.parametrize(
     ("detail", "after"),
     [
-        pytest.param("", [], id="nothing-kept"),
-        pytest.param("", [did("inspect-image"), kept("inputs")], id="looked-again-first"),
-        pytest.param("no route to host", [], id="nothing-said"),
-        pytest.param("no route to host", [failed("what was last said")], id="something-else-said"),
+        pytest.param("", [], id="nothing-stored"),
+        pytest.param("", [did("inspect-image"), kept("inputs")], id="inspected-again-first"),
+        pytest.param("no route to host", [], id="nothing-reported"),
+        pytest.param("no route to host", [inspected()], id="an-earlier-success-reported"),
     ],
 )
-def test_where_the_record_does_not_say_nothing_is_known(detail: str, after: list[Message]) -> None:
+def test_without_a_record_of_it_nothing_is_known(detail: str, after: list[Message]) -> None:
     assert learned(did("inspect-image", detail=detail), [LOOK], *after) == []
+
+
+TEMPLATE_KEY = Key(TEMPLATE.kind, "team", "t")
+TEMPLATE_BODY = obj(TEMPLATE.kind, "t", namespace="team")
+DISCOVERY_JOB = obj(JOB.kind, "j", namespace="team", owner=(TEMPLATE.kind, "t"))
+
+
+@pytest.mark.parametrize(
+    ("finding", "stored", "result"),
+    [
+        pytest.param(
+            Finding(message="no JSON array", last_lines="oops"),
+            "",
+            ReadLogResult(problem="no JSON array", last_lines="oops"),
+            id="no-answer",
+        ),
+        pytest.param(
+            Finding(message="the log of pod p cannot be read"),
+            "",
+            ReadLogResult(problem="the log of pod p cannot be read"),
+            id="no-log",
+        ),
+        pytest.param(
+            Finding(last_lines="killed"), "", ReadLogResult(last_lines="killed"), id="failed-job"
+        ),
+        pytest.param(
+            Finding(last_lines="[{}]"),
+            "[{}]",
+            ReadLogResult("[{}]", last_lines="[{}]"),
+            id="answer",
+        ),
+        pytest.param(None, "[{}]", ReadLogResult("[{}]"), id="answer-of-a-former-release"),
+        pytest.param(None, "", None, id="failure-of-a-former-release"),
+    ],
+)
+def test_the_result_of_a_log_is_in_its_record(
+    finding: Finding | None, stored: str, result: ReadLogResult | None
+) -> None:
+    read = structs.replace(did("read-log", TEMPLATE_KEY, finding=finding), about=TEMPLATE_KEY)
+    config_map = obj(
+        CONFIG_MAP.kind,
+        discovery_config_map("t"),
+        namespace="team",
+        data={RESULT_KEY: stored} if stored else {},
+    )
+    found = learned(read, [], changed(config_map), state=projection(TEMPLATE_BODY, DISCOVERY_JOB))
+    assert found == ([] if result is None else [result])
 
 
 @pytest.mark.parametrize(
@@ -137,9 +220,30 @@ def test_a_name_is_taken_where_what_is_there_has_another_owner(owner: str, taken
     claim = Key(CLAIM.kind, "team", "c")
     wanted, there = (obj(CLAIM.kind, "c", owner=(MODEL.kind, each)) for each in ("chat", owner))
     [found] = learned(
-        did("apply", claim, "refused", "no"), [ApplyObject(wanted)], seen=projection(there)
+        did("apply", claim, "refused", "no"), [ApplyObject(wanted)], state=projection(there)
     )
     assert found == ApplyRejected(claim, "no", name_taken=taken)
+
+
+@pytest.mark.parametrize("outcome", ["refused", "retry"])
+@pytest.mark.parametrize(
+    ("by", "name_taken", "by_webhook"),
+    [
+        pytest.param("owner", True, False, id="owner"),
+        pytest.param("webhook", False, True, id="webhook"),
+        pytest.param("api-server", False, False, id="api-server"),
+    ],
+)
+def test_who_rejected_an_action_is_in_its_record(
+    outcome: str, by: str, *, name_taken: bool, by_webhook: bool
+) -> None:
+    """Its text decides nothing, also not that of a webhook."""
+    claim = Key(CLAIM.kind, "team", "c")
+    detail = "admission webhook denied the request"
+    [found] = learned(did("apply", claim, outcome, detail, rejected_by=by), [])
+    assert found == ApplyRejected(
+        claim, detail, name_taken, transient=outcome == "retry", by_webhook=by_webhook
+    )
 
 
 def test_an_error_that_the_server_keeps_answering_is_in_the_record() -> None:
@@ -149,14 +253,23 @@ def test_an_error_that_the_server_keeps_answering_is_in_the_record() -> None:
 
 
 @pytest.mark.parametrize(
-    ("detail", "reason", "note"),
-    [("FailedMount: exit status: 32", "FailedMount", "exit status: 32"), ("", "", "")],
-    ids=["a-warning", "none"],
+    ("finding", "warning"),
+    [
+        pytest.param(
+            Finding(reason="FailedMount", message="exit status: 32"),
+            LatestWarning(NOW, "FailedMount", "exit status: 32"),
+            id="a-warning",
+        ),
+        pytest.param(Finding(), LatestWarning(NOW), id="none"),
+        pytest.param(None, LatestWarning(NOW), id="of-a-former-release"),
+    ],
 )
-def test_the_warning_that_was_read_is_in_the_record(detail: str, reason: str, note: str) -> None:
+def test_the_warning_that_was_read_is_in_the_record(
+    finding: Finding | None, warning: LatestWarning
+) -> None:
     pod = Key(POD.kind, "team", "p")
-    [found] = learned(did("read-events", pod, detail=detail), [])
-    assert found == LatestWarning(NOW, reason, note)
+    [found] = learned(did("read-events", pod, detail="A: b", finding=finding), [])
+    assert found == warning
 
 
 def test_a_version_that_comes_again_after_a_restore_is_told_from_the_first() -> None:

@@ -26,7 +26,7 @@ from aimcontroller.drift import (
     owners,
     same_owner,
 )
-from aimcontroller.projection import KubeObject, Projection
+from aimcontroller.projection import FieldConflict, KubeObject, Projection
 from aimkube import Body, Cluster, Conflict, NotFound
 from aimschema.messages import Mark
 from aimschema.published import HASHES, hashed_field, published, without_literals
@@ -52,12 +52,11 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
-class FieldConflict:
-    """Somebody keeps changing what is ours; the message stays the same while it lasts. To be
-    looked at again after `requeue_after_s`."""
+class DelayedRepair:
+    """An object is repaired no earlier than in `after_s`, because of the conflict."""
 
-    message: str
-    requeue_after_s: float
+    conflict: FieldConflict
+    after_s: float
 
 
 class Applier:
@@ -198,12 +197,12 @@ class Applier:
         if mark is not None:
             self._applied[key] = Applied(mark)
 
-    def contest(self, key: Key) -> FieldConflict | None:
-        """Whether what is ours of an object is changed again and again."""
+    def delayed_repair(self, key: Key) -> DelayedRepair | None:
+        """The repair of an object that others keep changing or deleting."""
         repairs = self._repairs.get(key)
-        if repairs is None or not repairs.contested:
+        if repairs is None or repairs.conflict is None:
             return None
-        return FieldConflict(repairs.contested, max(1.0, repairs.next_s - self._clock_s()))
+        return DelayedRepair(repairs.conflict, max(1.0, repairs.next_s - self._clock_s()))
 
     async def _present(self, seen: Projection, key: Key) -> KubeObject | None:
         """The object as seen. One that was not, or not whole, is asked for: not every kind is
@@ -233,11 +232,7 @@ class Applier:
         repairs = self._repairs.get(key)
         if repairs is None or repairs.lost != owners(body) or self._clock_s() >= repairs.next_s:
             return True
-        words = (
-            f"{key.kind} {key.name} is deleted again and again, and made anew ever more rarely:"
-            " leave it to AIM"
-        )
-        self._repairs[key] = replace(repairs, contested=words)
+        self._repairs[key] = replace(repairs, conflict=FieldConflict(key))
         return False
 
     async def _wants_write(self, key: Key, body: Body, present: KubeObject) -> tuple[bool, bool]:
@@ -258,8 +253,8 @@ class Applier:
             last = await self._converted(key, body, last)
         drifted = digest(part) != last.mark.ours
         if not drifted and additions is None:
-            if repairs.contested and now_s >= repairs.next_s:
-                self._repairs[key] = replace(repairs, contested="")
+            if repairs.conflict is not None and now_s >= repairs.next_s:
+                self._repairs[key] = replace(repairs, conflict=None)
             # A process before this one may have applied more and not have lived to tell: what it
             # left behind must go.
             if last.part is None and _whole(present.body) != last.mark.whole:
@@ -267,11 +262,12 @@ class Applier:
             self._applied[key] = Applied(last.mark, part, owners(body))
             return False, False
         if now_s < repairs.next_s:
-            if not repairs.contested:
+            if repairs.conflict is None:
                 path = (
                     next(diff_paths(last.part, part), ()) if additions is None else added(additions)
                 )
-                self._repairs[key] = replace(repairs, contested=await self._contested(key, path))
+                conflict = await self._field_conflict(key, path)
+                self._repairs[key] = replace(repairs, conflict=conflict)
             return False, False
         self._repairs[key] = repairs.one_more(now_s)
         return drifted, additions is not None
@@ -290,14 +286,11 @@ class Applier:
             mark=structs.replace(last.mark, ours=digest(_part(body, there)), whole=_whole(there)),
         )
 
-    async def _contested(self, key: Key, path: tuple[str, ...]) -> str:
+    async def _field_conflict(self, key: Key, path: tuple[str, ...]) -> FieldConflict:
         there = await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
         path = hashed_field(path[1]) if path[:1] == (HASHES,) and len(path) > 1 else path
-        who = " and ".join(field_managers_at(there, path, self._manager)) or "somebody"
-        return (
-            f"{'.'.join(path)} of {key.kind} {key.name} is changed again and again by {who}, and"
-            " put right ever more rarely: leave it to AIM"
-        )
+        managers = tuple(field_managers_at(there, path, self._manager))
+        return FieldConflict(key, ".".join(path), managers)
 
 
 def _part(body: Body, there: Body) -> Any:

@@ -28,6 +28,7 @@ import datetime
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, assert_never
 
@@ -53,7 +54,7 @@ from aimcontroller.metrics import (
     collector_registered,
     source_of,
 )
-from aimcontroller.plan import Report
+from aimcontroller.plan import Report, with_start_times
 from aimcontroller.projection import (
     FIELD_CONFLICT,
     LATEST_WARNING,
@@ -75,6 +76,7 @@ from aimcontroller.queue import WorkQueue
 from aimcontroller.reconcile_tracing import ReconcileTracer
 from aimcontroller.settings import ServiceSettings
 from aimkube import (
+    Body,
     Cluster,
     Forbidden,
     Invalid,
@@ -88,6 +90,7 @@ from aimschema import subjects
 from aimschema.messages import (
     ActionTaken,
     DeadLetter,
+    Finding,
     KindSynced,
     ObjectChanged,
     ObjectDeleted,
@@ -105,6 +108,25 @@ NAMESPACE_TERMINATING = (  # the cause that the NamespaceLifecycle admission plu
 NATS = "nats"  # in /readyz
 WORKERS = 4
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRecord:
+    """What ActionTaken tells of an action beside the action itself; see there."""
+
+    outcome: str = "done"
+    detail: str = ""
+    rejected_by: str = ""
+    resource_version: str = ""
+    finding: Finding | None = None
+
+
+DONE = ActionRecord()
+
+
+def written(response: Body) -> ActionRecord:
+    """Of an action that wrote the object in the response."""
+    return ActionRecord(resource_version=response["metadata"]["resourceVersion"])
 
 
 class Handler(Protocol):
@@ -463,7 +485,8 @@ class Controller:
                     target, why, isinstance(error, NameConflict), earlier=self._earlier(key, target)
                 )
                 self._refused(refusal, key, causes)
-                await self.record(action, key, causes, outcome="refused", detail=why)
+                record = ActionRecord("refused", why, rejected_by=refusal.fact.by)
+                await self.record(action, key, causes, record)
                 return "refused"
             except KubeError as error:
                 if error.status and (
@@ -515,7 +538,8 @@ class Controller:
             self.fold(Observation(key, REJECTED, refusal))
             return
         self.learn(Observation(key, REJECTED, refusal), key, causes)
-        await self.record(action, key, causes, outcome="retry", detail=refusal.message)
+        record = ActionRecord("retry", refusal.message, rejected_by=refusal.fact.by)
+        await self.record(action, key, causes, record)
 
     async def _act(self, action: Action, key: Key, causes: Sequence[int], confirm: Confirm) -> None:
         match action:
@@ -523,10 +547,8 @@ class Controller:
                 answer = await self._applier.apply(self.projection, action, confirm)
                 if answer is not None:
                     self.fold(changed_from_response(answer))
-                    await self.record(
-                        action, key, causes, resource_version=answer["metadata"]["resourceVersion"]
-                    )
-                self._tell_contest(action.key, key, causes)
+                    await self.record(action, key, causes, written(answer))
+                self._observe_field_conflict(action.key, key, causes)
             case DeleteObject():
                 if await self._applier.delete(action, confirm):
                     await self.record(action, key, causes)
@@ -534,9 +556,7 @@ class Controller:
                 answer = await self._applier.patch(action, confirm)
                 if answer is not None:
                     self.fold(changed_from_response(answer))
-                    await self.record(
-                        action, key, causes, resource_version=answer["metadata"]["resourceVersion"]
-                    )
+                    await self.record(action, key, causes, written(answer))
             case ReadEvents():
                 await self._read_events(action, key, causes)
             case _:
@@ -563,37 +583,31 @@ class Controller:
         self.fold(Observation(action.of, LATEST_WARNING, latest))
         if changed:
             self._look_again(key, causes)
-            await self.record(
-                action,
-                key,
-                causes,
-                detail=f"{latest.reason}: {latest.note}" if latest.reason else "",
-            )
+            detail = f"{latest.reason}: {latest.note}" if latest.reason else ""
+            finding = Finding(reason=latest.reason, message=latest.note)
+            await self.record(action, key, causes, ActionRecord(detail=detail, finding=finding))
 
-    def _tell_contest(self, target: Key, key: Key, causes: Sequence[int]) -> None:
-        """Fold that somebody keeps changing `target`, once, for the planner to tell; and look
-        again when it may be put right."""
-        contest = self._applier.contest(target)
-        if contest is not None:
-            self.queue.add_after(key, contest.requeue_after_s, causes)
-        words = None if contest is None else contest.message
-        if self.projection.learned(target, FIELD_CONFLICT) != words:
-            log.warning(
-                "field-conflict", key=str(key), target=str(target), what=words or "no longer"
-            )
-            self.learn(Observation(target, FIELD_CONFLICT, words), key, causes)
+    def _observe_field_conflict(self, target: Key, key: Key, causes: Sequence[int]) -> None:
+        """Fold the conflict over `target`, or its end, once; and requeue the key for the time of
+        the next repair."""
+        delayed = self._applier.delayed_repair(target)
+        if delayed is not None:
+            self.queue.add_after(key, delayed.after_s, causes)
+        conflict = None if delayed is None else delayed.conflict
+        if self.projection.learned(target, FIELD_CONFLICT) != conflict:
+            what = "no longer" if conflict is None else conflict.message
+            log.warning("field-conflict", key=str(key), target=str(target), what=what)
+            self.learn(Observation(target, FIELD_CONFLICT, conflict), key, causes)
 
     async def record(
         self,
         action: Action,
         about: Key,
         causes: Sequence[int],
-        *,
-        outcome: str = "done",
-        detail: str = "",
-        resource_version: str = "",
+        record: ActionRecord = DONE,
     ) -> None:
-        target = action.target or about
+        target, done = action.target or about, record.outcome == "done"
+        mark = self._applier.mark(target) if isinstance(action, ApplyObject) and done else None
         await self.bus.publisher.publish(
             ActionTaken(
                 service=self.service.name,
@@ -602,21 +616,22 @@ class Controller:
                 namespace=target.namespace,
                 name=target.name,
                 about=about,
-                outcome=outcome,
-                detail=truncate_error(detail),
-                resource_version=resource_version,
-                mark=(
-                    self._applier.mark(target)
-                    if isinstance(action, ApplyObject) and outcome == "done"
-                    else None
-                ),
+                outcome=record.outcome,
+                detail=truncate_error(record.detail),
+                resource_version=record.resource_version,
+                mark=mark,
+                rejected_by=record.rejected_by,
+                finding=record.finding,
             ),
             cause=causes,
         )
 
     async def _publish_report(self, report: Report, causes: Sequence[int]) -> None:
-        message = report.message(self.service.name)
-        if self.projection.report(report.key, self.service.name) == message:
+        last = self.projection.report(report.key, self.service.name)
+        message = with_start_times(
+            report.message(self.service.name), last, datetime.datetime.now(datetime.UTC)
+        )
+        if last == message:
             return
         if self._lease is not None:
             await self._lease.wait_until_held()

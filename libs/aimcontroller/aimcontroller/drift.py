@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from aimcontroller.projection import FieldConflict
 from aimschema.labels import MANAGED_BY
 
 Body = dict[str, Any]
@@ -111,8 +112,8 @@ def owners(body: Body) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RepairHistory:
-    """How often an object was put right in a row, and when last. `contested`: who keeps changing
-    what, in words; empty where nobody does.
+    """How often an object was put right in a row, and when last. `conflict`: who keeps changing
+    what; None where nobody does.
 
     `lost`: a digest of the owners it had when it was deleted; one that is made for others is not
     held back.
@@ -120,7 +121,7 @@ class RepairHistory:
 
     count: int = 0
     last_s: float = float("-inf")
-    contested: str = ""
+    conflict: FieldConflict | None = None
     lost: str = ""
 
     @property

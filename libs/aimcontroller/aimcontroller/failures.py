@@ -5,23 +5,28 @@
 2. A rejection by the API server is appended to one condition, field conflicts are put in front of
    one. `FailureConditions` names them, by kind of the reconciled object.
 3. A condition that shows a failure already stays as it is.
-4. A conflict is not shown for an object that is being deleted: nothing of it is applied any more.
+4. A planner that repeats its last report removes what was added to it (plan.without_notes).
+5. A conflict is not shown for an object that is being deleted: nothing of it is applied any more.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import msgspec
+from msgspec import structs
 
 from aimcontroller.action import ApplyObject, DeleteObject
-from aimcontroller.plan import Plan, Report, sanitize, warning_event
-from aimcontroller.projection import FIELD_CONFLICT, REJECTED, ApplyRejected, Projection
+from aimcontroller.plan import Plan, Report, warning_event, with_note
+from aimcontroller.projection import (
+    FIELD_CONFLICT,
+    REJECTED,
+    ApplyRejected,
+    FieldConflict,
+    Projection,
+)
 from aimschema import reasons
 from aimschema.messages import ReportedCondition
 from aimschema.resources import Key
-
-_REJECTED_BY = "; rejected by the API server: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +50,9 @@ def with_failures(
         return plan
     rejection: ApplyRejected | None = state.learned(key, REJECTED)
     conflicts = [
-        (shown.conflicts[target.kind], message)
+        (shown.conflicts[target.kind], conflict)
         for target in _targets(plan, state, key, shown)
-        if (message := state.learned(target, FIELD_CONFLICT)) is not None
+        if (conflict := state.learned(target, FIELD_CONFLICT)) is not None
     ]
 
     def decorated(report: Report) -> Report:
@@ -65,15 +70,11 @@ def with_failures(
 def with_api_error(
     condition: ReportedCondition, rejection: ApplyRejected | None
 ) -> ReportedCondition:
-    """The condition, with what the API server rejects. An earlier rejection is removed from its
-    message, so `condition` may be the one that was reported last."""
-    bare = condition.message.partition(_REJECTED_BY)[0]
-    more = (
-        ""
-        if rejection is None or sanitize(rejection.message) in bare
-        else f"{_REJECTED_BY}{rejection.message}"
-    )
-    return msgspec.structs.replace(condition, message=sanitize(bare + more))
+    """The condition, with what the API server rejects."""
+    if rejection is None:
+        return condition
+    noted = with_note(condition, rejection.message, "{message}; rejected by the API server: {note}")
+    return structs.replace(noted, rejection=rejection.fact)
 
 
 def _targets(plan: Plan, state: Projection, key: Key, shown: FailureConditions) -> list[Key]:
@@ -95,18 +96,19 @@ def _targets(plan: Plan, state: Projection, key: Key, shown: FailureConditions) 
     ]
 
 
-def _with_conflicts(report: Report, conflicts: list[tuple[str, str]]) -> Report:
+def _with_conflicts(report: Report, conflicts: list[tuple[str, FieldConflict]]) -> Report:
     """A Warning Event for each conflict that a condition shows."""
-    for type_, message in conflicts:
+    for type_, conflict in conflicts:
         if any(condition.type == type_ for condition in report.conditions):
-            shows = _in(report, type_, partial(_with_conflict, message=message))
-            event = warning_event(reasons.CONTESTED, message)
+            shows = _in(report, type_, partial(_with_conflict, conflict=conflict))
+            event = warning_event(reasons.CONTESTED, conflict.message)
             report = replace(shows, warnings=(*shows.warnings, event))
     return report
 
 
-def _with_conflict(condition: ReportedCondition, message: str) -> ReportedCondition:
-    return msgspec.structs.replace(condition, message=sanitize(f"{message}; {condition.message}"))
+def _with_conflict(condition: ReportedCondition, conflict: FieldConflict) -> ReportedCondition:
+    noted = with_note(condition, conflict.message, "{note}; {message}")
+    return structs.replace(noted, conflict=conflict.fact)
 
 
 def _in(

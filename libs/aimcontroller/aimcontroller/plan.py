@@ -4,6 +4,8 @@ import datetime
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from msgspec import structs
+
 from aimcontroller.action import Action
 from aimcontroller.projection import KubeObject, Projection
 from aimschema.messages import ReportedCondition, ReportedWarning, StatusReported, timestamp
@@ -72,8 +74,8 @@ WARNING_LENGTH = 512
 
 
 def with_warning_event(said: Plan, reason: str, message: str) -> Plan:
-    """`said` with a Warning Event on top. A condition has to say the message too: that is how it
-    is known to have been sent."""
+    """`said` with a Warning Event on top. A condition has to have the message too: the Event goes
+    out after the write of a condition."""
     event = warning_event(reason, message)
     return replace(
         said,
@@ -89,24 +91,29 @@ def report_warnings(
     seen: Projection,
     about: KubeObject,
     service: str,
-    now: datetime.datetime,
     *found: tuple[str, str],
 ) -> Plan:
-    """Warning Events, as (reason, message), on an object without status. One that was asked for
-    before keeps its `since`, so it is no news."""
-    before = seen.report(about.key, service)
-    known = before.warnings if before is not None and before.uid == about.uid else ()
-    if not found and before is None:
+    """Warning Events, as (reason, message), on an object without status."""
+    if not found and seen.report(about.key, service) is None:
         return EMPTY_PLAN
-    fresh = [
-        ReportedWarning(
-            reason=reason, message=sanitize(message)[:WARNING_LENGTH], since=timestamp(now)
-        )
-        for reason, message in found
-    ]
-    since = {(each.reason, each.message): each for each in known}
-    warnings = tuple(since.get((each.reason, each.message), each) for each in fresh)
+    warnings = tuple(warning_event(reason, message) for reason, message in found)
     return Plan(reports=(Report(about.key, about.uid, about.generation, warnings=warnings),))
+
+
+def with_start_times(
+    report: StatusReported, last: StatusReported | None, now: datetime.datetime
+) -> StatusReported:
+    """The report with `since` in its warnings: what the last report has for the same warning, else
+    now."""
+    known = last.warnings if last is not None and last.uid == report.uid else ()
+    since = {(each.reason, each.message): each.since for each in known if each.since}
+    return structs.replace(
+        report,
+        warnings=tuple(
+            structs.replace(each, since=since.get((each.reason, each.message), timestamp(now)))
+            for each in report.warnings
+        ),
+    )
 
 
 def requeue_after(after_s: float) -> Plan:
@@ -124,6 +131,34 @@ def condition(type_: str, status: bool | None, reason: str, message: str = "") -
         status={True: "True", False: "False", None: "Unknown"}[status],
         reason=reason,
         message=sanitize(message),
+    )
+
+
+def with_note(condition: ReportedCondition, note: str, template: str) -> ReportedCondition:
+    """The condition with a note in its message; `own_message` keeps the message without notes.
+    `template` has `{message}` and `{note}`.
+
+    A message that has the note is left as it is: the planner wrote it about the same fault, or
+    repeats a condition that it read from the object, where only the text is left.
+    """
+    if sanitize(note) in condition.message:
+        return condition
+    return structs.replace(
+        condition,
+        message=sanitize(template.format(message=condition.message, note=note)),
+        own_message=condition.own_message or condition.message,
+    )
+
+
+def without_notes(condition: ReportedCondition) -> ReportedCondition:
+    """A condition as its planner reported it, to be repeated: the notes of the last report may no
+    longer be true."""
+    return structs.replace(
+        condition,
+        message=condition.own_message or condition.message,
+        own_message="",
+        rejection=None,
+        conflict=None,
     )
 
 

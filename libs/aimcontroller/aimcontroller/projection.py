@@ -25,7 +25,18 @@ from typing import Any, TypeAlias
 from immutables import Map
 
 from aimcontroller.indexes import MOST_VALUES, OWNED, Index, hashes, holds, of_kind
-from aimschema.messages import KindSynced, Message, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.messages import (
+    BY_API_SERVER,
+    BY_OWNER,
+    BY_WEBHOOK,
+    Conflict,
+    KindSynced,
+    Message,
+    ObjectChanged,
+    ObjectDeleted,
+    Rejection,
+    StatusReported,
+)
 from aimschema.published import HASHES, SPEC
 from aimschema.reasons import NAME_CONFLICT
 from aimschema.resources import RESOURCES, Key, key_of
@@ -138,7 +149,7 @@ REJECTED = "refused"
 PENDING_CREATE = "creating"
 """Topic: True while an apply of the key is under way."""
 FIELD_CONFLICT = "contested"
-"""Topic: who keeps changing what is ours of the object at this key, in words."""
+"""Topic: the FieldConflict over the object at this key."""
 
 LATEST_WARNING = "events"
 """Topic: the LatestWarning on the object at this key."""
@@ -180,6 +191,49 @@ class ApplyRejected:
     def reason(self, otherwise: str) -> str:
         """For the condition that tells of it."""
         return NAME_CONFLICT if self.name_taken else otherwise
+
+    @property
+    def fact(self) -> Rejection:
+        """For a report or a record."""
+        by = BY_API_SERVER
+        if self.name_taken:
+            by = BY_OWNER
+        elif self.by_webhook:
+            by = BY_WEBHOOK
+        kind, namespace, name = self.target
+        return Rejection(by=by, kind=kind, namespace=namespace, name=name, message=self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldConflict:
+    """Field managers keep changing `field` of the object at `target`, or keep deleting it: then
+    `field` is empty. AIM restores it with backoff."""
+
+    target: Key
+    field: str = ""
+    managers: tuple[str, ...] = ()
+
+    @property
+    def message(self) -> str:
+        """The same while the conflict lasts."""
+        name = f"{self.target.kind} {self.target.name}"
+        if not self.field:
+            return (
+                f"{name} keeps being deleted; AIM re-creates it with backoff: stop what deletes it"
+            )
+        who = " and ".join(self.managers) or "an unknown field manager"
+        return (
+            f"{self.field} of {name} keeps being changed by {who}; AIM restores it with backoff:"
+            " leave the field to AIM"
+        )
+
+    @property
+    def fact(self) -> Conflict:
+        """For a report."""
+        kind, namespace, name = self.target
+        return Conflict(
+            kind=kind, namespace=namespace, name=name, field=self.field, managers=self.managers
+        )
 
 
 StateEvent: TypeAlias = Message | Observation

@@ -20,6 +20,7 @@ from aimcontroller.projection import (
     FIELD_CONFLICT,
     REJECTED,
     ApplyRejected,
+    FieldConflict,
     Observation,
     Projection,
     StateEvent,
@@ -256,10 +257,8 @@ def rejected(
     return Observation(about, REJECTED, ApplyRejected(target, message, name_taken))
 
 
-def field_conflict(
-    target: Key, words: str = "spec is changed again and again by bully"
-) -> Observation:
-    return Observation(target, FIELD_CONFLICT, words)
+def field_conflict(target: Key) -> Observation:
+    return Observation(target, FIELD_CONFLICT, FieldConflict(target, "spec", ("bully",)))
 
 
 def action_summaries(plan: Plan) -> list[str]:

@@ -19,7 +19,7 @@ from aimcontroller.drift import (
     managed_fields_of,
     same_owner,
 )
-from aimcontroller.projection import Projection, changed_from_response, fold
+from aimcontroller.projection import FieldConflict, Projection, changed_from_response, fold
 from aimkube import Cluster, Conflict, NotFound
 from aimschema.messages import Mark
 from aimschema.published import HASHES, published
@@ -269,20 +269,21 @@ async def test_nobody_is_fought_with(cluster: FakeCluster) -> None:
     clock = Clock()
     applier = Applier(cast(Cluster, cluster), "aim-test", clock)
     await applier.apply(Projection(), wanted())
-    said, written_at = set(), []
+    conflicts, written_at = set(), []
     while clock.now_s < 3600:
         if await applier.apply(rewritten(cluster), wanted()) is not None:
             written_at.append(clock.now_s)
-        contest = applier.contest(CLAIM)
-        said.add(None if contest is None else contest.message)
+        delayed = applier.delayed_repair(CLAIM)
+        conflicts.add(None if delayed is None else delayed.conflict)
         clock.now_s += 0.5
     assert written_at[:8] == [0, 0.5, 1, 6, 16, 36, 76, 156]
     assert len(written_at) < 22
-    words = (
-        "spec.parallelism of PersistentVolumeClaim j is changed again and again by bully, and put"
-        " right ever more rarely: leave it to AIM"
+    conflict = FieldConflict(CLAIM, "spec.parallelism", ("bully",))
+    assert conflicts == {None, conflict}
+    assert conflict.message == (
+        "spec.parallelism of PersistentVolumeClaim j keeps being changed by bully; AIM restores it"
+        " with backoff: leave the field to AIM"
     )
-    assert said == {None, words}
     assert len(cluster.got) == 2, "who it is was asked for once"
 
 
@@ -305,10 +306,11 @@ async def test_what_is_deleted_again_and_again_is_made_ever_more_rarely(
         False,
         False,
     ]
-    contest = applier.contest(CLAIM)
-    assert contest is not None
-    assert contest.message.startswith("PersistentVolumeClaim j is deleted again and again")
-    clock.now_s += contest.requeue_after_s
+    delayed = applier.delayed_repair(CLAIM)
+    assert delayed is not None
+    assert delayed.conflict == FieldConflict(CLAIM)
+    assert delayed.conflict.message.startswith("PersistentVolumeClaim j keeps being deleted")
+    clock.now_s += delayed.after_s
     assert await deleted_and_made(cluster, applier)
 
 
@@ -336,7 +338,7 @@ async def test_a_person_sees_an_edit_undone_at_once_and_again(cluster: FakeClust
     for _ in range(10):
         assert await applier.apply(rewritten(cluster), wanted()) is not None
         clock.now_s += 1000
-    assert applier.contest(CLAIM) is None
+    assert applier.delayed_repair(CLAIM) is None
 
 
 async def test_a_fight_that_is_over_is_over(cluster: FakeCluster) -> None:
@@ -345,15 +347,15 @@ async def test_a_fight_that_is_over_is_over(cluster: FakeCluster) -> None:
     await applier.apply(Projection(), wanted())
     for _ in range(4):
         await applier.apply(rewritten(cluster), wanted())
-    contest = applier.contest(CLAIM)
-    assert contest is not None
-    clock.now_s += contest.requeue_after_s
+    delayed = applier.delayed_repair(CLAIM)
+    assert delayed is not None
+    clock.now_s += delayed.after_s
     assert await applier.apply(rewritten(cluster), wanted()) is not None
-    contest = applier.contest(CLAIM)
-    assert contest is not None, "whether it holds is not known yet"
-    clock.now_s += contest.requeue_after_s
+    delayed = applier.delayed_repair(CLAIM)
+    assert delayed is not None, "whether it holds is not known yet"
+    clock.now_s += delayed.after_s
     assert await applier.apply(seen_in(cluster), wanted()) is None
-    assert applier.contest(CLAIM) is None
+    assert applier.delayed_repair(CLAIM) is None
 
 
 async def test_what_is_being_deleted_is_left_alone(cluster: FakeCluster, applier: Applier) -> None:
@@ -603,13 +605,13 @@ async def test_an_addition_that_comes_back_is_removed_ever_more_rarely(
         assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
     stopped_by_hand(cluster)
     assert await applier.apply(seen_in(cluster), wanted(ISVC)) is None
-    contest = applier.contest(ISVC)
-    assert contest is not None
-    assert (
-        f"metadata.annotations.{STOP} of InferenceService s is changed again and again"
-        in contest.message
+    delayed = applier.delayed_repair(ISVC)
+    assert delayed is not None
+    assert (delayed.conflict.target, delayed.conflict.field) == (
+        ISVC,
+        f"metadata.annotations.{STOP}",
     )
-    now_s += contest.requeue_after_s
+    now_s += delayed.after_s
     assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
 
 

@@ -4,10 +4,18 @@ import pytest
 
 from aimcontroller.action import ApplyObject, DeleteObject
 from aimcontroller.failures import FailureConditions, with_api_error, with_failures
-from aimcontroller.plan import Plan, actions, condition, report, with_warning_event
+from aimcontroller.plan import (
+    Plan,
+    actions,
+    condition,
+    report,
+    with_warning_event,
+    without_notes,
+)
 from aimcontroller.projection import ApplyRejected, Observation, Projection
 from aimcontroller.testing import NAMESPACE, Body, cr, field_conflict, obj, projection, rejected
 from aimschema import reasons
+from aimschema.messages import Conflict, Rejection
 from aimschema.resources import CACHE, CLAIM, JOB, TEMPLATE, Key
 
 C = Key(CACHE.kind, NAMESPACE, "c")
@@ -16,7 +24,10 @@ CLAIM_OF_C = Key(CLAIM.kind, NAMESPACE, "c-cache")
 CONDITIONS = {CACHE.kind: FailureConditions("Filled", {CLAIM.kind: "StorageReady"})}
 REJECTED = rejected(C, JOB_OF_C, "no quota")
 CONFLICT = field_conflict(CLAIM_OF_C)
-CONFLICT_MESSAGE = str(CONFLICT.value)
+CONFLICT_MESSAGE = (
+    "spec of PersistentVolumeClaim c-cache keeps being changed by bully; AIM restores it with"
+    " backoff: leave the field to AIM"
+)
 
 
 def claim(**metadata: object) -> Body:
@@ -61,10 +72,24 @@ def test_without_a_failure_a_plan_stays_as_it_is() -> None:
     assert with_failures(plan, healthy, C, CONDITIONS) == plan
 
 
-def test_a_rejection_that_is_over_disappears() -> None:
-    rejecting, healthy = state(learned=[REJECTED]), state()
-    repeated = with_failures(reported(rejecting), rejecting, C, CONDITIONS)
-    assert with_failures(repeated, healthy, C, CONDITIONS) == reported(healthy)
+def test_a_repeated_condition_has_no_former_failures() -> None:
+    """However the failures are worded: nothing is cut out of a message."""
+    own = "try 1: denied; rejected by the API server: policy x"
+    failing = state(claim(), learned=[REJECTED, CONFLICT])
+    cache = failing.get(C)
+    assert cache is not None
+    plan = report(
+        cache,
+        condition("StorageReady", True, "PVCBound", own),
+        condition("Filled", False, "Downloading", own),
+    )
+    storage, files = with_failures(plan, failing, C, CONDITIONS).reports[0].conditions
+    assert (storage.message, storage.own_message) == (f"{CONFLICT_MESSAGE}; {own}", own)
+    assert (files.message, files.own_message) == (
+        f"{own}; rejected by the API server: no quota",
+        own,
+    )
+    assert (without_notes(storage), without_notes(files)) == plan.reports[0].conditions
 
 
 @pytest.mark.parametrize(
@@ -126,29 +151,60 @@ def test_other_reports_stay_as_they_are(key: Key, conditions: dict[str, FailureC
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "message"),
+    ("own", "answer", "message"),
     [
         pytest.param(
             "waiting", "no quota", "waiting; rejected by the API server: no quota", id="added"
         ),
+        pytest.param("no Job: no quota", "no quota", "no Job: no quota", id="in-own-message"),
         pytest.param(
-            "waiting; rejected by the API server: no quota",
-            "no right",
-            "waiting; rejected by the API server: no right",
-            id="another",
-        ),
-        pytest.param("waiting; rejected by the API server: no quota", None, "waiting", id="over"),
-        pytest.param("no Job: no quota", "no quota", "no Job: no quota", id="in the message"),
-        pytest.param(
-            "waiting", "a\tb", "waiting; rejected by the API server: a b", id="control characters"
+            "waiting", "a\tb", "waiting; rejected by the API server: a b", id="foreign-text"
         ),
         pytest.param("x" * 1020, "no quota", "x" * 1020 + "; r…", id="cut"),
+        pytest.param("{0} {x!r}", "{y}", "{0} {x!r}; rejected by the API server: {y}", id="braces"),
+        pytest.param("waiting", None, "waiting", id="none"),
     ],
 )
-def test_a_condition_shows_the_present_rejection_only(
-    text: str, error: str | None, message: str
+def test_a_condition_has_the_rejection_in_its_message(
+    own: str, answer: str | None, message: str
 ) -> None:
-    rejection = None if error is None else ApplyRejected(JOB_OF_C, error)
-    assert with_api_error(condition("A", False, "Waiting", text), rejection) == condition(
-        "A", False, "Waiting", message
+    rejection = None if answer is None else ApplyRejected(JOB_OF_C, answer, by_webhook=True)
+    noted = with_api_error(condition("A", False, "Waiting", own), rejection)
+    assert noted.message == message
+    assert noted.own_message == (own if message != own else "")
+    assert noted.rejection == (
+        None
+        if answer is None
+        else Rejection(
+            by="webhook", kind=JOB.kind, namespace=NAMESPACE, name="c-download", message=answer
+        )
     )
+
+
+@pytest.mark.parametrize(
+    ("rejection", "by"),
+    [
+        (ApplyRejected(JOB_OF_C, "no"), "api-server"),
+        (ApplyRejected(JOB_OF_C, "no", transient=True), "api-server"),
+        (ApplyRejected(JOB_OF_C, "no", by_webhook=True), "webhook"),
+        (ApplyRejected(JOB_OF_C, "no", name_taken=True), "owner"),
+    ],
+)
+def test_a_rejection_says_by_whom(rejection: ApplyRejected, by: str) -> None:
+    assert rejection.fact.by == by
+
+
+def test_a_conflict_is_in_a_field_too() -> None:
+    contested = state(claim(), learned=[CONFLICT])
+    storage, _ = with_failures(reported(contested), contested, C, CONDITIONS).reports[0].conditions
+    assert storage.conflict == Conflict(
+        kind=CLAIM.kind, namespace=NAMESPACE, name="c-cache", field="spec", managers=("bully",)
+    )
+
+
+def test_a_note_is_not_added_twice() -> None:
+    """A condition read from the object has only the text, notes included."""
+    rejection = ApplyRejected(JOB_OF_C, "no quota")
+    once = with_api_error(condition("A", False, "Waiting", "waiting"), rejection)
+    from_object = condition("A", False, "Waiting", once.message)
+    assert with_api_error(from_object, rejection).message == once.message

@@ -1,5 +1,6 @@
 """What planners return, and the words in it."""
 
+import datetime
 from collections.abc import Iterator
 
 import pytest
@@ -11,14 +12,17 @@ from aimcontroller.plan import (
     EMPTY_PLAN,
     MESSAGE_LENGTH,
     Plan,
+    Report,
     actions,
     condition,
     report,
     requeue_after,
     sanitize,
+    with_start_times,
 )
 from aimcontroller.projection import KubeObject
-from aimschema.messages import ReportedCondition, StatusReported
+from aimcontroller.testing import NOW
+from aimschema.messages import ReportedCondition, ReportedWarning, StatusReported, timestamp
 from aimschema.resources import Key
 
 POD = Key("Pod", "ml", "p")
@@ -87,6 +91,29 @@ def test_messages_have_no_control_characters_and_are_bounded(text: str) -> None:
 )
 def test_what_becomes_of_foreign_words(text: str, message: str) -> None:
     assert condition("A", True, "Ok", text).message == message
+
+
+EARLIER = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("uid", "message", "since"),
+    [
+        pytest.param("u", "no class", timestamp(EARLIER), id="same"),
+        pytest.param("u", "no secret", timestamp(NOW), id="another"),
+        pytest.param("former", "no class", timestamp(NOW), id="of-a-former-object"),
+    ],
+)
+def test_a_warning_keeps_its_start_while_it_is_repeated(uid: str, message: str, since: str) -> None:
+    now = Report(POD, "u", 1, warnings=(ReportedWarning(reason="R", message="no class"),))
+    last = Report(
+        POD,
+        uid,
+        1,
+        warnings=(ReportedWarning(reason="R", message=message, since=timestamp(EARLIER)),),
+    )
+    [warning] = with_start_times(now.message("x"), last.message("x"), NOW).warnings
+    assert (warning.message, warning.since) == ("no class", since)
 
 
 class Unread(str):

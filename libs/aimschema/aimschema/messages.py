@@ -21,6 +21,11 @@ MAX_DEAD_LETTER_DATA_BYTES = 1 << 18
 """How large a message is kept whole in a DeadLetter: it has to fit into one itself, in base64."""
 
 
+BY_API_SERVER = "api-server"
+BY_WEBHOOK = "webhook"
+BY_OWNER = "owner"
+
+
 class ObjectChanged(
     Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.object.changed.v1"
 ):
@@ -75,23 +80,55 @@ class KindSynced(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.k
     epoch: int = 0
 
 
+class Rejection(Struct, frozen=True, kw_only=True):
+    """The object of this kind and name is rejected. `by`: BY_API_SERVER, BY_WEBHOOK, or BY_OWNER
+    where the object belongs to another owner and is not overwritten. `message` is the answer."""
+
+    by: str
+    kind: str
+    namespace: str | None = None
+    name: str
+    message: str
+
+
+class Conflict(Struct, frozen=True, kw_only=True):
+    """Field managers keep changing `field` of the object of this kind and name, a path such as
+    `spec.replicas`. Both are empty where the object keeps being deleted."""
+
+    kind: str
+    namespace: str | None = None
+    name: str
+    field: str = ""
+    managers: tuple[str, ...] = ()
+
+
 class ReportedCondition(Struct, frozen=True, kw_only=True):
-    """A condition as its service sees it; times and generations are the statuswriter's part.
-    `status`: True, False or Unknown."""
+    """A condition without times and generations, which the statuswriter adds. `status`: True, False
+    or Unknown.
+
+    `message` is for people, and complete. The other fields are for programs:
+    - `own_message`: the message without the notes that were added to it; empty where none was.
+    - `rejection` and `conflict`: what the message reports of the API server and of other field
+      managers.
+    - `attempt` and `next_attempt_time` (RFC 3339): of a failed attempt, where the kind has no
+      status fields for them (AIMClusterModel).
+    """
 
     type: str
     status: str
     reason: str
     message: str = ""
+    own_message: str = ""
+    rejection: Rejection | None = None
+    conflict: Conflict | None = None
+    attempt: int = 0
+    next_attempt_time: str = ""
 
 
 class ReportedWarning(Struct, frozen=True, kw_only=True):
-    """A Warning Event that goes out with the write of the conditions, unless the conditions that
-    are on the object say `message` already.
-
-    On a kind without status it goes out by itself, once for each `since`: when the fault was first
-    seen (RFC 3339).
-    """
+    """A Warning Event, sent once for each `since`: the time when this message was first reported
+    without interruption (RFC 3339). On a kind with status it is sent after the write of a condition
+    of the same report."""
 
     reason: str
     message: str
@@ -128,12 +165,32 @@ class Mark(Struct, frozen=True, kw_only=True):
     whole: str
 
 
+class Finding(Struct, frozen=True, kw_only=True):
+    """What an action found out that is on the bus nowhere else, so that a replay knows it.
+
+    - read-log: why the log has no answer (`message`), and its `last_lines`. The answer itself is in
+      the ConfigMap that follows.
+    - inspect-image: of a failed inspection `reason`, `message`, `remedy`, the number of the
+      `attempt`, and how many seconds the registry asks to wait (`retry_after_s`).
+    - read-events: `reason` and note (`message`) of the newest Warning Event, empty without any.
+    """
+
+    reason: str = ""
+    message: str = ""
+    remedy: str = ""
+    last_lines: str = ""
+    attempt: int = 0
+    retry_after_s: float = 0.0
+
+
 class ActionTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.action.taken.v1"):
     """A service did something to an object of the cluster. `about` is the object it was done for.
 
     Sent by: every service that acts. Read by: people (timeline, replay), and the service that sent
     it when it starts. `outcome`: done; retry (the API server keeps answering with an error,
     `detail`, and it is sent again); refused (a person must act). `mark`: of an apply that is done.
+    `rejected_by`: of an action that is not done, as Rejection has it. `finding`: of an action that
+    reads.
     """
 
     service: str
@@ -146,6 +203,8 @@ class ActionTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.
     detail: str = ""
     resource_version: str = ""
     mark: Mark | None = None
+    rejected_by: str = ""
+    finding: Finding | None = None
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.dead.v1"):

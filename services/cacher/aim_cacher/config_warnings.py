@@ -4,7 +4,6 @@ The cacher never reads Secrets. It knows that one is missing once the kubelet re
 that needs it.
 """
 
-import datetime
 from collections.abc import Iterator
 
 from aim_cacher.projection import config_of
@@ -18,7 +17,7 @@ from aimschema.resources import CACHE, JOB, STORAGE_CLASS, Key
 _UNMOUNTABLE = "CreateContainerConfigError"
 
 
-def plan_config(state: Projection, config: KubeObject, now: datetime.datetime) -> Plan:
+def plan_config(state: Projection, config: KubeObject) -> Plan:
     spec = ConfigSpec.model_validate(config.spec)
     warnings = [
         (reasons.SECRET_MISSING, message) for message in _secrets_missing(state, config, spec)
@@ -30,7 +29,7 @@ def plan_config(state: Projection, config: KubeObject, now: datetime.datetime) -
             " create it, or change the field"
         )
         warnings.append((reasons.STORAGE_CLASS_MISSING, message))
-    return report_warnings(state, config, reasons.CACHER, now, *warnings)
+    return report_warnings(state, config, reasons.CACHER, *warnings)
 
 
 def _secrets_missing(state: Projection, config: KubeObject, spec: ConfigSpec) -> Iterator[str]:

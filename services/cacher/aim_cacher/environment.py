@@ -8,9 +8,7 @@ code from a volume in a pod that holds credentials.
 import re
 from dataclasses import replace
 
-import msgspec
-
-from aimcontroller.plan import Plan, sanitize, with_warning_event
+from aimcontroller.plan import Plan, with_note, with_warning_event
 from aimschema import reasons
 from aimschema.kinds import EnvVar
 from aimschema.messages import ReportedCondition
@@ -26,8 +24,8 @@ _IGNORED = re.compile(
     """,
     re.DOTALL,
 )
-_MARK = "; ignored: "
-_LONGEST_MESSAGE = 500
+_SHORT_MESSAGE = "{message:.500}; ignored: {note}"
+"""The note has the end of the message, so the rest is cut first."""
 _MOST_NAMED = 5
 
 
@@ -53,8 +51,7 @@ def warn_of_ignored(env: list[EnvVar], plan: Plan) -> Plan:
 
 
 def _with(condition: ReportedCondition, ignored: str) -> ReportedCondition:
-    """Filled with this message, once: a planner may repeat its last message."""
+    """Filled with a note about the ignored variables."""
     if condition.type != reasons.FILLED:
         return condition
-    message = condition.message.partition(_MARK)[0][:_LONGEST_MESSAGE]
-    return msgspec.structs.replace(condition, message=sanitize(f"{message}{_MARK}{ignored}"))
+    return with_note(condition, ignored, _SHORT_MESSAGE)

@@ -44,7 +44,7 @@ def plan(
     if key.kind == TEMPLATE.kind:
         return plan_template(state, obj)
     if key.kind == CONFIG.kind:
-        return plan_config(state, obj, now)
+        return plan_config(state, obj)
     view = CacheView.build(state, obj, now, JobOptions(downloader_image, rules, ca))
     return warn_of_ignored(CacheSpec.model_validate(obj.spec).env, plan_cache(view))
 

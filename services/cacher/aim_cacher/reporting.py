@@ -8,18 +8,16 @@
 
 from typing import Any
 
-import msgspec
-
 from aim_cacher.downloader_output import progress_of
 from aim_cacher.view import CacheView
 from aimcontroller.failures import with_api_error
-from aimcontroller.plan import Plan, condition, report
+from aimcontroller.plan import Plan, condition, report, with_note
 from aimcontroller.projection import KubeObject
 from aimcontroller.removal import removal
 from aimschema import quantities, reasons
 from aimschema.messages import ReportedCondition
 
-_AFTER_REMOVAL = "; another try follows once the last one has gone: "
+_AFTER_REMOVAL = "{message}; the next attempt starts once the last Job is deleted: {note}"
 
 
 def filled(status: bool, reason: str, message: str) -> ReportedCondition:
@@ -56,21 +54,15 @@ def report_fields(view: CacheView, **changed: Any) -> dict[str, Any]:
 
 
 def last_filled(view: CacheView) -> ReportedCondition | None:
-    """Filled as last reported, without the note of `with_removal`."""
-    last = next(
-        (each for each in view.reported_conditions if each.type == reasons.FILLED),
-        None,
-    )
-    if last is None:
-        return None
-    return msgspec.structs.replace(last, message=last.message.partition(_AFTER_REMOVAL)[0])
+    """Filled as last reported, without notes."""
+    return next((each for each in view.reported_conditions if each.type == reasons.FILLED), None)
 
 
 def with_removal(files: ReportedCondition, job: KubeObject) -> ReportedCondition:
     """`files`, with a note about a Job that is being deleted, where a finalizer holds it."""
     if not job.body["metadata"].get("finalizers"):
         return files
-    return filled(False, files.reason, f"{files.message}{_AFTER_REMOVAL}{removal(job)}")
+    return with_note(filled(False, files.reason, files.message), removal(job), _AFTER_REMOVAL)
 
 
 def downloading(view: CacheView) -> ReportedCondition:

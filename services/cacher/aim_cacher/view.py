@@ -20,6 +20,7 @@ from aim_cacher.render import (
     job_fills_claim,
     requested_size,
 )
+from aimcontroller.plan import without_notes
 from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimcontroller.queries import caches_of, has_failed
 from aimcontroller.workloads import outcome
@@ -39,7 +40,7 @@ class CacheView:
 
     `config` is None where the named config does not exist. `storage_class` is the class of the
     claim, or the one that a new claim gets; `class_of_new_claim` is always the latter.
-    `reported_conditions` and `reported_fields` are those of the last report.
+    `reported_conditions`, without notes, and `reported_fields` are those of the last report.
     """
 
     state: Projection
@@ -236,7 +237,7 @@ def _last_report(
     """Conditions and fields of the cacher's last report; without one, those of the status."""
     report = state.report(cache.key, CACHER)
     if report is not None and report.uid == cache.uid:
-        return report.conditions, report.fields
+        return tuple(map(without_notes, report.conditions)), report.fields
     fields = {name: cache.status[name] for name in FIELDS if name in cache.status}
     return _conditions_of_status(cache), fields
 

@@ -3,14 +3,11 @@
 import datetime
 from typing import Any
 
-from msgspec import structs
-
 from aim_cacher.projection import affected
 from aimcontroller.plan import EMPTY_PLAN, Plan
-from aimcontroller.projection import Projection, fold
+from aimcontroller.projection import Projection
 from aimcontroller.testing import NAMESPACE, NOW, Body, projection, storage_class
 from aimschema import labels
-from aimschema.messages import timestamp
 from aimschema.resources import CONFIG, Key
 
 CONFIG_KEY = Key(CONFIG.kind, NAMESPACE, "default")
@@ -77,21 +74,3 @@ def test_a_config_is_not_warned_for_the_secret_of_another(world: Any) -> None:
 def test_a_pod_wakes_the_config_of_its_cache(world: Any) -> None:
     state = projection(world.config(), world.cache(), world.download(), world.running())
     assert CONFIG_KEY in set(affected(state, Key("Pod", NAMESPACE, "c-download-x")))
-
-
-def test_a_warning_has_the_time_of_its_first_report(
-    world: Any,
-) -> None:
-    config = world.config(cacheStorageClassName="nowhere")
-    state = projection(config)
-    first = planned(world, state).reports[0].message("cacher")
-    before = fold(
-        state,
-        structs.replace(
-            first, warnings=(structs.replace(first.warnings[0], since=timestamp(AN_HOUR_AGO)),)
-        ),
-        5,
-    )
-    assert planned(world, before).reports[0].warnings[0].since == timestamp(AN_HOUR_AGO)
-    healed = fold(before, structs.replace(first, warnings=()), 6)
-    assert planned(world, healed).reports[0].warnings[0].since == timestamp(NOW)

@@ -879,7 +879,7 @@ def test_a_field_conflict_over_the_claim_is_reported(world: Any) -> None:
     fight = field_conflict(Key("PersistentVolumeClaim", NAMESPACE, "c-cache"))
     plan = world.plan(projection(CLASS, world.cache(), world.claim(), learned=[fight]))
     assert condition_summary(plan, "StorageReady") == "True PVCBound"
-    assert "changed again and again by bully" in message(plan, "StorageReady")
+    assert "keeps being changed by bully" in message(plan, "StorageReady")
     assert [warning.reason for report in plan.reports for warning in report.warnings] == [
         "Contested"
     ]

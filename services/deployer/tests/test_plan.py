@@ -352,7 +352,7 @@ def test_a_field_conflict_is_reported(world: Any) -> None:
     fight = field_conflict(Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"))
     plan = world.plan(projection(*world.parts(), *world.runs(), learned=[fight]))
     assert condition_summary(plan, "RuntimeReady") == "True RuntimeReady"
-    assert "changed again and again by bully" in message(plan, "RuntimeReady")
+    assert "keeps being changed by bully" in message(plan, "RuntimeReady")
     assert [
         warning.reason
         for report in plan.reports

@@ -10,11 +10,12 @@ from aim_discovery.actions import InspectImage, ReadLog
 from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digested
 from aim_discovery.inspection import Inspector
 from aimcontroller.action import Action
-from aimcontroller.controller import Controller
+from aimcontroller.controller import ActionRecord, Controller
 from aimcontroller.projection import KubeObject, Observation
 from aimcontroller.workloads import has_succeeded
 from aimkube import Cluster, NotFound, Rejected
 from aimschema.labels import JOB_UID
+from aimschema.messages import Finding
 from aimschema.resources import JOB, POD, Key
 
 _ONE_AT_A_TIME = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-log")
@@ -43,7 +44,8 @@ async def read_log(loop: Controller, action: ReadLog, about: Key, causes: Sequen
     """What is read of an object that has gone meanwhile is dropped: nothing would ever remove
     it."""
     result = await _read(loop.cluster, action)
-    await loop.record(action, about, causes)
+    finding = Finding(message=result.problem, last_lines=result.last_lines)
+    await loop.record(action, about, causes, ActionRecord(finding=finding))
     existing = loop.projection.get(action.of)
     if existing is not None and existing.uid == action.uid:
         loop.learn(Observation(action.of, LOG, result), about, causes)

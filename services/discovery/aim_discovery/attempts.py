@@ -11,11 +11,11 @@ import datetime
 from aim_discovery.actions import ReadLog
 from aim_discovery.dry_run_output import LOG, ReadLogResult
 from aim_discovery.render import CONTAINER, discovery_job, result_config_map, result_data
-from aim_discovery.reporting import report_attempt, report_running
+from aim_discovery.reporting import repeat_report, report_attempt, report_running
 from aim_discovery.turns import UNSTARTED_COUNTS_S, blocking_reason
 from aim_discovery.view import TemplateView
 from aimcontroller.action import ApplyObject, DeleteObject
-from aimcontroller.plan import EMPTY_PLAN, Plan, actions, report, requeue_after, with_warning_event
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions, requeue_after, with_warning_event
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.removal import removal
 from aimcontroller.workloads import (
@@ -101,10 +101,7 @@ def _follow_job(
 def _start_when_due(state: Projection, view: TemplateView, now: datetime.datetime) -> Plan:
     due = view.reported_fields.get("nextAttemptTime")
     if view.attempts and due is not None and now < parse_timestamp(due):
-        last = view.last_condition
-        conditions = [] if last is None else [last]
-        waiting = report(view.template, *conditions, **view.reported_fields)
-        return waiting | requeue_after((parse_timestamp(due) - now).total_seconds())
+        return repeat_report(view) | requeue_after((parse_timestamp(due) - now).total_seconds())
     if view.image_missing:
         return report_attempt(view, False, reasons.AWAITING_DISCOVERY, view.image_missing)
     if blocked := blocking_reason(state, view.template, now):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import structs
 
 from aim_discovery.actions import InspectImage
 from aim_discovery.image_labels import Deployment, ImageLabels
@@ -132,7 +133,12 @@ def plan_model(
         f"try {inspection.attempt}, next at {timestamp(inspection.due)}:"
         f" {inspection.message}{inspection.way_out or WAYS_OUT.get(inspection.reason, '')}"
     )
-    reported = report(model, condition(reasons.IMAGE_INSPECTED, False, inspection.reason, message))
+    failed = structs.replace(
+        condition(reasons.IMAGE_INSPECTED, False, inspection.reason, message),
+        attempt=inspection.attempt,
+        next_attempt_time=timestamp(inspection.due),
+    )
+    reported = report(model, failed)
     if now < inspection.due:
         return reported | requeue_after((inspection.due - now).total_seconds())
     return reported | actions(

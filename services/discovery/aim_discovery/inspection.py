@@ -19,11 +19,12 @@ from aim_discovery.image import Image, parse_image
 from aim_discovery.image_labels import read_labels
 from aim_discovery.keyring import Entry, entries_of, matching, unusable_entries
 from aim_discovery.registry import Registries, RegistryProblem
-from aimcontroller.controller import Controller
+from aimcontroller.controller import ActionRecord, Controller
 from aimcontroller.projection import Observation
 from aimkube import Cluster, Forbidden, KubeError, NotFound
 from aimschema import reasons
 from aimschema.credentials import DEFAULT_CONFIG
+from aimschema.messages import Finding
 from aimschema.resources import CONFIG, SECRET, Key
 
 MOST_AT_ONCE = 5
@@ -100,7 +101,9 @@ class Inspector:
             outcome=result.reason or reasons.INSPECTED,
         )
         loop.learn(Observation(action.model, INSPECTION, result), action.model, causes)
-        await loop.record(action, action.model, causes, detail=result.message)
+        finding = None if result.found is not None else finding_of(result)
+        record = ActionRecord(detail=result.message, finding=finding)
+        await loop.record(action, action.model, causes, record)
 
     async def _inspect_image(self, cluster: Cluster, action: InspectImage) -> Inspection:
         try:
@@ -171,6 +174,16 @@ class Inspector:
             f" namespace {self._namespace}: add the name to the chart's value"
             f" {PULL_SECRETS_VALUE}, or to resourceNames in deploy/rbac/aim-discovery.yaml"
         )
+
+
+def finding_of(failed: Inspection) -> Finding:
+    return Finding(
+        reason=failed.reason,
+        message=failed.message,
+        remedy=failed.way_out,
+        attempt=failed.attempt,
+        retry_after_s=failed.retry_after_s,
+    )
 
 
 def _registry_of(image: str) -> str:

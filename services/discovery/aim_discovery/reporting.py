@@ -3,7 +3,10 @@
 While an older answer is in force, Discovered stays True and its message describes the new attempt.
 """
 
+from dataclasses import replace
 from typing import Any
+
+from msgspec import structs
 
 from aim_discovery.render import result_config_map
 from aim_discovery.view import TemplateView
@@ -56,19 +59,25 @@ def report_discovered(
     another field manager keeps changing the answer."""
     candidates = {
         reasons.UNSUPPORTED_PROFILE: view.unsupported,
-        reasons.CONTESTED: view.field_conflict or "",
+        reasons.CONTESTED: "" if view.field_conflict is None else view.field_conflict.message,
     }
     warnings = {key: text for key, text in candidates.items() if text}
     more = "".join(f"; {text}" for text in warnings.values())
     full_message = f"{message[: MESSAGE_LENGTH - len(more)]}{more}"
-    plan = report(
-        view.template,
-        condition(reasons.DISCOVERED, status, reason, full_message),
-        **fields,
-    )
+    discovered = condition(reasons.DISCOVERED, status, reason, full_message)
+    if view.field_conflict is not None:
+        discovered = structs.replace(discovered, conflict=view.field_conflict.fact)
+    plan = report(view.template, discovered, **fields)
     for warning_reason, text in warnings.items():
         plan = with_warning_event(plan, warning_reason, text)
     return plan
+
+
+def repeat_report(view: TemplateView) -> Plan:
+    """Repeat the last report."""
+    conditions = [] if view.last_condition is None else [view.last_condition]
+    (repeated,) = report(view.template, *conditions, **view.reported_fields).reports
+    return Plan(reports=(replace(repeated, warnings=view.last_warnings),))
 
 
 def report_answer(view: TemplateView) -> Plan:

@@ -6,15 +6,20 @@ from typing import Any
 from aim_discovery.catalogue import missing_image, unsupported
 from aim_discovery.render import inputs_of
 from aimcontroller.jobs import JobRules
-from aimcontroller.plan import (
-    existing_condition,
+from aimcontroller.plan import existing_condition, without_notes
+from aimcontroller.projection import (
+    FIELD_CONFLICT,
+    REJECTED,
+    ApplyRejected,
+    FieldConflict,
+    KubeObject,
+    Projection,
 )
-from aimcontroller.projection import FIELD_CONFLICT, REJECTED, ApplyRejected, KubeObject, Projection
 from aimschema import labels, names, reasons
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovery_result import IMAGE_KEY, Discovered, from_config_map
 from aimschema.kinds import ConfigSpec, TemplateSpec
-from aimschema.messages import ReportedCondition
+from aimschema.messages import ReportedCondition, ReportedWarning, StatusReported
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, Key
 
 
@@ -30,8 +35,8 @@ class DiscoveryOptions:
 
 @dataclass(frozen=True)
 class TemplateView:
-    """One template with everything its plan depends on. `last_fields` holds the status fields as
-    last reported.
+    """One template with everything its plan depends on. `last_fields`, `last_condition` and
+    `last_warnings` are as last reported.
 
     `result` is the ConfigMap of the answer. `data` is its content, where that is readable; it
     counts as `answer` unless it has the present inputs and another image. `image_missing` and
@@ -49,10 +54,11 @@ class TemplateView:
     job: KubeObject | None
     last_fields: dict[str, Any]
     last_condition: ReportedCondition | None
+    last_warnings: tuple[ReportedWarning, ...]
     rejection: ApplyRejected | None
     image_missing: str
     unsupported: str
-    field_conflict: str | None
+    field_conflict: FieldConflict | None
     options: DiscoveryOptions
 
     @classmethod
@@ -70,6 +76,7 @@ class TemplateView:
         if result is not None and _is_of_another_image(result, data, image, spec):
             answer = None
         job_name = names.discovery_job(name, inputs_of(image, spec))
+        last = _last_report(state, template)
         return cls(
             template=template,
             spec=spec,
@@ -80,7 +87,8 @@ class TemplateView:
             data=data,
             job=state.get(Key(JOB.kind, namespace, job_name)),
             last_fields=last_reported_fields(state, template),
-            last_condition=_last_condition(state, template),
+            last_condition=_last_condition(last, template),
+            last_warnings=() if last is None else last.warnings,
             rejection=state.learned(template.key, REJECTED),
             image_missing=missing_image(state, model),
             unsupported=unsupported(state, model, spec, options.namespace),
@@ -156,16 +164,21 @@ def _is_of_another_image(
 
 def last_reported_fields(state: Projection, template: KubeObject) -> dict[str, Any]:
     """Status fields as last reported; without a report, those of the status."""
-    last = state.report(template.key, reasons.DISCOVERY)
-    if last is not None and last.uid == template.uid:
+    last = _last_report(state, template)
+    if last is not None:
         return dict(last.fields)
     owned = reasons.STATUS_OWNERSHIP[template.key.kind][reasons.DISCOVERY][1]
     return {name: value for name, value in template.status.items() if name in owned}
 
 
-def _last_condition(state: Projection, template: KubeObject) -> ReportedCondition | None:
-    """Discovered as last reported; without a report, as the status has it."""
+def _last_report(state: Projection, template: KubeObject) -> StatusReported | None:
+    """The last report on this template, not on a former one of the same name."""
     last = state.report(template.key, reasons.DISCOVERY)
-    if last is not None and last.uid == template.uid:
-        return next(iter(last.conditions), None)
+    return last if last is not None and last.uid == template.uid else None
+
+
+def _last_condition(last: StatusReported | None, template: KubeObject) -> ReportedCondition | None:
+    """Discovered as last reported; without a report, as the status has it."""
+    if last is not None:
+        return next(map(without_notes, last.conditions), None)
     return existing_condition(template, reasons.DISCOVERED)

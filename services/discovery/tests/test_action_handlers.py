@@ -11,10 +11,11 @@ from aim_discovery.actions import ReadLog
 from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digested
 from aim_discovery.render import CONTAINER
 from aimcontroller import testing
-from aimcontroller.controller import Controller
+from aimcontroller.controller import ActionRecord, Controller
 from aimcontroller.projection import Observation
 from aimkube import Listing, NotFound
 from aimschema.labels import JOB_UID
+from aimschema.messages import Finding
 from aimschema.resources import JOB, POD, TEMPLATE, Key, Resource
 
 NAMESPACE = "ml"
@@ -79,9 +80,13 @@ class Records:
         self.cluster = cluster
         self.projection = testing.projection(*existing)
         self.done: list[object] = []
+        self.findings: list[Finding | None] = []
 
-    async def record(self, *action: object) -> None:
-        self.done.append(action[0])
+    async def record(
+        self, action: object, _about: Key, _causes: object, record: ActionRecord
+    ) -> None:
+        self.done.append(action)
+        self.findings.append(record.finding)
 
     def learn(self, fact: Observation, *_: object) -> None:
         self.done.append(fact)
@@ -134,6 +139,7 @@ async def test_a_log(
     loop = Records(Cluster(pods, logs), *KNOWN)
     await read_log(cast(Controller, loop), action, ABOUT, [1])
     assert loop.done == [action, Observation(action.of, LOG, result)]
+    assert loop.findings == [Finding(message=result.problem, last_lines=result.last_lines)]
 
 
 async def test_a_deleted_log_is_a_result_too() -> None:

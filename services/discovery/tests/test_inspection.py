@@ -11,9 +11,9 @@ import pytest
 
 from aim_discovery.actions import InspectImage
 from aim_discovery.catalogue import INSPECTION, Inspection
-from aim_discovery.inspection import MOST_AT_ONCE, Inspector
+from aim_discovery.inspection import MOST_AT_ONCE, Inspector, finding_of
 from aim_discovery.registry import Registries
-from aimcontroller.controller import Controller
+from aimcontroller.controller import ActionRecord, Controller
 from aimcontroller.projection import Observation
 from aimkube import Forbidden, KubeError, NotFound, Unavailable
 from aimlab.sources.registry import Failure, Registry
@@ -49,7 +49,7 @@ class Loops:
         self.tasks: list[asyncio.Task[None]] = []
         self.learned: list[Inspection] = []
         self.again: list[Key] = []
-        self.recorded: list[str] = []
+        self.recorded: list[ActionRecord] = []
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self.tasks.append(asyncio.create_task(work))
@@ -64,9 +64,9 @@ class Loops:
         self.again.append(key)
 
     async def record(
-        self, _action: object, _about: Key, _causes: object, *, detail: str = ""
+        self, _action: object, _about: Key, _causes: object, record: ActionRecord
     ) -> None:
-        self.recorded.append(detail)
+        self.recorded.append(record)
 
     async def ended(self) -> None:
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -117,7 +117,9 @@ async def outcome(
     inspector.start(cast(Controller, loop), action, [1])
     await loop.ended()
     [result] = loop.learned
-    assert loop.recorded == [result.message]
+    assert loop.recorded == [
+        ActionRecord(detail=result.message, finding=finding_of(result) if result.reason else None)
+    ]
     return result
 
 

@@ -607,7 +607,7 @@ def test_a_field_conflict_over_the_answer_is_reported(
         )
     )
     assert condition_summary(plan, "Discovered") == "True ProfilesDiscovered"
-    assert "changed again and again by bully" in message(plan, "Discovered")
+    assert "keeps being changed by bully" in message(plan, "Discovered")
     assert [warning.reason for report in plan.reports for warning in report.warnings] == [
         "Contested"
     ]

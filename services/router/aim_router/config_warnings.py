@@ -1,7 +1,6 @@
 """Warnings on an AIMNamespaceConfig about routing that gives no service a route, or attaches routes
 to too many listeners. Pure."""
 
-import datetime
 from dataclasses import dataclass
 
 from aim_router.listeners import attached, find_gateway, is_gateway, objects, rejection
@@ -56,12 +55,12 @@ class ConfigView:
         return f"Gateway {namespace}/{self.reference.name}"
 
 
-def plan_config(state: Projection, config: KubeObject, now: datetime.datetime) -> Plan:
+def plan_config(state: Projection, config: KubeObject) -> Plan:
     routing = ConfigSpec.model_validate(config.spec).routing
     warnings = []
     if routing is not None and routing.auto_create_route:
         warnings = _warnings(state, config, routing.gateway)
-    return report_warnings(state, config, reasons.ROUTER, now, *warnings)
+    return report_warnings(state, config, reasons.ROUTER, *warnings)
 
 
 def _warnings(

@@ -1,5 +1,5 @@
 """Decide the next step for the route of one AIMService, or for the warnings of one config. Pure and
-total; `now` is aware UTC.
+total: the time makes no difference.
 
 A route follows its config. If the config is deleted, an existing route stays unchanged.
 """
@@ -28,12 +28,12 @@ from aimschema.kinds import GatewayReference
 from aimschema.resources import CONFIG, Key
 
 
-def plan(state: Projection, key: Key, now: datetime.datetime) -> Plan:
+def plan(state: Projection, key: Key, _now: datetime.datetime) -> Plan:
     obj = state.get(key)
     if obj is None or obj.deleting or not obj.has_spec:
         return EMPTY_PLAN
     if key.kind == CONFIG.kind:
-        return plan_config(state, obj, now)
+        return plan_config(state, obj)
     return plan_service(ServiceView.build(state, obj))
 
 

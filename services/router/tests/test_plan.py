@@ -329,7 +329,7 @@ def test_a_field_conflict_is_reported(world: Any) -> None:
         projection(*bodies, learned=[field_conflict(Key(ROUTE.kind, NAMESPACE, "s"))])
     )
     assert condition_summary(plan, "RoutingReady") == "True RouteReady"
-    assert "changed again and again by bully" in message(plan, "RoutingReady")
+    assert "keeps being changed by bully" in message(plan, "RoutingReady")
     assert [warning.reason for warning in plan.reports[0].warnings] == ["Contested"]
 
 

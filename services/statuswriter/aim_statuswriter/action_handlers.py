@@ -22,7 +22,7 @@ from aim_statuswriter.actions import SendEvent, WriteStatus
 from aim_statuswriter.metrics import STATUS_WRITES
 from aim_statuswriter.render import event, event_name, event_namespace
 from aimcontroller.action import Action
-from aimcontroller.controller import Controller
+from aimcontroller.controller import Controller, written
 from aimcontroller.projection import changed_from_response
 from aimkube import AlreadyExists, Forbidden, NotFound
 from aimschema.names import short_hash
@@ -30,6 +30,9 @@ from aimschema.reasons import STATUSWRITER
 from aimschema.resources import EVENT, RESOURCES, Key
 
 EVENT_EVERY_S = 60.0
+EVENT_TTL_S = 3600.0
+"""How long an API server keeps an Event, by default (kube-apiserver --event-ttl)."""
+MAX_EXISTING = 10_000
 Kind = tuple[str, str]
 """uid of the object and reason."""
 
@@ -45,6 +48,7 @@ class Writer:
         self._clock_s = clock_s
         self._has_predecessor = has_predecessor
         self._sent: dict[Kind, float] = {}
+        self._existing: dict[str, float] = {}
         self._last_s = self._alone_s = float("-inf")
 
     async def __call__(
@@ -80,19 +84,19 @@ class Writer:
         STATUS_WRITES.labels(key.kind).inc()
         answer["metadata"].pop("managedFields", None)
         loop.fold(changed_from_response(answer))
-        await loop.record(
-            action, about, causes, resource_version=answer["metadata"]["resourceVersion"]
-        )
+        await loop.record(action, about, causes, written(answer))
 
     async def _send(self, loop: Controller, action: SendEvent, about: Key) -> None:
         """Send the Event. Advice on a kind without status is requeued if it is too soon."""
         kind, now_s = (action.uid, action.reason), self._clock_s()
         if action.since:
+            suffix = short_hash([action.uid, action.reason, action.note, action.since])
+            if now_s - self._existing.get(suffix, float("-inf")) < EVENT_TTL_S:
+                return
             wait_s = self._sent.get(kind, float("-inf")) + EVENT_EVERY_S - now_s
             if wait_s > 0:
                 loop.queue.add_after(about, wait_s)
                 return
-            suffix = short_hash([action.uid, action.reason, action.note, action.since])
         else:
             if await self._is_too_soon(loop, action, now_s):
                 return
@@ -102,7 +106,9 @@ class Writer:
                 event(action, datetime.datetime.now(datetime.UTC), suffix, socket.gethostname())
             )
         except AlreadyExists:
+            self._note_existing(suffix, now_s)
             return
+        self._note_existing(suffix, now_s)
         self._note(kind, now_s, now_s)
 
     async def _is_too_soon(self, loop: Controller, action: SendEvent, now_s: float) -> bool:
@@ -117,6 +123,12 @@ class Writer:
                 self._note(kind, sent_s, now_s)
         self._last_s = now_s
         return now_s - self._sent.get(kind, float("-inf")) < EVENT_EVERY_S
+
+    def _note_existing(self, suffix: str, now_s: float) -> None:
+        """The first of a full memory is the oldest."""
+        if len(self._existing) >= MAX_EXISTING:
+            del self._existing[next(iter(self._existing))]
+        self._existing[suffix] = now_s
 
     def _note(self, kind: Kind, sent_s: float, now_s: float) -> None:
         self._sent = {each: at for each, at in self._sent.items() if now_s - at < EVENT_EVERY_S} | {

@@ -6,10 +6,11 @@ total.
    status has, is ignored.
 3. lastTransitionTime moves only when `status` does; observedGeneration never goes back.
 4. A condition or field goes only when the service it belongs to reports without it.
-5. A kind without status only has Events. The name of each Event contains the time of its first
-   request, so the API server rejects a second one after a restart or a repeated report. Events
-   expire (kube-apiserver --event-ttl, default one hour): after that, the next restart or change
-   sends the Event of a fault that still exists.
+5. A kind without status only has Events. The name of each requested Event contains the time of
+   its first request, so the API server rejects a second one after a restart or a repeated report.
+   Events expire (kube-apiserver --event-ttl, default one hour): after that, the first change after
+   a restart (on a kind without status the restart itself) sends the Event of a fault that still
+   exists.
 6. An object with a spec too large for the bus only gets an Event about that.
 """
 
@@ -31,6 +32,9 @@ Condition = dict[str, Any]
 RETRYABLE_REASONS = frozenset({reasons.DISCOVERY_FAILED, reasons.RETRY_BACKOFF})
 """Reasons that do not make the object fail, since the service retries; they still get a Warning
 Event."""
+
+UNDATED = "-"
+"""For `since` of an Event that a release before 0.3 requests."""
 
 TOO_LARGE = (
     "spec is too large to be read, or nested too deeply, and nothing is done for this object until"
@@ -191,19 +195,19 @@ def event_for_transition(obj: KubeObject, status: dict[str, Any]) -> SendEvent |
 
 
 def warnings(obj: KubeObject, reports: dict[str, StatusReported]) -> list[SendEvent]:
-    """The Events that services request; not those that a condition on the object already shows."""
-    shown_messages = [
-        str(condition.get("message", "")) for condition in obj.status.get("conditions") or ()
-    ]
-    requested = [warning for report in reports.values() for warning in report.warnings]
-    fresh = [
-        warning
-        for warning in requested
-        if not any(warning.message in message for message in shown_messages)
-    ]
+    """The Events that services request, with the write of a condition of the same report."""
+    existing = [_fields(condition) for condition in map(_reported, obj.conditions)]
     return [
-        SendEvent(obj.key, obj.uid, "Warning", warning.reason, warning.message) for warning in fresh
+        SendEvent(obj.key, obj.uid, "Warning", each.reason, each.message, each.since or UNDATED)
+        for report in reports.values()
+        if any(_fields(condition) not in existing for condition in report.conditions)
+        for each in report.warnings
     ]
+
+
+def _fields(condition: ReportedCondition) -> tuple[str, str, str, str]:
+    """Those that are on the object too."""
+    return condition.type, condition.status, condition.reason, condition.message
 
 
 def _answered(conditions: list[Condition]) -> Any:

@@ -15,7 +15,7 @@ from aim_statuswriter.action_handlers import Writer
 from aim_statuswriter.actions import SendEvent, WriteStatus
 from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, affected
 from aimcontroller.action import Action, DeleteObject
-from aimcontroller.controller import Controller
+from aimcontroller.controller import ActionRecord, Controller
 from aimcontroller.projection import Projection
 from aimcontroller.testing import golden
 from aimkube import AlreadyExists, Conflict, Forbidden, NotFound
@@ -97,10 +97,10 @@ class FakeLoop:
         self.folded.append(message)
 
     async def record(
-        self, action: Action, about: Key, causes: Sequence[int], *, resource_version: str
+        self, action: Action, about: Key, causes: Sequence[int], record: ActionRecord
     ) -> None:
         assert causes == (3,)
-        self.recorded.append((action, about, resource_version))
+        self.recorded.append((action, about, record.resource_version))
 
 
 @pytest.fixture

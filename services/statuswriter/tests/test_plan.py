@@ -494,34 +494,43 @@ def test_events_of_transitions(
     assert all(e.note for e in events if isinstance(e, SendEvent))
 
 
+UNSUPPORTED = ReportedWarning(
+    reason="UnsupportedProfile", message="no such GPU", since="2030-01-01T00:00:00Z"
+)
+
+
 @pytest.mark.parametrize(
-    ("expected", "events"),
+    ("message", "sent"),
     [
-        pytest.param("why", [("Warning", "UnsupportedProfile", "no such GPU")], id="not-yet-told"),
-        pytest.param("why; no such GPU", [], id="told-before"),
+        pytest.param("why; no such GPU", True, id="condition-changes"),
+        pytest.param("found; no such GPU", False, id="condition-is-written"),
     ],
 )
-def test_a_warning_goes_out_once(expected: str, events: list[tuple[str, str, str]]) -> None:
-    """A warning that the object shows has been sent, perhaps by an earlier statuswriter."""
+@pytest.mark.parametrize("since", [UNSUPPORTED.since, ""], ids=["dated", "of-a-former-release"])
+def test_a_warning_goes_out_with_a_condition(message: str, since: str, *, sent: bool) -> None:
+    """Its text decides nothing: the Event's name is made from `since`, and the API server rejects
+    a second one."""
     before = said(
-        TEMPLATE.kind, DISCOVERY, condition("Discovered", "True", "ProfilesDiscovered", expected)
+        TEMPLATE.kind, DISCOVERY, condition("Discovered", "True", "ProfilesDiscovered", message)
     )
-    after = said(
-        TEMPLATE.kind,
-        DISCOVERY,
-        condition("Discovered", "True", "ProfilesDiscovered", "found; no such GPU"),
-    )
-    requested = structs.replace(
-        after, warnings=(ReportedWarning(reason="UnsupportedProfile", message="no such GPU"),)
+    after = structs.replace(
+        said(
+            TEMPLATE.kind,
+            DISCOVERY,
+            condition("Discovered", "True", "ProfilesDiscovered", "found; no such GPU"),
+        ),
+        fields={"attempts": 3},
+        warnings=(structs.replace(UNSUPPORTED, since=since),),
     )
     obj = object_with(
         TEMPLATE.kind, compose(object_with(TEMPLATE.kind), {DISCOVERY: before}, FIRST)
     )
-    write, *sent = plan(projection(obj, requested), obj.key, THEN).actions
+    write, *events = plan(projection(obj, after), obj.key, THEN).actions
     assert isinstance(write, WriteStatus)
-    assert [
-        (event.type, event.reason, event.note) for event in sent if isinstance(event, SendEvent)
-    ] == events
+    assert [event for event in events if isinstance(event, SendEvent)] == [
+        SendEvent(obj.key, obj.uid, "Warning", "UnsupportedProfile", "no such GPU", since or "-")
+        for _ in range(sent)
+    ]
 
 
 def test_the_event_comes_after_the_write() -> None:

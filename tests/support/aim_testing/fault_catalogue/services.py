@@ -438,7 +438,7 @@ CASES = (
         "another manager keeps changing the route",
         somebody_insists,
         (
-            *routing(reasons.ROUTE_READY, "again and again"),
+            *routing(reasons.ROUTE_READY, "keeps being changed"),
             Told(SERVICE, "s", EVENT, reasons.CONTESTED, ("spec.rules", "HTTPRoute s")),
         ),
     ),
