@@ -3,8 +3,8 @@
 1. At most one of the three is True. Ready: the object is as desired. Failure: something is wrong,
    and the message says what to do.
 2. Progressing: the control plane, or a workload that it started, is working, is queued, or waits
-   for a time that it names. Waiting for somebody else is not progress: then none of the three is
-   True, or Failure is.
+   for a time that it names. Waiting for a user is not progress: then none of the three is True, or
+   Failure is.
 3. The summary repeats the reason and message of the condition that decides.
 """
 
@@ -59,7 +59,7 @@ def _working(state: str | None, by: ReportedCondition) -> Summary:
 
 
 def _waiting(state: str | None, by: ReportedCondition) -> Summary:
-    """No failure, but somebody else has to act first."""
+    """No failure, but a user has to act first."""
     return Summary(
         state, ready=False, working=False, failed=False, reason=by.reason, message=by.message
     )
@@ -97,36 +97,41 @@ GIVES_UP_AFTER = 5
 
 
 def summarize_template(conditions: Conditions, fields: Fields, spec: Fields) -> Summary:
-    """Pending until a Job runs (Discovered is Unknown while it does), then by discovery and,
-    where asked for, by the caches."""
-    found, warm = conditions.get(reasons.DISCOVERED), conditions.get(reasons.CACHE_WARM)
-    if found is None:
-        return _waiting_for_report(TemplateState.PENDING, reasons.PENDING, reasons.DISCOVERY)
-    match found.status, found.reason:
-        case "Unknown", _:
+    """Pending until a Job runs (Discovered is Unknown while it does), then by discovery and, if
+    requested, by the caches."""
+    is_final = int(fields.get("attempts", 0)) >= GIVES_UP_AFTER
+    match conditions.get(reasons.DISCOVERED):
+        case None:
+            return _waiting_for_report(TemplateState.PENDING, reasons.PENDING, reasons.DISCOVERY)
+        case ReportedCondition(status="True") if spec.get("warmCache"):
+            return _summarize_caches(conditions.get(reasons.CACHE_WARM))
+        case ReportedCondition(status="True") as found:
+            return _done(TemplateState.AVAILABLE, found)
+        case ReportedCondition(status="Unknown") as found:
             return _working(TemplateState.PROGRESSING, found)
-        case "False", reasons.DISCOVERY_FAILED:
-            is_final = int(fields.get("attempts", 0)) >= GIVES_UP_AFTER
-            return (
-                _failed(TemplateState.FAILED, found)
-                if is_final
-                else _working(TemplateState.PROGRESSING, found)
-            )
-        case "False", reasons.MODEL_NOT_FOUND:
-            return _waiting(TemplateState.PENDING, found)
-        case "False", reasons.NAME_CONFLICT:
+        case ReportedCondition(reason=reasons.DISCOVERY_FAILED) as found if is_final:
             return _failed(TemplateState.FAILED, found)
-        case "False", _:
+        case ReportedCondition(reason=reasons.DISCOVERY_FAILED) as found:
+            return _working(TemplateState.PROGRESSING, found)
+        case ReportedCondition(reason=reasons.MODEL_NOT_FOUND) as found:
+            return _waiting(TemplateState.PENDING, found)
+        case ReportedCondition(reason=reasons.NAME_CONFLICT) as found:
+            return _failed(TemplateState.FAILED, found)
+        case found:
             return _working(TemplateState.PENDING, found)
-    if not spec.get("warmCache"):
-        return _done(TemplateState.AVAILABLE, found)
-    if warm is None:
-        return _waiting_for_report(TemplateState.PROGRESSING, reasons.PENDING, reasons.CACHER)
-    if warm.status == "True":
-        return _done(TemplateState.AVAILABLE, warm)
-    if warm.reason in {reasons.WARM_FAILED, reasons.NAME_CONFLICT}:
-        return _failed(TemplateState.FAILED, warm)
-    return _working(TemplateState.PROGRESSING, warm)
+
+
+def _summarize_caches(warm: ReportedCondition | None) -> Summary:
+    """A discovered template that requests caches."""
+    match warm:
+        case None:
+            return _waiting_for_report(TemplateState.PROGRESSING, reasons.PENDING, reasons.CACHER)
+        case ReportedCondition(status="True"):
+            return _done(TemplateState.AVAILABLE, warm)
+        case ReportedCondition(reason=reasons.WARM_FAILED | reasons.NAME_CONFLICT):
+            return _failed(TemplateState.FAILED, warm)
+        case _:
+            return _working(TemplateState.PROGRESSING, warm)
 
 
 _CACHE_FAILED = frozenset(
@@ -154,23 +159,20 @@ _NO_VOLUME = frozenset(
 
 def summarize_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
     """Filled decides. If no volume is possible, StorageReady decides first."""
-    filled, storage = conditions.get(reasons.FILLED), conditions.get(reasons.STORAGE_READY)
+    storage = conditions.get(reasons.STORAGE_READY)
     if storage is not None and storage.reason in _NO_VOLUME:
         return _failed(TemplateState.FAILED, storage)
-    if filled is None:
-        return _waiting_for_report(TemplateState.PENDING, reasons.PENDING, reasons.CACHER)
-    if filled.status == "True":
-        return _done(TemplateState.AVAILABLE, filled)
-    if filled.reason in _CACHE_FAILED:
-        return _failed(TemplateState.FAILED, filled)
-    return _working(
-        (
-            TemplateState.PENDING
-            if filled.reason == reasons.WAITING_FOR_PVC
-            else TemplateState.PROGRESSING
-        ),
-        filled,
-    )
+    match conditions.get(reasons.FILLED):
+        case None:
+            return _waiting_for_report(TemplateState.PENDING, reasons.PENDING, reasons.CACHER)
+        case ReportedCondition(status="True") as filled:
+            return _done(TemplateState.AVAILABLE, filled)
+        case ReportedCondition(reason=reason) as filled if reason in _CACHE_FAILED:
+            return _failed(TemplateState.FAILED, filled)
+        case ReportedCondition(reason=reasons.WAITING_FOR_PVC) as filled:
+            return _working(TemplateState.PENDING, filled)
+        case filled:
+            return _working(TemplateState.PROGRESSING, filled)
 
 
 _SERVICE_STATES = {
@@ -209,45 +211,40 @@ _WORST_FIRST = (
 def summarize_service(conditions: Conditions, _fields: Fields, _spec: Fields) -> Summary:
     """Running if all four conditions are True. Otherwise the worst of the others decides, and of
     equally bad ones the first in order."""
-    unmet = [
-        conditions[type_]
-        for type_ in _IN_ORDER
-        if type_ in conditions and conditions[type_].status != "True"
-    ]
-    unreported = dict.fromkeys(
-        service for type_, service in _IN_ORDER.items() if type_ not in conditions
-    )
-    if not unmet and unreported:
-        started = reasons.RESOLVED in conditions
-        return _waiting_for_report(
-            ServiceState.STARTING if started else ServiceState.PENDING,
-            reasons.STARTING if started else reasons.PENDING,
-            *unreported,
-        )
-    if not unmet:
-        runtime = conditions[reasons.RUNTIME_READY]
-        message = (
-            runtime.message
-            if runtime.reason == reasons.STOPPED
-            else conditions[reasons.ROUTING_READY].message
-        )
-        return Summary(
-            ServiceState.RUNNING,
-            ready=True,
-            working=False,
-            failed=False,
-            reason=reasons.RUNNING,
-            message=message or runtime.message,
-        )
-    states = [
-        (_SERVICE_STATES.get(reported.reason, ServiceState.STARTING), reported)
-        for reported in unmet
-    ]
+    reported = [conditions[type_] for type_ in _IN_ORDER if type_ in conditions]
+    unmet = [condition for condition in reported if condition.status != "True"]
+    unreported = [type_ for type_ in _IN_ORDER if type_ not in conditions]
+    if unmet:
+        return _summarize_worst(unmet)
+    if unreported:
+        services = dict.fromkeys(_IN_ORDER[type_] for type_ in unreported)
+        is_started = reasons.RESOLVED in conditions
+        state = ServiceState.STARTING if is_started else ServiceState.PENDING
+        reason = reasons.STARTING if is_started else reasons.PENDING
+        return _waiting_for_report(state, reason, *services)
+    return _summarize_running(conditions)
+
+
+def _summarize_worst(unmet: list[ReportedCondition]) -> Summary:
+    states = [(_SERVICE_STATES.get(each.reason, ServiceState.STARTING), each) for each in unmet]
     state, by = min(states, key=lambda pair: _WORST_FIRST.index(pair[0]))
-    return (
-        _failed(state, by)
-        if state in {ServiceState.FAILED, ServiceState.DEGRADED}
-        else _working(state, by)
+    if state in {ServiceState.FAILED, ServiceState.DEGRADED}:
+        return _failed(state, by)
+    return _working(state, by)
+
+
+def _summarize_running(conditions: Conditions) -> Summary:
+    """The message is where the service answers, or that it is stopped."""
+    runtime = conditions[reasons.RUNTIME_READY]
+    is_stopped = runtime.reason == reasons.STOPPED
+    by = runtime if is_stopped else conditions[reasons.ROUTING_READY]
+    return Summary(
+        ServiceState.RUNNING,
+        ready=True,
+        working=False,
+        failed=False,
+        reason=reasons.RUNNING,
+        message=by.message or runtime.message,
     )
 
 
