@@ -1,8 +1,9 @@
-"""How long a service takes to go over 100,000 recorded events, one core, loading the file included.
+"""How long a service takes to replay 100,000 recorded events on one core, including the load of the
+file.
 
 Run by `make bench`; prints a section of RESULTS.md. The events are a recorded run of the quickstart
-(tests/replay), over again in as many namespaces as are needed, a new one every two seconds of
-recorded time, so that several are at work at once.
+(tests/replay), repeated in as many namespaces as needed. A new one starts every two seconds of
+recorded time, so that several are active at once.
 """
 
 import datetime
@@ -74,7 +75,7 @@ def save_many(once: Recording, file: Path) -> int:
 
 
 def again(events: list[Event], number: int) -> Iterator[Event]:
-    """The same run later, in a namespace and with uids of its own."""
+    """The same run at a later time, in another namespace and with other uids."""
     namespace, uid, later = (
         b"%s-%d" % (NAMESPACE, number),
         b"%04x" % number,

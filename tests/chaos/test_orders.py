@@ -1,5 +1,4 @@
-"""Whatever the order in which services hear, whatever comes twice, whoever dies when: the
-picture, the plans and the end are the same."""
+"""State, plans and outcome do not depend on the order of events, on duplicates, or on kills."""
 
 import datetime
 from collections.abc import Iterable

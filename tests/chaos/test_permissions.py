@@ -179,8 +179,7 @@ async def nobody_asks_for_a_failed_cache_any_more(running: World) -> None:
 
 
 async def the_news_of_a_pod_never_comes(running: World) -> None:
-    """A pod that loses its label is seen by nobody who watches: discovery asks the API server
-    for it."""
+    """No watch delivers a pod that loses its label: discovery reads it from the API server."""
     stripping: list[asyncio.Task[Body]] = []
 
     def strip(key: CollectionKey, change: Change) -> None:
@@ -365,7 +364,7 @@ async def test_a_missing_permission_is_reported_and_recovers(
 
 
 async def quiet(running: World) -> None:
-    """Nobody writes for a while: what happens then, no event has brought about."""
+    """Waits until no service writes: later effects are not caused by an event."""
     writes, since_s = running.observer.writes, time.monotonic()
 
     async def look() -> bool:

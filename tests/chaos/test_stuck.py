@@ -188,7 +188,7 @@ def stranded(history: History) -> list[str]:
 
 
 def condition(body: Body, type_: str) -> Body:
-    """An object that nobody has said anything of is stranded too."""
+    """An object without any report is stranded too."""
     found = (body.get("status") or {}).get("conditions") or ()
     return next(
         (each for each in found if each["type"] == type_),

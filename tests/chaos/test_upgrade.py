@@ -47,8 +47,8 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wor
 
 
 async def replace(running: World, service: str, edited: Key | None) -> None:
-    """With a new process that is ready before the old one is told to end, which it does with 0;
-    in between a user scales a service."""
+    """The new process is ready before the old one gets SIGTERM, which ends with exit code 0;
+    meanwhile a user scales a service."""
     port, new = free_ports(1)[0], f"{service}-new"
     env = {
         "AIM_NATS_URL": running.nats.url,

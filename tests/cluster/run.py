@@ -1,8 +1,8 @@
-"""`make test-cluster`: the scenario tests on an API server that is there, with aimlab's node,
-KServe stand-in and sources attached to it.
+"""`make test-cluster`: the scenario tests on an existing API server, with aimlab's node, KServe
+stand-in and sources attached to it.
 
-Which one: a kube-apiserver and etcd from KUBEBUILDER_ASSETS, else the one of KUBECONFIG. With
-neither nothing is tested, and that is said.
+The server is a kube-apiserver and etcd from KUBEBUILDER_ASSETS, else the one of KUBECONFIG. With
+neither it prints this and runs no test.
 """
 
 import asyncio

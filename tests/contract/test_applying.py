@@ -63,8 +63,8 @@ class Counting:
 
 @dataclass
 class Bench:
-    """`owner` stands for whatever of ours the objects are made for: the garbage collector
-    removes what has none."""
+    """`owner` represents the AIM object that owns the objects: the garbage collector removes
+    objects without owner."""
 
     cluster: Cluster
     counting: Counting
@@ -83,8 +83,8 @@ class Bench:
         return ApplyObject(body)
 
     async def apply(self, wanted: ApplyObject, *, blind: bool = False) -> Body | None:
-        """As a service does that sees the object as the watcher tells of it; `blind`: that has
-        not heard of it."""
+        """Applies like a service whose state has the object as the watcher published it; `blind`:
+        whose state does not have it."""
         if blind:
             return await self.applier.apply(Projection(), wanted)
         there = await self.there(wanted)
@@ -144,7 +144,7 @@ CRDS = definitions()
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def connected(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    """One API server that has the kinds; each test has a namespace of its own."""
+    """One API server with the kinds; each test has its own namespace."""
     kubeconfig = tmp_path_factory.mktemp("applying") / "kubeconfig"
     async with ApiServer() as server:
         write_kubeconfig(kubeconfig, server.url)
@@ -293,8 +293,8 @@ async def test_what_a_gateway_says_of_a_route_is_no_drift(bench: Bench, name: st
 
 @pytest.mark.parametrize("name", [name for name in KEPT if name.startswith("inference-service")])
 async def test_what_a_webhook_of_kserve_makes_of_it_is_no_drift(bench: Bench, name: str) -> None:
-    """Its defaulting rewrites fields of ours within the apply, and adds some; its controller
-    adds a finalizer and a status."""
+    """Its defaulting rewrites and adds fields within the apply; its controller adds a finalizer and
+    a status."""
     wanted = bench.wanted(name)
 
     async def defaulting(body: Body, *, manager: str) -> Body:
@@ -333,7 +333,7 @@ async def test_a_job_goes_with_its_pods_and_only_the_one_that_was_meant(bench: B
     assert await bench.applier.delete(DeleteObject(wanted.key, job["metadata"]["uid"]))
 
     async def gone() -> bool:
-        """Marked is enough: without a kubelet nobody ends it."""
+        """A deletion timestamp is enough: without a kubelet the pod does not end."""
         pods = (await bench.cluster.list(POD, bench.namespace)).items
         return all("deletionTimestamp" in pod["metadata"] for pod in pods)
 

@@ -218,7 +218,7 @@ def test_kinds_are_upgraded_with_the_release_and_stay_after_it() -> None:
 
 @every
 def test_every_pod_passes_the_restricted_pod_security_standard(installation: str) -> None:
-    """Kubernetes, "Pod Security Standards"; and a root that nobody writes to, which is more."""
+    """Kubernetes, "Pod Security Standards", and in addition a read-only root filesystem."""
     for spec in pod_specs(installation):
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert (spec["securityContext"].get("runAsUser") or 1) > 0
@@ -465,7 +465,7 @@ def test_a_server_of_ones_own_is_asked_with_keys_only_where_that_is_turned_on() 
 
 @every
 def test_a_job_makes_the_keys_that_pods_mount_and_reads_no_other_secret(installation: str) -> None:
-    """Nothing of it is there where nobody asks for keys, or the server is somebody else's."""
+    """Without keys, or with an external server, none of these objects exists."""
     found = [body for body in of(installation) if body["metadata"]["name"].startswith(INIT)]
     if installation in {"external-nats", "no-keys"}:
         assert found == []

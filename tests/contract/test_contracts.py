@@ -223,8 +223,8 @@ def test_fields_of_a_later_version_are_passed_over(line: bytes) -> None:
 
 
 def with_more(message: dict[str, Any]) -> dict[str, Any]:
-    """With fields nobody knows, in the message and in the items of its lists; the object and the
-    status fields are not ours to add to."""
+    """With unknown fields in the message and in the items of its lists, but not in the object and
+    the status fields, which are foreign data."""
     items = {
         name: [with_more(item) if isinstance(item, dict) else item for item in value]
         for name, value in message.items()

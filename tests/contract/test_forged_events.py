@@ -1,5 +1,5 @@
-"""Whoever can publish object events can still write nothing: each service asks the API server
-for the object before it writes for it."""
+"""A forged object event causes no write: each service reads the object from the API server before
+it writes for it."""
 
 import asyncio
 import contextlib
@@ -246,7 +246,7 @@ async def running(
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """What a server and other tasks bring about; nothing tells of it but looking."""
+    """Waits for an effect of a server or of other tasks for which there is no event."""
     async with asyncio.timeout(10):
         while not holds():  # noqa: ASYNC110 (see above)
             await asyncio.sleep(0.005)

@@ -1,5 +1,5 @@
-"""Whatever people, images, gateways and kubelets write: what is rendered has valid names, stays
-in its place, and what is said can be printed."""
+"""With any input of people, images, gateways and kubelets, rendered objects have valid names and
+stay in their namespace, and messages are printable."""
 
 import json
 import posixpath

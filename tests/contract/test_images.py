@@ -110,7 +110,7 @@ def test_without_a_builder_make_images_says_what_is_missing(tmp_path: Path) -> N
 def test_the_wheels_are_built_once_for_all_images(
     tmp_path: Path, engine: str, *, keeps: bool
 ) -> None:
-    """buildah keeps no layers unless it is told to; docker knows no such flag."""
+    """buildah caches layers only with this flag; docker does not have it."""
     for tool in ("sh", "dirname", "git", "sed"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
     builder = tmp_path / engine
@@ -137,7 +137,7 @@ class Venvs:
         self._made: dict[frozenset[str], Path] = {}
 
     def of(self, target: str) -> Path:
-        """With the target's wheels in it; raises CalledProcessError if the pins lack something."""
+        """With the target's wheels installed; raises CalledProcessError if a pin is missing."""
         python = self._folder / "build" / "bin" / "python"
         if not (wheels := self._folder / "wheels").exists():
             self._run(sys.executable, "-m", "venv", self._folder / "build")

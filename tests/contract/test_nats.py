@@ -1,5 +1,5 @@
-"""What is said of the permissions on NATS, in the READMEs and in docs/how-to/nats.md, is what the
-server is told."""
+"""The permissions on NATS in the READMEs and in docs/how-to/nats.md are those of the server's
+configuration."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""No reason of the module is told that no test brings about by a real fault or a real run."""
+"""Each reason of the module has a test that causes it by a real fault or a real run."""
 
 import re
 from pathlib import Path
@@ -43,7 +43,7 @@ PASSING = {
         "between the end of a download and the mark on its volume; test_plan of the cacher has it"
     ),
 }
-"""Gone before anybody can be sure to see them."""
+"""These change too fast for a test to observe them reliably."""
 
 
 def told_here() -> set[str]:

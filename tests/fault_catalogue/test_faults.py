@@ -1,5 +1,4 @@
-"""Every fault is told, on the object a person looks at, and heals by itself once its cause is
-gone."""
+"""Every fault is reported on the affected object, and recovers once its cause is removed."""
 
 from collections.abc import AsyncIterator
 
@@ -28,7 +27,7 @@ async def test_it_is_told_and_heals(results: dict[str, Result], case: Case) -> N
 
 
 async def test_the_page_shows_what_kubectl_describe_prints(results: dict[str, Result]) -> None:
-    """Of one that nothing else is at work on; the others are cases, so `make fault-docs` rewrites
+    """Of an object without other activity; the others are cases, so `make fault-docs` rewrites
     them."""
     conditions, _, _ = results["duplicate-source"].described.partition("Events:")
     assert conditions.startswith("  Conditions:")

@@ -1,5 +1,5 @@
-"""The same of faults that concern the cluster or the bus as a whole, so one after the other (a
-file of its own: another worker may have it)."""
+"""The same for faults of the whole cluster or bus, one after the other (a separate file, so that
+another worker can run it)."""
 
 from collections.abc import AsyncIterator
 

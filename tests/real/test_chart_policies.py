@@ -93,8 +93,8 @@ class Server:
     accounts: Mapping[str, Cluster]
 
     async def write(self, case: Case) -> None:
-        """Does it as the account, in a namespace of its own where the case is not about one.
-        Raises KubeError where the server does not admit it."""
+        """Does it as the account, in a new namespace unless the case names one. Raises KubeError if
+        the server does not admit it."""
         case, client = await self._placed(case), self.accounts[case.account]
         metadata, resource = case.body["metadata"], RESOURCES[case.body["kind"]]
         if case.before is not None:

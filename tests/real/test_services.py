@@ -154,7 +154,7 @@ async def test_what_is_deleted_by_hand_comes_back(real: Real, resource: Resource
 
 @asynccontextmanager
 async def webhooks_down(real: Real) -> AsyncIterator[None]:
-    """KServe's webhooks are called at a port on which nobody listens."""
+    """KServe's webhooks are called at a closed port."""
     cluster, name = real.stack.lab.cluster, "inferenceservice.serving.kserve.io"
     before = [await cluster.get(resource, None, name) for resource in HOOKS.values()]
     nowhere = f"https://127.0.0.1:{free_ports(1)[0]}"

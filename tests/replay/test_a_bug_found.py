@@ -1,9 +1,8 @@
-"""A recorded faulty run fails the replay of a planner that has the fault, and passes that of the
-one that was put right.
+"""A recorded run fails the replay of a planner with a fault, and passes that of the fixed planner.
 
-The run: the quickstart with a wrong S3 key, which a person then corrects. The fault: the cacher
-takes "no access" for something that passes, as it would if its table of exit codes lost a line. It
-then says RetryBackoff, and nobody is told that a person must act.
+The run is the quickstart with a wrong S3 key, which a person then corrects. With the fault, the
+cacher takes "no access" for a temporary failure, as if its table of exit codes had lost a line. It
+then reports RetryBackoff instead of a failure that requires manual action.
 """
 
 import datetime

@@ -1,7 +1,7 @@
 """Every recording here, replayed through the services that took part in it: a regression test
 without more code.
 
-`aimctl record -n NAMESPACE -o tests/replay/NAME.jsonl` makes one; docs/how-to/replay.md tells how.
+`aimctl record -n NAMESPACE -o tests/replay/NAME.jsonl` writes a recording (docs/how-to/replay.md).
 """
 
 from dataclasses import replace

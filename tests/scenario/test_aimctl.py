@@ -74,8 +74,8 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 
 
 def check_keys(told: str, state: Path) -> None:
-    """Nobody gets into the NATS server without a key; whoever pastes the printed variables does;
-    no seed is printed, logged or open to others."""
+    """The NATS server accepts no client without a key, and accepts the printed variables; no seed
+    is printed, logged or readable by others."""
     env = dict(re.findall(r"\b(AIM_NATS_(?:URL|CREDS|CA))=(\S+)", told))
     assert env.keys() == {"AIM_NATS_URL", "AIM_NATS_CREDS", "AIM_NATS_CA"}
     said = ask_for_letters(env)

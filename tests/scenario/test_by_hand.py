@@ -131,7 +131,7 @@ async def until_running(stack: Stack) -> None:
 
 
 async def applied(stack: Stack) -> list[tuple[str, str]]:
-    """(kind, name) of every apply that any service has told of so far."""
+    """(kind, name) of every apply that any service has published so far."""
     bus = await aimbus.connect(stack.nats_url, name="test")
     try:
         async with aclosing(aimbus.read_log(bus, [f"{subjects.ACTION}.>"])) as events:
@@ -274,8 +274,8 @@ async def test_a_deleted_route_is_made_anew(stack: Stack) -> None:
 
 
 async def test_a_deleted_volume_and_what_runs_on_it_are_made_anew(stack: Stack) -> None:
-    """The volume stays as long as a pod holds it, and who does is said. Then it is filled again,
-    also where the Job is deleted in mid-run."""
+    """The volume stays while a pod uses it, and the message names the user. Then it is filled
+    again, also if the Job is deleted during its run."""
     name = await cache_name(stack)
     claim, runs = (
         await get(stack, CLAIM, cache_claim(name)),
@@ -303,8 +303,8 @@ async def test_a_deleted_volume_and_what_runs_on_it_are_made_anew(stack: Stack) 
 
 
 class Controller:
-    """Sets one field of an InferenceService to a value of its own, whenever it is another: what
-    a webhook or KServe's controller might do."""
+    """Keeps setting one field of an InferenceService to another value, as a webhook or KServe's
+    controller might do."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig

@@ -92,7 +92,7 @@ FITTING = labels({"gpuModel": "MI300X", "gpuCount": 1, "precision": "fp8", "metr
 
 @dataclass
 class Place:
-    """A control plane at work, a public and a private registry, and images that really run."""
+    """A running control plane, a public and a private registry, and images that really run."""
 
     cluster: Cluster
     bus: Bus

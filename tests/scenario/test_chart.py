@@ -323,8 +323,8 @@ async def test_an_upgrade_to_two_of_each_leaves_one_at_work_and_one_ready_to_tak
 
 
 async def test_a_release_without_keys_becomes_one_with_keys(tmp_path: Path) -> None:
-    """As 0.2 was installed: what it had on the bus is published again, and what it made goes on
-    as it is."""
+    """After an installation of 0.2: its messages are published again, and its objects stay
+    unchanged."""
     without = render(CHART, "--set=nats.auth.enabled=false")
     async with laptop(tmp_path, []) as lab:
         quickstart = await prepare(lab, downloader_of(without), images_of(without))

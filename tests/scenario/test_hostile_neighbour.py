@@ -1,5 +1,5 @@
-"""A namespace full of hostile objects, with the names of the one next to it: that one runs as if
-alone, and all that is said can be printed."""
+"""A namespace full of hostile objects, with the names of another namespace: that one runs as if
+alone, and all messages are printable."""
 
 import asyncio
 import json
@@ -67,8 +67,7 @@ def service(name: str, template_ref: str, **metadata: Any) -> Body:
 
 
 async def hostile_namespace(cluster: Cluster) -> None:
-    """Everything that the quickstart has, by the same names, and what is long, loud or somebody
-    else's."""
+    """All objects of the quickstart with the same names, and long, noisy or foreign ones."""
     await cluster.create(
         {"apiVersion": "v1", "kind": NAMESPACE_KIND.kind, "metadata": {"name": HOSTILE}}
     )

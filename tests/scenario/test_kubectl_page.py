@@ -1,9 +1,8 @@
-"""docs/tutorial/kubectl.md: its commands run in a laptop cluster of `aimlab dev`, and print what
-the page shows.
+"""docs/tutorial/kubectl.md: its commands run in a laptop cluster of `aimlab dev` and print what the
+page shows.
 
-Each run has its own ages, names and columns' widths: those count as equal. `…` in the page stands
-for lines left out. What `-w` prints is looked at at the end, and has to have the page's lines in
-their order.
+Ages, names and column widths differ from run to run and count as equal. `…` in the page stands for
+omitted lines. The output of `-w` is compared at the end: it must contain the page's lines in order.
 """
 
 import os

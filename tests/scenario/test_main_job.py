@@ -125,8 +125,8 @@ async def versions(stack: Stack, *resources: Resource) -> dict[str, str]:
 
 
 async def processed(stack: Stack, marker: str) -> None:
-    """Waits until everything done so far has been seen by the services: a marker sent after it
-    has come out at the other end."""
+    """Waits until the services have processed everything so far: a marker that was sent after it
+    has arrived."""
     image = f"{stack.lab.registry.host}/{REPOSITORY}:{TAG}"
     spec = {"name": marker, "image": image}
     await stack.lab.cluster.create(

@@ -1,7 +1,7 @@
-"""NATS with a key for each service, permissions and TLS: the whole story goes through, and nothing
-else does.
+"""NATS with a key for each service, permissions and TLS: the whole scenario passes, and everything
+else is rejected.
 
-The table of what was tried is in docs/how-to/nats.md; `AIM_WRITE_GOLDEN=1` writes it anew.
+The table of the attempts is in docs/how-to/nats.md; `AIM_WRITE_GOLDEN=1` regenerates it.
 """
 
 import asyncio
@@ -330,7 +330,7 @@ def violations(guard: Guard) -> list[str]:
 async def told_by(
     server: NatsServer, access: NatsCredentials, url: str | None = None
 ) -> AsyncIterator[asyncio.Queue[str]]:
-    """What the cacher's connection tells while the block lasts."""
+    """The statuses of the cacher's connection while the block runs."""
     told: asyncio.Queue[str] = asyncio.Queue()
     connecting = asyncio.create_task(
         connect(url or server.url, name="aim-cacher", access=access, on_status=told.put_nowait)

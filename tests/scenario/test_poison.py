@@ -1,5 +1,5 @@
-"""Events that nobody can read stop nothing: they are counted, logged, kept, listed and sent
-again, and what they hide is said again."""
+"""Undecodable events block nothing: they are counted, logged, dead-lettered, listed and
+republished, and the hidden state is republished."""
 
 import asyncio
 import json
@@ -82,7 +82,7 @@ SEEN_BY_WATCHER = {subject for subject in POISON if not subject.startswith(subje
 
 @dataclass
 class Place:
-    """A watcher and a router at work, and their URLs."""
+    """A running watcher and router, and their URLs."""
 
     cluster: Cluster
     bus: Bus
@@ -233,7 +233,7 @@ async def test_poison_stops_nothing_and_waits_for_a_person(place: Place) -> None
     assert said.count("sent again") == len(POISON)
 
     async def all_new() -> bool:
-        """It is as unreadable as before, so there are new letters, and no old ones."""
+        """The message is still undecodable, so there are new dead letters and no old ones."""
         rows = await place.listed()
         return len(rows) == len(POISON) + len(SEEN_BY_WATCHER) and min(
             row["seq"] for row in rows

@@ -59,7 +59,7 @@ SECRET_VALUES = (
     TEAM.secret_key,
 )
 AWAY = "http://127.0.0.1:9"
-"""Nobody listens there: the port of the discard protocol."""
+"""A closed port: that of the discard protocol."""
 LITERAL = "literal-value-b7"
 """Not a Secret's: it is in the cache's spec for all to see, and need not be repeated."""
 WITHIN_S = 90.0
@@ -218,7 +218,8 @@ def given(stack: Stack, team: S3Server) -> list[Body]:
 
 @dataclass
 class Run:
-    """`history` has every version of every cache of the namespace, as the API server told them."""
+    """`history` has every version of every cache of the namespace, as the API server returned
+    them."""
 
     stack: Stack
     team: S3Server
@@ -456,7 +457,7 @@ def in_namespace(body: Body, namespace: str) -> bool:
 
 
 def table(run: Run, bodies: dict[str, Body]) -> str:
-    """What each cache said, without what differs from run to run."""
+    """The conditions of each cache, without the parts that differ from run to run."""
     lines = []
     for part, cases in CASES_BY_PART.items():
         lines += [

@@ -1,5 +1,5 @@
-"""Two processes of a service: the second stands by and takes over, at once after SIGTERM, within
-15 s after SIGKILL."""
+"""Two processes of a service: the standby takes over, at once after SIGTERM, within 15 s after
+SIGKILL."""
 
 import asyncio
 import signal
@@ -76,7 +76,7 @@ class Place:
         }
 
     async def works(self, name: str) -> None:
-        """A new AIMService gets a report of the router: the watcher has seen it and the router
+        """A new AIMService gets a report of the router: the watcher has published it and the router
         has planned for it."""
         metadata = {"name": name, "namespace": NAMESPACE}
         spec = {"model": "m", "templateRef": "t"}

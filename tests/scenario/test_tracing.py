@@ -88,8 +88,8 @@ def ends(trace: list[Span], kind: str) -> list[Span]:
 async def test_one_trace_leads_from_the_event_of_an_object_to_the_write_of_its_status(
     place: Place, kind: str, tmp_path: Path
 ) -> None:
-    """One object alone: where several events come at once, the trace of the latest is gone on
-    with."""
+    """A single object: with several events at once, a reconcile continues the trace of the
+    latest."""
     metadata = {"name": "lonely", **({"namespace": "default"} if kind == "AIMService" else {})}
     body = {
         "apiVersion": "aim.silogen.ai/v1alpha1",
@@ -121,8 +121,8 @@ async def test_one_trace_leads_from_the_event_of_an_object_to_the_write_of_its_s
 
 
 async def test_what_was_learned_on_the_way_goes_on_with_the_trace(place: Place) -> None:
-    """The image is looked at beside the queue, and the status of the model is written in the
-    trace of the event that asked for it."""
+    """The image is inspected outside the queue, and the status of the model is written in the trace
+    of the causing event."""
     wanted = ("aim-discovery", "publish aim.action.AIMClusterModel", "producer")
     seen = await place.collector.until(
         lambda seen: any((s.service, s.name, s.kind) == wanted for s in seen)

@@ -1,4 +1,4 @@
-"""`python -m aim_testing.chaos` runs every fault with every seed in a world of its own.
+"""`python -m aim_testing.chaos` runs every fault with every seed, each on a new cluster.
 
 It prints a table of the outcomes. The exit code is 1 if anything failed."""
 
@@ -50,7 +50,7 @@ def arguments() -> argparse.Namespace:
 async def run_one(
     name: str, seed: int, fleet: Fleet, expected: State | None, keep: Path | None
 ) -> tuple[State, Outcome]:
-    """In a world of its own."""
+    """On a new cluster."""
     fault = THOROUGH.get(name, UNDISTURBED)
     with tempfile.TemporaryDirectory(prefix="aim-faults-") as made:
         folder = Path(made)

@@ -8,5 +8,5 @@ def chance(seed: float) -> random.Random:
 
 
 def branch(rng: random.Random) -> random.Random:
-    """Another source that follows from this one, for something that draws at moments of its own."""
+    """Another source derived from this one, for a task that draws at independent times."""
     return chance(rng.random())

@@ -74,7 +74,7 @@ class Truth:
     errors: list[str] = field(default_factory=list)
 
     def remember(self, job: Body, exit_code: int, started_s: float, ended_s: float) -> None:
-        """A Job has come to its end, though nobody has been told."""
+        """A Job has ended, but its status does not show it yet."""
         metadata = job["metadata"]
         owner, inputs = (
             metadata["ownerReferences"][0]["uid"],
@@ -205,7 +205,7 @@ class FastNode:
         await self._cluster.merge_patch(GATEWAY, namespace, name, status, subresource="status")
 
     def _see(self, key: CollectionKey, change: Change) -> None:
-        """Called by the store after every change, before the writer goes on."""
+        """Called by the store after every change, before the writer continues."""
         body = change.entry.obj
         new_spec = change.type == "ADDED" or (
             change.previous is not None
@@ -239,7 +239,7 @@ class FastNode:
         try:
             await work
         except (NotFound, Conflict):
-            return  # it is gone, or made anew: then there is another event
+            return  # deleted or re-created: then there is another event
         except Exception as error:
             self.truth.errors.append(f"the fast node: {error!r}")
 
@@ -248,7 +248,7 @@ class FastNode:
 
     @contextlib.asynccontextmanager
     async def _latest(self, resource: Resource, body: Body) -> AsyncIterator[Body]:
-        """The object as it is now, for one step at a time. Raises NotFound where it is gone."""
+        """The current object, for one step at a time. Raises NotFound if it was deleted."""
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         async with self._turns[resource.kind, namespace, name]:
             yield await self._cluster.get(resource, namespace, name)

@@ -19,8 +19,8 @@ DOWN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`strike` is at work while the fleet is applied over `over_s` seconds. `unruly`: the whole
-    run is on a bus that mangles (aim_testing.chaos.relay)."""
+    """`strike` runs while the fleet is applied over `over_s` seconds. `unruly`: the whole run is on
+    a bus that reorders and repeats (aim_testing.chaos.relay)."""
 
     strike: Strike | None
     over_s: float = 2.0

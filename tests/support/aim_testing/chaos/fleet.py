@@ -81,7 +81,7 @@ def model_of_name(name: str) -> int:
 
 
 REGISTRY = "127.0.0.1:9"
-"""The discard port: nobody serves there, so that looking at an image fails alike in every run."""
+"""The discard port, which is closed: the inspection of an image fails alike in every run."""
 
 
 def image_of(model: int) -> str:

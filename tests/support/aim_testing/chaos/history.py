@@ -167,8 +167,8 @@ class History:
                     process.deliver(subject)
 
     def _wipe(self) -> None:
-        """The bus is lost, reports and all; the watcher publishes the cluster anew and everybody
-        loads again."""
+        """The bus is lost with all reports; the watcher publishes the cluster again and every
+        service reloads."""
         self.bus.latest.clear()
         self.bus.seq = 0
         for process in self.processes:
@@ -216,7 +216,7 @@ class History:
         return [] if kind in self.stuck else self.cluster.of(kind)
 
     def _job_step(self, job: Body) -> None:
-        """No pod yet, running, ended, said so."""
+        """No pod yet, running, ended, reported."""
         pod = next(
             (
                 pod

@@ -1,13 +1,11 @@
-"""What must hold at every moment, judged at every write to the API server double before the writer
-goes on.
+"""Invariants, checked at every write to the API server double before the writer continues.
 
 1. observedGeneration never decreases, neither the status's nor a condition's, and is never ahead of
    the object.
-2. lastTransitionTime moves only with `status`; no condition has an empty reason; none that is there
-   goes away.
-3. What is said to be true is true at that moment: judged by the objects and by what really ran.
-4. What was said to be true and still is, is never taken back; no failure is told that there was
-   not.
+2. lastTransitionTime changes only with `status`; no condition has an empty reason; no condition
+   disappears.
+3. A condition that is True is true at that moment, by the objects and by what really ran.
+4. A condition that is still true is never withdrawn; no failure is reported that did not happen.
 """
 
 from collections.abc import Callable, Iterator
@@ -68,10 +66,10 @@ LASTING = frozenset(
         reasons.CACHE_WARM,
     }
 )
-"""Once true, these stay true: nobody takes anything away in these runs."""
+"""Once true, these stay true: no run removes their cause."""
 OF_WHAT_IS_ABSENT = frozenset({reasons.ROUTING_DISABLED})
-"""Said because no config was heard of. Kinds come by streams of their own, so one may be late:
-then it is put right, which is no flicker."""
+"""Reported because the config is not known yet. Each kind has its own watch, so one may be late:
+the later correction is no flicker."""
 GOOD_STATES = frozenset({"Running", reasons.AVAILABLE_STATE})
 
 
@@ -80,7 +78,7 @@ Get = Callable[[Resource, str, str], Body | None]
 
 
 class Observer:
-    """`violations` in the order they were seen; `writes` counts changes of anything but leases
+    """`violations` in the order of detection; `writes` counts changes of all kinds except leases
     and events, `versions` those of AIM kinds."""
 
     def __init__(self, api: ApiServer, truth: Truth) -> None:

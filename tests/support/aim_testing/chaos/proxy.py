@@ -1,5 +1,5 @@
-"""A proxy between the services and the API server double that can be told to misbehave. Without
-a fault it passes everything on as it is."""
+"""A proxy between the services and the API server double that causes faults. Without a fault it
+forwards everything unchanged."""
 
 import asyncio
 import contextlib

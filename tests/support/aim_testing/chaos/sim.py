@@ -1,10 +1,10 @@
 """The whole control plane in one thread without I/O: all planners on a cluster that is a dict, a
 bus that is a list, and a clock that jumps.
 
-The shell of every service is modelled after aimcontroller.controller and act: fold, note which keys
-are touched, plan, report, act, fold the answers. What a step is, is decided from outside: deliver
-the next message of some subject to some service, let a service look at a key, let the node do
-something. Any order of such steps is one that could happen.
+The control loop of every service is modelled after aimcontroller.controller: fold, collect the
+affected keys, plan, report, act, fold the responses. The caller chooses the steps: deliver the next
+message of a subject to a service, reconcile a key, or let the node act. Any order of such steps is
+possible in reality.
 """
 
 import copy
@@ -130,7 +130,7 @@ class Cluster:
         return self._store(merged)
 
     def apply_status(self, key: Key, version: str, status: Body) -> Body | None:
-        """None where the object is gone; raises OutOfDateError where it has been written since."""
+        """None if the object was deleted; raises OutOfDateError if it has been written since."""
         present = self.objects.get(key)
         if present is None:
             return None
@@ -221,7 +221,7 @@ class Clock:
 
 @dataclass
 class Bus:
-    """`latest` message of every subject, as AIM_STATE keeps it; `said`: all, as AIM_LOG does."""
+    """The latest message of every subject, as in AIM_STATE, and all messages, as in AIM_LOG."""
 
     latest: dict[str, tuple[int, Message]] = field(default_factory=dict)
     readers: list["Process"] = field(default_factory=list)
@@ -238,8 +238,7 @@ class Bus:
 
 
 class Process:
-    """One service as a process: what it knows, what it still has to hear, what it still has to
-    look at."""
+    """One service as a process: its state, its pending messages, and its queued keys."""
 
     def __init__(
         self, service: Component, bus: Bus, cluster: Cluster, clock: Clock, logs: dict[Key, str]
@@ -336,8 +335,8 @@ class Process:
         )  # (the order must not depend on hashes: a seed is to be had again)
 
     def work(self, key: Key, dies_before: int | None = None) -> None:
-        """Look at a key. `dies_before`: killed before that many reports and actions were made;
-        the cluster may know more than the process."""
+        """Reconcile a key. `dies_before`: killed before that many reports and actions; the cluster
+        may then have more than the process knows."""
         self.queue.pop(key, None)
         plan = self.service.plan(self.seen, key, self._clock.now)
         self._wake(key, plan.requeue_after_s)

@@ -1,8 +1,8 @@
-"""A cluster that is not there, with the real control plane on it: API server double, fast node,
-proxy, NATS server and the six services as processes.
+"""A simulated cluster with the real control plane: API server double, fast node, proxy, NATS server
+and the six services as processes.
 
-`bring_up` applies the fleet while a fault is at work and waits until the end state is that of the
-undisturbed run.
+`bring_up` applies the fleet during a fault and waits until the end state is that of the undisturbed
+run.
 """
 
 import asyncio
@@ -239,8 +239,7 @@ async def settle(world: World, expected: State | None, within_s: float) -> State
 
 
 async def clear(world: World) -> None:
-    """Delete everything that was brought up, by deleting its namespaces and models; waits until
-    it is gone."""
+    """Delete the whole fleet, by its namespaces and models, and wait until it is deleted."""
     for resource in (NAMESPACE, MODEL):
         for body in _brought_up(world, resource):
             await world.cluster.delete(resource, None, body["metadata"]["name"])

@@ -1,1 +1,1 @@
-"""Real faults on the laptop cluster, what a person is told of each, and how it heals."""
+"""Real faults on the laptop cluster, the condition that reports each, and the recovery."""

@@ -41,7 +41,7 @@ async def run() -> dict[str, Result]:
 
 
 def rows(cases: tuple[Case, ...], results: dict[str, Result]) -> list[str]:
-    """The table of docs/reference/faults.md: a row for each condition that tells of a case."""
+    """The table of docs/reference/faults.md: a row for each condition that reports a case."""
     made = [
         "| fault | object | condition | reason | detected in | recovered in | test id |",
         "|---|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""Faults of volumes and downloads, told on the cache. Those of sources and credentials are in
+"""Faults of volumes and downloads, reported on the cache. Those of sources and credentials are in
 tests/scenario/test_sources.py."""
 
 from typing import Any
@@ -60,7 +60,7 @@ async def size_raised(place: Place) -> None:
 
 
 async def store_away(place: Place) -> None:
-    """Nobody listens where the config says that the S3 server is."""
+    """The S3 endpoint of the config is a closed port."""
     store = {
         "endpointUrl": f"http://127.0.0.1:{free_ports(1)[0]}",
         "accessKeyId": {"name": KEYS, "key": "id"},

@@ -1,4 +1,5 @@
-"""A fault as data: how it is brought about, where and how it is told, and what makes it go away."""
+"""A fault as data: its cause, the conditions that report it, and the step that removes the
+cause."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

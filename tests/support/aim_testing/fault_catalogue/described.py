@@ -1,8 +1,8 @@
-"""What `kubectl describe` prints of eight of the faults: the conditions and the Warning Events,
-without what differs from run to run.
+"""The output of `kubectl describe` for eight of the faults: conditions and Warning Events, without
+the parts that differ from run to run.
 
-Each is an object that a case tells of, once it has been told. Normal Events are left out: how many
-there are depends on how busy the machine is.
+The output is of the object of a case, once the fault is reported. Normal Events are omitted: their
+number depends on the load of the machine.
 """
 
 import re
@@ -24,8 +24,8 @@ DESCRIBED = {
     "absent-gateway": ("aimns", "default"),
     "config-classless": ("aimns", "default"),
 }
-"""By case: what is described, as one types it. Of faults that stay as they are, so that a page
-made anew has the same text."""
+"""The described object of each case, as typed. Only faults with a stable message, so that a
+regenerated page has the same text."""
 _SAME = (
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "(uid)"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "(time)"),

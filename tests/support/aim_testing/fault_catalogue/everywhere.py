@@ -1,4 +1,4 @@
-"""Faults of the cluster or the bus as a whole: one after the other, when nothing else goes on."""
+"""Faults of the whole cluster or bus: one after the other, without other activity."""
 
 import asyncio
 import contextlib

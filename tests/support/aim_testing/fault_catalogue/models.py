@@ -1,4 +1,4 @@
-"""Faults of images and of the catalogue, told on the entry. Those of private registries are in
+"""Faults of images and of the catalogue, reported on the entry. Those of private registries are in
 tests/scenario/test_catalogue.py."""
 
 from aim_testing.fault_catalogue.case import Case, Step, Told

@@ -1,7 +1,7 @@
-"""A namespace of its own for each case, and the few things cases do in it: apply, edit, delete, and
-wait until something is told.
+"""A separate namespace for each case, and the steps of cases in it: apply, edit, delete, and wait
+for a condition.
 
-Models, images and sources are named after the case, so that cases run beside each other.
+Models, images and sources are named after the case, so that cases can run concurrently.
 """
 
 import asyncio
@@ -39,8 +39,7 @@ BUCKET = "told"
 GATEWAY = {"name": "aim-gateway", "namespace": SYSTEM_NAMESPACE}
 KEYS = "keys"
 WITHIN_S = 90.0
-"""For each thing that is waited for: a Job without a pod is told of after 30 s, and the machine
-may be busy."""
+"""For each wait: a Job without a pod is reported after 30 s, and the machine may be busy."""
 
 
 @dataclass
@@ -99,7 +98,7 @@ class Place:
     # --- what a case is about ---
 
     async def config(self, name: str = "default", **spec: Any) -> None:
-        """Right keys of the S3 server and a gateway, unless said otherwise."""
+        """With valid keys of the S3 server and a gateway by default."""
         s3 = self.stack.lab.s3
         with contextlib.suppress(Exception):
             await self.secret(KEYS, id=s3.admin.access_key, secret=s3.admin.secret_key)
@@ -160,8 +159,7 @@ class Place:
         )
 
     async def service(self, name: str = "s", metadata: Body | None = None, **spec: Any) -> None:
-        """Its model is loaded by the runtime itself unless said otherwise, which keeps caches
-        out of the case."""
+        """By default the runtime loads its model itself, so the case has no cache."""
         await self.make(
             SERVICE,
             name,
@@ -190,8 +188,7 @@ class Place:
         return name
 
     async def volume_arrives(self) -> None:
-        """The slow class gets a provisioner that works; what a class has cannot be changed, so
-        it is made anew."""
+        """The slow class gets a working provisioner; a class is immutable, so it is re-created."""
         await self.delete(STORAGE_CLASS, f"slow-{self.name}")
         await self.storage_class(f"slow-{self.name}")
 

@@ -53,7 +53,7 @@ async def in_turn(stack: Stack, cases: Sequence[Case], folder: Path) -> dict[str
 
 
 async def bring_about(stack: Stack, case: Case, folder: Path) -> Result:
-    """A whole case in a namespace of its own, which is gone afterwards."""
+    """A whole case in a new namespace, which is deleted afterwards."""
     place = Place(stack, case.name, folder)
     await stack.lab.cluster.create(
         {"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": {"name": case.name}}

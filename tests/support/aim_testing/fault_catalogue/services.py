@@ -1,4 +1,4 @@
-"""Faults of what a service is made from, of its runtime and of its route, told on the service."""
+"""Faults of a service's inputs, runtime and route, reported on the service."""
 
 import asyncio
 from typing import Any
@@ -31,7 +31,7 @@ def routing(reason: str, *words: str) -> tuple[Told, ...]:
 
 
 NO_BACKEND = routing(reasons.CONFIGURING_ROUTE, "BackendNotFound")
-"""Comes with what keeps the runtime from being made; awaited where the page shows what is said."""
+"""Reported together with the condition that blocks the runtime; awaited if the page shows it."""
 
 
 def service_with(
@@ -127,7 +127,7 @@ async def cache_goes(place: Place) -> None:
 
 
 async def cache_let_go(place: Place) -> None:
-    """What runs holds the old volume until somebody lets it go."""
+    """The running pods use the old volume until they are deleted."""
     await place.storage_class(f"later-{place.name}")
     await place.delete(INFERENCE_SERVICE, "s")
 
@@ -160,7 +160,7 @@ async def crashes_later(place: Place) -> None:
 
 
 async def foreign(place: Place) -> None:
-    """An InferenceService and an HTTPRoute of the name that nobody here made."""
+    """A foreign InferenceService and HTTPRoute with the same name."""
     container = {"name": "kserve-container", "image": await place.image()}
     await place.make(
         INFERENCE_SERVICE, "s", {"predictor": {"minReplicas": 1, "containers": [container]}}
@@ -210,7 +210,7 @@ async def routed_to_several_listeners(place: Place) -> None:
 
 
 async def somebody_insists(place: Place) -> None:
-    """A controller of somebody else sets a field of the route again each time it is put right."""
+    """A foreign controller sets a field of the route again after each repair."""
     await place.running()
     rules = (await place.get(ROUTE, "s"))["spec"]["rules"]
     [backend] = rules[0]["backendRefs"]

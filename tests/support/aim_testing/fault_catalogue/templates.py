@@ -1,4 +1,4 @@
-"""Faults of discovery, told on the template."""
+"""Faults of discovery, reported on the template."""
 
 import json
 
@@ -18,8 +18,8 @@ def discovered(reason: str, *words: str) -> tuple[Told, ...]:
 def answering(
     name: str, fault: str, answer: str, words: str, *options: str, by_itself: bool = False
 ) -> Case:
-    """The image answers something that is of no use; put right, and asked again: by the clock,
-    or at once by annotation."""
+    """The image prints invalid output; it is then corrected and queried again: by backoff, or at
+    once by annotation."""
 
     async def cause(place: Place) -> None:
         await place.config()

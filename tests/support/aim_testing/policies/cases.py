@@ -294,7 +294,7 @@ CONFIG_MAPS = [
     ("certificates-of-somebody-else", CACHER, "ml", "corporate-ca", {}),
     ("certificates-of-another-component", CACHER, "ml", "x-ca", {COMPONENT: "web"}),
 ]
-"""Of somebody else: the case, the account, namespace, name and labels."""
+"""Foreign objects: the case, the account, namespace, name and labels."""
 
 VOLUME_FIELDS: Body = {
     "volumeName": "database",

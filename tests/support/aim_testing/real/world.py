@@ -33,7 +33,7 @@ while kill -0 $model; do
 done
 exit 1
 """
-"""A model image that looks at a folder for the faults it is to show."""
+"""A model image that reads from a folder which faults to show."""
 
 
 @dataclass(frozen=True)

@@ -1,2 +1,2 @@
-"""Random operations on the control plane, an oracle of its own, and a repair that must always
+"""Random operations on the control plane, an independent oracle, and a repair that must always
 succeed."""

@@ -19,7 +19,7 @@ MOST_ASKED = 4
 
 @dataclass(frozen=True, slots=True)
 class Did:
-    """What a user does next, by a seed of its own, and how many steps the cluster then takes."""
+    """The next user operation, with its seed, and the number of steps of the cluster after it."""
 
     seed: int
     steps: int

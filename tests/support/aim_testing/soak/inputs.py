@@ -66,7 +66,7 @@ def template_spec(model: int, *, warm: bool = False) -> Body:
 
 
 def service_spec(number: int) -> Body:
-    """The last loads its model itself and has a config of its own."""
+    """The last loads its model itself and has a separate config."""
     model = number % len(MODELS)
     spec = {"model": model_name(model), "templateRef": f"t{model}", "replicas": 1}
     last = number == SERVICES[-1]

@@ -1,8 +1,7 @@
-"""What a user might do next, drawn from a seed: operations as data, for whatever cluster carries
-them out.
+"""Random user operations from a seed, as data for any cluster.
 
-Each draw looks at the objects there are. What it is drawn from is ordered, so that a seed gives
-the same draws for the same objects; how fast a cluster reacts is not in the seed's hands.
+Each draw depends on the existing objects. They are ordered, so that a seed gives the same draws for
+the same objects. The seed does not control how fast a cluster reacts.
 """
 
 import json
@@ -37,7 +36,7 @@ from aimschema.resources import (
 SQUATTER = {"example.org/soak": "squatter"}
 """Label of what a user makes under a name that the control plane needs."""
 HOLD = "example.org/hold"
-"""A finalizer of somebody who never comes."""
+"""A finalizer that no controller removes."""
 ABSENT = "absent"
 """A name that nothing has."""
 MOST_REPLICAS = 3
@@ -269,7 +268,7 @@ def squat(rng: random.Random, state: State) -> list[Operation]:
 
 
 def hold(rng: random.Random, state: State) -> list[Operation]:
-    """Delete something that somebody's finalizer keeps."""
+    """Delete an object that has a foreign finalizer."""
     resource = rng.choice([INFERENCE_SERVICE, ROUTE, CONFIG_MAP, JOB, CLAIM, BUDGET])
     key = _any(rng, state, resource)
     if key is None:

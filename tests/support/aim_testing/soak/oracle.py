@@ -1,11 +1,10 @@
-"""What must be true of a cluster that has been given time: an independent model, written from the
-contract. Pure.
+"""Invariants of a settled cluster: an independent model, written from the contract. Pure.
 
-1. A condition that is True is true. One that is not names, in its message, a cause that is there.
-2. What is said to progress has something to wait for: a time to come, an object it depends on that
-   is not done, or a pod that still has time to start.
+1. A condition that is True is true. One that is not names an existing cause in its message.
+2. An object that is Progressing waits for something: a time, an unfinished dependency, or a pod
+   that still has time to start.
 3. Stopped services have no pods, running ones have a ready pod and a route.
-4. Nothing is left of what is gone.
+4. Deleted objects leave nothing behind.
 """
 
 import datetime
@@ -396,7 +395,7 @@ def _route_waits(state: State, service: Body, said: Body) -> Iterable[str]:
 
 
 def _discovered(state: State, template: Body, _: Body) -> Iterable[str]:
-    """An answer that somebody's finalizer keeps still counts."""
+    """A result that a foreign finalizer keeps is still valid."""
     kept = state.get(
         CONFIG_MAP, _namespace(template), names.discovery_config_map(template["metadata"]["name"])
     )
@@ -529,7 +528,7 @@ def _duplicate_name(state: State, model: Body, said: Body) -> Iterable[str]:
 
 
 def _name_taken(state: State, body: Body, said: Body) -> Iterable[str]:
-    """Somebody has an object of a name that is needed."""
+    """A foreign object has a required name."""
     namespace, name = _namespace(body), body["metadata"]["name"]
     needed = [
         state.get(INFERENCE_SERVICE, namespace, name),
@@ -605,7 +604,7 @@ _JUDGES: dict[tuple[str, str], Judge] = {
         )
     },
 }
-"""By condition type and reason; what has no rule is a problem of its own."""
+"""By condition type and reason; a reason without a rule is a problem."""
 
 
 # --- waiting ---
@@ -623,8 +622,7 @@ def _has_something_to_wait_for(state: State, body: Body, now: datetime.datetime)
 
 
 def _names_what_goes(state: State, said: Body) -> bool:
-    """Something is being deleted, somebody keeps it, and the message of the condition tells
-    which."""
+    """An object is being deleted but still in use, and the condition's message names it."""
     text = said.get("message", "")
     kept = [
         each
@@ -655,7 +653,7 @@ def _pods(state: State, body: Body) -> Iterator[Body]:
 
 
 def _is_named(body: Body, pod: Body) -> bool:
-    """A pod that cannot start, and whose cause the message tells: a person has to act."""
+    """A pod that cannot start, with the cause in the message: manual action is required."""
     text = conditions(body)[reasons.READY].get("message", "")
     return phase(pod) == "Pending" and str(pod["metadata"]["name"]) in text
 
@@ -672,7 +670,7 @@ def _is_done(other: Body, now: datetime.datetime) -> bool:
 
 
 def orphans(state: State) -> list[str]:
-    """Objects of ours that have no owner, and Jobs that are made from what is no longer so."""
+    """AIM objects without an owner, and Jobs with outdated inputs."""
     every = {body["metadata"]["uid"] for body in state.objects.values()}
     found = []
     for kind in (JOB, CLAIM, CONFIG_MAP, INFERENCE_SERVICE, ROUTE):
@@ -696,7 +694,7 @@ def _outdated(state: State) -> Iterator[str]:
 
 
 def _abandoned(state: State) -> Iterator[str]:
-    """A failed cache that we made, for a source that nobody's template has."""
+    """A failed cache that AIM created, for a source that no template has."""
     for cache in state.all(CACHE):
         ours = (cache["metadata"].get("labels") or {}).get(
             labels.MANAGED_BY

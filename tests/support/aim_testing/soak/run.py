@@ -1,8 +1,8 @@
-"""One soak: rounds of random operations and faults, judged after each; now and then everything is
-put right.
+"""One soak: rounds of random operations and faults, checked after each; at times everything is
+repaired.
 
-A seed decides on operations, faults and pauses. How fast processes are is not in its hands, so
-a finding that hangs on a race may need a few runs to come again.
+A seed decides on operations, faults and pauses, but not on the speed of processes. A finding that
+depends on a race may need a few runs to occur again.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ Tell = Callable[[str], None]
 
 @dataclass
 class Soak:
-    """A run at work. `findings` are told as they come; each once."""
+    """A running soak. `findings` are reported as they come, each once."""
 
     cluster: SoakCluster
     rng: random.Random
@@ -62,7 +62,7 @@ class Soak:
         self.tell(line)
 
     def found(self, when: str, texts: Iterable[str]) -> None:
-        """Tell each finding once, with the object and what was done before."""
+        """Report each finding once, with the object and the operations before it."""
         for text in texts:
             if text in self.findings:
                 continue
@@ -76,8 +76,8 @@ class Soak:
 
 
 async def soak(cluster: SoakCluster, seed: int, seconds: float, tell: Tell) -> Soak:
-    """Rounds for so long; at the end everything is put right and must be, and then nobody
-    writes."""
+    """Runs rounds for this time; at the end everything is repaired and becomes ready, and then no
+    service writes."""
     run = Soak(cluster, chance(seed), tell)
     await _repair(run)
     while time.monotonic() - run.started_s < seconds:
@@ -117,8 +117,7 @@ def _logged(cluster: SoakCluster) -> list[str]:
 
 
 async def _round(run: Soak) -> None:
-    """Some operations, with faults beside them; then whatever is so must be told, and nothing is
-    stuck."""
+    """Some operations together with faults; then every status must be true, and nothing stuck."""
     async with asyncio.TaskGroup() as work:
         fault = work.create_task(_strike(run)) if run.rng.random() < 0.7 else None
         for _ in range(run.rng.randint(FEWEST, MOST)):
@@ -197,7 +196,7 @@ async def _start_over(run: Soak) -> None:
 
 
 async def _only_faults(run: Soak) -> None:
-    """Nobody does anything: then no object may change for good, and no Job runs."""
+    """No user acts: then no object may keep a change, and no Job runs."""
     before, jobs = _told(run.state), run.cluster.watcher.jobs
     for _ in range(3):
         await _strike(run)
@@ -229,8 +228,8 @@ def _differences(before: dict[str, object], now: dict[str, object]) -> list[str]
 
 
 async def _at_rest(run: Soak) -> None:
-    """Nobody writes when nothing happens. (The registry of the images is not there, which is
-    tried again.)"""
+    """No service writes without an event. (The registry of the images is unreachable, and its
+    inspection is retried.)"""
     await asyncio.sleep(LEASE_S)
     since_s = time.monotonic()
     await asyncio.sleep(REST_S)

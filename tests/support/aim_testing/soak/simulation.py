@@ -85,7 +85,7 @@ class Protecting(Cluster):
         ]
 
     def create(self, body: Body) -> Body:
-        """A new claim is Pending, whoever wrote its status."""
+        """A new PVC is Pending, whatever status its writer set."""
         pending = {"status": {"phase": "Pending"}} if body["kind"] == CLAIM.kind else {}
         return super().create({**body, **pending})
 
@@ -164,7 +164,7 @@ class Simulation(History):
         return [*self._collect_steps(), *(step for steps in found for step in steps)]
 
     def _collect_steps(self) -> Iterator[Callable[[], object]]:
-        """What was made for an owner that is gone by then."""
+        """Objects created for an owner that was deleted meanwhile."""
         every = {body["metadata"]["uid"] for body in self.cluster.objects.values()}
         for key, body in self.cluster.objects.items():
             if owners(body) and not set(owners(body)) & every and not is_deleting(body):

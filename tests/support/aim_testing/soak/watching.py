@@ -1,8 +1,9 @@
-"""The objects of the cluster as its API serves them, every version judged as it comes.
+"""Checks every version of every object as the API serves it.
 
-1. Generations never go back, times move only with `status`, at most one summary condition is True.
-2. No Job runs again for the same inputs once it has succeeded, unless a user did something since.
-3. Nobody writes a dead letter.
+1. Generations never decrease, times change only with `status`, and at most one summary condition is
+   True.
+2. No Job runs again for the same inputs once it has succeeded, unless a user acted since.
+3. No service writes a dead letter.
 """
 
 import asyncio
@@ -37,8 +38,8 @@ PASSING = frozenset({POD.kind})
 
 
 class Watcher:
-    """Use as a context. `findings` in order; `writes`: when and what of ours was written, the
-    last thousand."""
+    """A context manager. `findings` in order; `writes`: the last thousand writes of AIM objects,
+    with their times."""
 
     def __init__(self, cluster: Cluster, nats_url: str) -> None:
         self.objects: dict[Key, Body] = {}
@@ -79,7 +80,7 @@ class Watcher:
         self.last_operation_s[namespace] = time.monotonic()
 
     async def settled(self, holds_: Callable[[], bool], within_s: float, quiet_s: float) -> bool:
-        """Waits until something holds and goes on to hold; gives whether it does."""
+        """Waits until a condition holds and stays; returns whether it does."""
         give_up_s, since_s = time.monotonic() + within_s, float("inf")
         while True:
             now_s = time.monotonic()
