@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from aimcontroller.testing import (
     NAMESPACE,
@@ -252,7 +253,7 @@ STATES = [
             ),
         ],
         "failed",
-        "AIMServiceTemplate fast failed: has failed: try 5: no JSON; the next try is in 120 s",
+        "AIMServiceTemplate fast failed: has failed: try 5: no JSON",
         "correct the image",
         id="discovery-failed",
     ),
@@ -299,7 +300,7 @@ STATES = [
             ),
         ],
         "waiting",
-        "ModelCache weights failed: has failed: gated: accept its terms; the next try is in 300 s",
+        "ModelCache weights failed: has failed: gated: accept its terms",
         "put the credentials right",
         id="no-access",
     ),
@@ -435,3 +436,19 @@ def test_a_claim_that_waits_and_a_job_that_failed_can_be_asked_for_themselves() 
     seen = projection(claim(CLAIM_NAME, WEIGHTS, "Bound"), job(DOWNLOAD, WEIGHTS, "failed"))
     assert diagnose(seen, Key(CLAIM.kind, NAMESPACE, CLAIM_NAME), NOW, {}).words == "has its volume"
     assert diagnose(seen, Key(JOB.kind, NAMESPACE, DOWNLOAD), NOW, {}).state == "failed"
+
+
+@pytest.mark.parametrize("passed_s", [0, 60])
+def test_the_time_to_the_next_attempt_is_a_field(passed_s: int) -> None:
+    """The text stays the same, so that a watcher prints it once."""
+    bodies: Any = next(case.values[0] for case in STATES if case.id == "no-access")
+    now = NOW + datetime.timedelta(seconds=passed_s)
+    end = last_cause(diagnose(projection(*bodies), CHAT, now, {}))
+    assert (end.words, end.seconds_left, end.percent) == (
+        "has failed: gated: accept its terms",
+        300 - passed_s,
+        None,
+    )
+    label = words_of(end, now).label
+    assert isinstance(label, Text)
+    assert f"next attempt in {5 - passed_s // 60} min" in label.plain

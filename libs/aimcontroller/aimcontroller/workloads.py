@@ -98,15 +98,20 @@ class Termination:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a pod or Job does not do its work, and what to do. `reason`: the kubelet's or
-    scheduler's, CamelCase, may be empty.
+    """Why the pod, Job or other workload `subject` does not do its work, and what to do (`text`).
+    `reason`: the kubelet's or scheduler's, CamelCase, may be empty.
 
     `waits`: a queue or gate holds it back on purpose, so it is no failure.
     """
 
-    message: str
+    subject: str
+    text: str
     reason: str = ""
     waits: bool = False
+
+    @property
+    def message(self) -> str:
+        return f"{self.subject} {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +133,7 @@ def diagnose_job(
     """What keeps the pods of an unfinished Job from doing their work."""
     if is_suspended(job):
         return Diagnosis(
-            Trouble(f"Job {job.key.name} is suspended{_queue(job)}", SUSPENDED, waits=True)
+            Trouble(f"Job {job.key.name}", f"is suspended{_queue(job)}", SUSPENDED, waits=True)
         )
     pods = pods_of(state, job)
     if pods:
@@ -137,11 +142,8 @@ def diagnose_job(
     if found.trouble is not None or _age_s(job, now) < JOB_WITHOUT_POD_S:
         return found
     describe = f"kubectl describe job -n {job.key.namespace} {job.key.name}"
-    words = (
-        f"Job {job.key.name} has no pod; quota, pod security or a webhook may forbid it; see"
-        f" {describe}"
-    )
-    return Diagnosis(Trouble(words, FAILED_CREATE), found.follow_up)
+    text = f"has no pod; quota, pod security or a webhook may forbid it; see {describe}"
+    return Diagnosis(Trouble(f"Job {job.key.name}", text, FAILED_CREATE), found.follow_up)
 
 
 def diagnose_without_pods(
@@ -160,8 +162,8 @@ def diagnose_without_pods(
         return Diagnosis(follow_up=follow_up)
     kind, name = workload.key.kind, workload.key.name
     describe = f"kubectl describe {kind.lower()} -n {workload.key.namespace} {name}"
-    words = f"{kind} {name} has no pod: {latest.reason}: {_short(latest.note)}; see {describe}"
-    return Diagnosis(Trouble(words, latest.reason), follow_up)
+    text = f"has no pod: {latest.reason}: {_short(latest.note)}; see {describe}"
+    return Diagnosis(Trouble(f"{kind} {name}", text, latest.reason), follow_up)
 
 
 def diagnose_pods(
@@ -192,25 +194,18 @@ def diagnose_pod(
     if left_s > 0:
         return Diagnosis(follow_up=requeue_after(left_s))
     latest = _latest(state, pod)
+    subject = f"pod {pod.key.name}"
     describe = f"kubectl describe pod -n {pod.key.namespace} {pod.key.name}"
     follow_up = _read_events(state, pod, now)
     if latest is None and not pod.spec.get("nodeName") and pod.condition("PodScheduled") is None:
         scheduler = pod.spec.get("schedulerName") or "default-scheduler"
-        words = (
-            f"pod {pod.key.name} waits for scheduler {scheduler}, which has not tried it yet; see"
-            " whether it runs"
-        )
-        return Diagnosis(Trouble(words, "NotScheduled", waits=True), follow_up)
+        text = f"waits for scheduler {scheduler}, which has not tried it yet; check that it runs"
+        return Diagnosis(Trouble(subject, text, "NotScheduled", waits=True), follow_up)
     if latest is None:
-        words = (
-            f"pod {pod.key.name} has not started yet: a large image takes its time; see {describe}"
-        )
-        return Diagnosis(Trouble(words, "NotStarted", waits=True), follow_up)
-    words = (
-        f"pod {pod.key.name} has not started: {latest.reason}: {_short(latest.note)}; see"
-        f" {describe}"
-    )
-    return Diagnosis(Trouble(words, latest.reason), follow_up)
+        text = f"has not started yet: a large image takes its time; see {describe}"
+        return Diagnosis(Trouble(subject, text, "NotStarted", waits=True), follow_up)
+    text = f"has not started: {latest.reason}: {_short(latest.note)}; see {describe}"
+    return Diagnosis(Trouble(subject, text, latest.reason), follow_up)
 
 
 def pod_start_failure(pod: KubeObject, container: str = "") -> Trouble | None:
@@ -428,9 +423,8 @@ def _pod_reason(pod: KubeObject, _container: str) -> Trouble | None:
     reason, message = str(source.get("reason") or ""), str(source.get("message") or "")
     if not reason or pod.status.get("phase") == "Succeeded":
         return None
-    return Trouble(
-        f"pod {pod.key.name}: {reason}{': ' if message else ''}{_short(message)}", reason
-    )
+    text = f"{reason}{': ' if message else ''}{_short(message)}"
+    return Trouble(f"pod {pod.key.name}:", text, reason)
 
 
 def _scheduling(pod: KubeObject, _container: str) -> Trouble | None:
@@ -441,12 +435,9 @@ def _scheduling(pod: KubeObject, _container: str) -> Trouble | None:
     if reason == GATED or pod.spec.get("schedulingGates"):
         named = ", ".join(str(gate.get("name")) for gate in _dicts(pod.spec.get("schedulingGates")))
         held = f"waits for scheduling gate {named}" if named else "is held by a scheduling gate"
-        return Trouble(f"pod {pod.key.name} {held}{_queue(pod)}", GATED, waits=True)
-    words = (
-        f"pod {pod.key.name} cannot be scheduled: {_short(message or reason)}; free such a node, or"
-        " add one"
-    )
-    return Trouble(words, UNSCHEDULABLE)
+        return Trouble(f"pod {pod.key.name}", f"{held}{_queue(pod)}", GATED, waits=True)
+    text = f"cannot be scheduled: {_short(message or reason)}; free capacity or add a matching node"
+    return Trouble(f"pod {pod.key.name}", text, UNSCHEDULABLE)
 
 
 def _init_containers(pod: KubeObject, container: str) -> Trouble | None:
@@ -478,9 +469,8 @@ def _waiting(pod: KubeObject, statuses: Sequence[Body]) -> Trouble | None:
             continue
         remedy = f"; {_REMEDIES[reason]}" if reason in _REMEDIES else ""
         message = _short(str(waiting.get("message") or ""))
-        return Trouble(
-            f"pod {pod.key.name}: {reason}{': ' if message else ''}{message}{remedy}", reason
-        )
+        text = f"{reason}{': ' if message else ''}{message}{remedy}"
+        return Trouble(f"pod {pod.key.name}:", text, reason)
     return None
 
 
@@ -493,15 +483,12 @@ def _last_end(pod: KubeObject, statuses: Sequence[Body]) -> Trouble | None:
         waits = (_state(status, "state", "waiting") or {}).get("reason") == RESTARTS
         if last is None or (now is not None and now.get("exitCode") == 0 and is_pod_finished(pod)):
             if waits or (last is None and status.get("restartCount")):
-                return Trouble(
-                    f"pod {pod.key.name}: container {status.get('name')} keeps"
-                    f" ending{_log(pod, status)}",
-                    RESTARTS,
-                )
+                text = f"container {status.get('name')} keeps ending{_log(pod, status)}"
+                return Trouble(f"pod {pod.key.name}:", text, RESTARTS)
             continue
         name = str(status.get("name"))
-        words = f"pod {pod.key.name}: container {name} ended with {_end(pod, name, last)}"
-        return Trouble(f"{words}{_log(pod, status)}", str(last.get("reason") or "Error"))
+        text = f"container {name} ended with {_end(pod, name, last)}{_log(pod, status)}"
+        return Trouble(f"pod {pod.key.name}:", text, str(last.get("reason") or "Error"))
     return None
 
 
@@ -519,11 +506,11 @@ def _lost_readiness(pod: KubeObject, _container: str) -> Trouble | None:
         ):  # the kubelet gives one: a readiness gate, a native sidecar
             return None
         node = pod.spec.get("nodeName", "")
-        words = (
-            f"pod {pod.key.name} is not Ready though its containers are: node {node} may not"
-            f" respond; see kubectl describe node {node}"
+        text = (
+            f"is not Ready though its containers are: node {node} may not respond; see kubectl"
+            f" describe node {node}"
         )
-        return Trouble(words, NOT_RESPONDING)
+        return Trouble(f"pod {pod.key.name}", text, NOT_RESPONDING)
     if _runs_once(pod):
         return None
     since = str(ready.get("lastTransitionTime") or "")
@@ -539,13 +526,11 @@ def _lost_readiness(pod: KubeObject, _container: str) -> Trouble | None:
     ):
         return None
     failing = ", ".join(str(status.get("name")) for status in statuses if not status.get("ready"))
-    words = (
-        f"pod {pod.key.name} was Ready and no longer answers its readiness probe (container"
-        f" {failing})"
+    text = (
+        f"was Ready and no longer answers its readiness probe (container {failing}); see kubectl"
+        f" logs -n {pod.key.namespace} {pod.key.name}"
     )
-    return Trouble(
-        f"{words}; see kubectl logs -n {pod.key.namespace} {pod.key.name}", "ReadinessLost"
-    )
+    return Trouble(f"pod {pod.key.name}", text, "ReadinessLost")
 
 
 def _runs_once(pod: KubeObject) -> bool:

@@ -113,8 +113,7 @@ def describe(link: Link) -> tuple[str, str]:
     message = link.event.message
     match message:
         case ObjectChanged():
-            ours = str(message.object.get("apiVersion", "")).startswith(f"{AIM_GROUP}/")
-            return "you" if ours else "cluster", f"{message.kind} {message.name}: {_state(message)}"
+            return author_of(message), f"{message.kind} {message.name}: {state_of(message)}"
         case ObjectDeleted():
             return "cluster", f"{message.kind} {message.name} is gone"
         case StatusReported():
@@ -133,8 +132,14 @@ def describe(link: Link) -> tuple[str, str]:
             return link.event.source, link.event.subject
 
 
-def _state(message: ObjectChanged) -> str:
-    """The state of an object in a word or two, as kinds say it."""
+def author_of(message: ObjectChanged) -> str:
+    """Who makes a version that no action of ours wrote: people change objects of our kinds."""
+    ours = str(message.object.get("apiVersion", "")).startswith(f"{AIM_GROUP}/")
+    return "you" if ours else "cluster"
+
+
+def state_of(message: ObjectChanged) -> str:
+    """The state of an object in a word or two, in the terms of its kind."""
     status = message.object.get("status") or {}
     conditions = {condition.get("type"): condition for condition in status.get("conditions") or ()}
     if READY in conditions:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import caches_of, discovery_result_of, models_named
 from aimcontroller.workloads import container_termination, pod_start_failure, pods_of
-from aimctl.analysis.diagnosis import Told, diagnose, last_cause, steady
+from aimctl.analysis.diagnosis import Told, diagnose, last_cause
 from aimschema import labels
 from aimschema.messages import Progress
 from aimschema.resources import CACHE, JOB, MODEL, POD, SERVICE, TEMPLATE, Key, Resource
@@ -91,7 +91,7 @@ def _row(chain: Sequence[KubeObject], told: Told) -> Row:
         model=names[MODEL.kind] or str(root.spec.get("model", "")),
         cache=names[CACHE.kind],
         state=str(root.status.get("status") or told.state),
-        why=steady(why),
+        why=why,
     )
 
 

@@ -42,8 +42,8 @@ State = Literal["ready", "working", "waiting", "failed", "missing"]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One object of the chain. `percent` and `seconds_left`: how far it is; `to_do`: for a
-    person, empty where it goes on by itself."""
+    """One object of the chain. `percent` and `seconds_left`: how far it is, or without `percent`
+    how long until the next attempt; `to_do`: for a person, empty where it goes on by itself."""
 
     key: Key
     state: State
@@ -95,14 +95,9 @@ TO_DO: Mapping[str, str] = {
 GIVEN_UP = f"correct the image, the spec or the config as the message says, {RETRY}"
 
 
+FILLING = frozenset({reasons.DOWNLOADING, reasons.VERIFYING})
 GARBAGE_COLLECTION = frozenset({"foregroundDeletion", "orphan"})
 """Finalizers that the cluster sets and removes itself."""
-NEXT_TRY = "; the next try is in "
-
-
-def steady(words: str) -> str:
-    """Without what every look changes."""
-    return words.partition(NEXT_TRY)[0]
 
 
 def diagnose(
@@ -200,7 +195,7 @@ class _Chain:
 
     def ours(self, present: KubeObject, because: Iterable[Told]) -> Told:
         """An object with the three summary conditions: Ready has the reason and the message of
-        what decides."""
+        what decides. `seconds_left` is the time to the next attempt."""
         ready = present.condition(reasons.READY)
         if ready is None:
             return Told(
@@ -219,13 +214,13 @@ class _Chain:
         failed = present.holds(reasons.FAILURE)
         due = self.seconds_to(present.status.get("nextAttemptTime"))
         to_do = GIVEN_UP if failed and reason == reasons.DISCOVERY_FAILED else TO_DO.get(reason, "")
-        words = f"{'has failed' if failed else 'waits'}: {message or reason}" + (
-            f"{NEXT_TRY}{due:.0f} s" if due else ""
-        )
+        what = "has failed" if failed else "waits"
+        if not failed and reason in FILLING:
+            what = "is being filled"
         return Told(
             present.key,
             "failed" if failed else "waiting",
-            words,
+            f"{what}: {message or reason}",
             reason,
             since,
             seconds_left=due,
@@ -307,12 +302,11 @@ class _Chain:
         left, percent = told.seconds_left, _percent(cache.status.get("progress"))
         if progress is not None and progress.total:
             percent, left = 100 * progress.bytes // progress.total, progress.seconds_left
-        working = told.reason in {reasons.DOWNLOADING, reasons.VERIFYING}
-        words = told.words.replace("waits: ", "is being filled: ", 1) if working else told.words
+        working = told.reason in FILLING
         return Told(
             cache.key,
             "working" if working else "waiting",
-            words,
+            told.words,
             told.reason,
             told.since,
             percent,
@@ -405,11 +399,10 @@ class _Chain:
     def pod(self, pod: KubeObject) -> Told:
         trouble, since = pod_start_failure(pod), _time(pod.status.get("startTime") or pod.created)
         if trouble is not None:
-            words = trouble.message.removeprefix(f"pod {pod.key.name}").lstrip(": ")
             if trouble.waits:
-                return Told(pod.key, "waiting", words, since=since)
+                return Told(pod.key, "waiting", trouble.text, since=since)
             to_do = "free or add nodes that fit it" if trouble.reason == UNSCHEDULABLE else ""
-            return Told(pod.key, "failed", words, since=since, to_do=to_do)
+            return Told(pod.key, "failed", trouble.text, since=since, to_do=to_do)
         if pod.holds(reasons.READY) and pod.owner(JOB.kind) is None:
             return Told(pod.key, "ready", "is ready", since=since)
         if pod.status.get("phase") != "Running":

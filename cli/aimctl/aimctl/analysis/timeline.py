@@ -14,11 +14,18 @@ import datetime
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from aimbus import Event
-from aimctl.analysis.causality import WRITE_STATUS, Link, describe, epochs, links
+from aimctl.analysis.causality import (
+    WRITE_STATUS,
+    Link,
+    author_of,
+    epochs,
+    links,
+    state_of,
+)
 from aimctl.analysis.diff import differing
 from aimschema import labels
 from aimschema.credentials import DEFAULT_CONFIG
@@ -185,7 +192,7 @@ def _words(
             return (message.service, *_news(last, message))
         case ActionTaken(verb=verb) if verb == WRITE_STATUS:
             version = versions.get((epoch, _key(message), message.resource_version))
-            state = verb if version is None else f"is now {_state(link.event, version)}"
+            state = verb if version is None else f"is now {state_of(version)}"
             return message.service, state, _ready_message(version)
         case ActionTaken():
             return (
@@ -198,10 +205,9 @@ def _words(
         case ObjectChanged():
             here = Key(message.kind, message.namespace, message.name)
             then, before[here] = before.get(here), message
-            who, what = describe(link)
-            news = (
-                _edited(None if then is None else then.object, message.object)
-                or what.partition(": ")[2]
+            who = author_of(message)
+            news = _edited(None if then is None else then.object, message.object) or state_of(
+                message
             )
             if then is not None and message.epoch > then.epoch:
                 return (
@@ -239,10 +245,6 @@ def _edited(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
     )
     at = ", ".join(f"{path} {was} → {is_}" for path, was, is_ in differing(then, after))
     return f"changed: {at}" if at else ""
-
-
-def _state(event: Event, version: ObjectChanged) -> str:
-    return describe(Link(replace(event, message=version), ()))[1].partition(": ")[2]
 
 
 def _ready_message(version: ObjectChanged | None) -> str:

@@ -66,11 +66,9 @@ def _label(told: Told, now: datetime.datetime) -> Text:
     text.append(f"{told.key.kind}/{told.key.name} ", style="bold")
     text.append(printable(told.words), style="none")
     far = [] if told.percent is None else [f"{told.percent} %"]
-    far += (
-        []
-        if told.seconds_left is None or told.percent is None
-        else [f"about {seconds(told.seconds_left)} left"]
-    )
+    if told.seconds_left is not None:
+        left = seconds(told.seconds_left)
+        far.append(f"next attempt in {left}" if told.percent is None else f"about {left} left")
     far += (
         []
         if told.since is None

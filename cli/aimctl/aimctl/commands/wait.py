@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Protocol
 import typer
 
 from aimcontroller.projection import Projection
-from aimctl.analysis.diagnosis import Told, because_of, diagnose, last_cause, steady, told_data
+from aimctl.analysis.diagnosis import Told, because_of, diagnose, last_cause, told_data
 from aimctl.connect import connected_bus
 from aimctl.options import Named, Namespace, a_console, named, run
 from aimctl.output.console import PlainConsole
@@ -187,7 +187,7 @@ class Waiting:
 
     def _tell(self, cause: Told) -> None:
         is_reason = cause.state != "ready" or self._goal.what == "deleted"
-        words = steady(cause.words) if is_reason else f"is not {self._goal}{self.why()}"
+        words = cause.words if is_reason else f"is not {self._goal}{self.why()}"
         line = f"{cause.key.kind}/{cause.key.name} {words}" + (
             f"; you: {cause.to_do}" if cause.to_do else ""
         )
