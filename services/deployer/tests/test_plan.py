@@ -453,7 +453,7 @@ def test_deleting_a_config_in_use_changes_nothing(world: Any) -> None:
             70,
             id="by-sources-where-a-size-is-unknown",
         ),
-        pytest.param([("Progressing", "", 1), ("Pending", "odd", 1)], 0, id="nothing-said"),
+        pytest.param([("Progressing", "", 1), ("Pending", "odd", 1)], 0, id="nothing-reported"),
     ],
 )
 def test_how_much_is_cached(world: Any, caches: list[tuple[str, str, int]], percent: int) -> None:

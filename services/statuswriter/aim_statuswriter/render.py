@@ -23,7 +23,8 @@ def event_namespace(key: Key) -> str:
 def event(action: SendEvent, now: datetime.datetime, suffix: str, instance: str) -> Body:
     """An events.k8s.io/v1 Event. Events of cluster-scoped objects are in `default`, where kubectl
     reads them."""
-    key, resource = action.regarding, RESOURCES[action.regarding.kind]
+    key = action.regarding
+    resource = RESOURCES[key.kind]
     regarding = {
         "apiVersion": resource.api_version,
         "kind": key.kind,

@@ -142,13 +142,13 @@ async def test_a_deleted_object_needs_no_status(loop: FakeLoop) -> None:
     assert loop.recorded == []
 
 
-async def test_a_conflict_is_for_the_loop_to_try_again(loop: FakeLoop) -> None:
+async def test_a_conflict_is_retried_by_the_controller(loop: FakeLoop) -> None:
     loop.cluster.error = Conflict("newer")
     with pytest.raises(Conflict):
         await carry_out(loop, WRITE)
 
 
-async def test_of_a_kind_of_event_one_a_minute_is_sent(loop: FakeLoop) -> None:
+async def test_one_event_of_a_kind_is_sent_a_minute(loop: FakeLoop) -> None:
     writer = Writer()
     await carry_out(
         loop,
@@ -185,7 +185,7 @@ async def test_another_process_sends_no_second_one_in_the_minute(loop: FakeLoop)
     [(1.0, False), (15.0, False), (59.0, False), (60.0, True), (61.0, True), (125.0, True)],
 )
 @pytest.mark.parametrize("at_s", [0.0, 1.0, 30.0, 59.5])
-async def test_nor_across_the_turn_of_the_minute(
+async def test_nor_a_second_one_in_the_next_minute(
     loop: FakeLoop, at_s: float, killed_after_s: float, *, sent_again: bool
 ) -> None:
     """The first one is sent now, at any time in its minute, since the API server records its
@@ -206,7 +206,7 @@ async def test_nor_across_the_turn_of_the_minute(
     assert len(loop.cluster.created) == 1 + sent_again
 
 
-async def test_who_may_not_read_events_sends_them_all_the_same(loop: FakeLoop) -> None:
+async def test_events_are_sent_without_the_right_to_read_them(loop: FakeLoop) -> None:
     loop.cluster.may_read = False
     await carry_out(loop, event(), writer=Writer(has_predecessor=True))
     assert len(loop.cluster.created) == 1

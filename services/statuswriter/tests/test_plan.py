@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from aim_statuswriter.actions import SendEvent, WriteStatus
-from aim_statuswriter.plan import compose, plan
+from aim_statuswriter.plan import plan
+from aim_statuswriter.status import compose
 from aimcontroller.plan import EMPTY_PLAN
 from aimcontroller.projection import KubeObject, Projection, fold
 from aimschema import reasons
@@ -77,7 +78,7 @@ def object_with(
     return KubeObject(key, "u", 7, body | ({} if status is None else {"status": status}))
 
 
-def said(
+def report_of(
     kind: str,
     service: str,
     *conditions: ReportedCondition,
@@ -143,7 +144,7 @@ def reports_on(draw: st.DrawFn, kind: str) -> Reports:
         fields_of: Body = {
             name: draw(st.integers(0, 9)) for name in sorted(fields) if draw(st.booleans())
         }
-        found[service] = said(
+        found[service] = report_of(
             kind, service, *conditions, generation=draw(st.integers(1, 4)), **fields_of
         )
     return found
@@ -199,7 +200,7 @@ def test_generations_never_go_back(situation: tuple[KubeObject, Reports]) -> Non
 
 
 @given(situations())
-def test_the_whole_is_as_the_crd_wants_it(situation: tuple[KubeObject, Reports]) -> None:
+def test_the_status_fits_the_schema_of_its_kind(situation: tuple[KubeObject, Reports]) -> None:
     obj, reports = situation
     status = compose(obj, reports, THEN)
     assert set(reasons.SUMMARY) <= set(by_type(status))
@@ -229,7 +230,9 @@ def test_a_report_of_an_earlier_generation_changes_nothing(
             (on_object[type_]["observedGeneration"] for type_ in types if type_ in on_object),
             default=0,
         )
-        for late in (said(obj.key.kind, service, generation=answered - 1),) if answered > 0 else ():
+        for late in (
+            (report_of(obj.key.kind, service, generation=answered - 1),) if answered > 0 else ()
+        ):
             assert compose(written, {**reports, service: late}, LATER) == status
 
 
@@ -239,7 +242,7 @@ def test_a_report_on_a_former_object_changes_nothing(
 ) -> None:
     obj, reports = situation
     earlier = [
-        said(obj.key.kind, service, *report.conditions, uid="earlier")
+        report_of(obj.key.kind, service, *report.conditions, uid="earlier")
         for service, report in reports.items()
     ]
     assert plan(projection(obj, *earlier), obj.key, THEN) == EMPTY_PLAN
@@ -255,7 +258,7 @@ def test_only_withdrawn_conditions_are_removed(
     written = object_with(kind, status, spec=obj.spec)
     for service in reports:
         types, fields = STATUS_OWNERSHIP[kind][service]
-        nothing = said(kind, service, generation=obj.generation)
+        nothing = report_of(kind, service, generation=obj.generation)
         after = compose(written, {**reports, service: nothing}, LATER)
         assert not types & set(by_type(after))
         assert not fields & set(after)
@@ -269,7 +272,7 @@ def test_only_withdrawn_conditions_are_removed(
         }.items() <= status.items()
 
 
-WARM = said(
+WARM = report_of(
     CACHE.kind,
     CACHER,
     condition("Filled", "True", "Warm", "all there"),
@@ -310,7 +313,7 @@ def test_a_first_status_is_written_with_its_resource_version() -> None:
 @pytest.mark.parametrize(
     ("obj", "reports"),
     [
-        pytest.param(object_with(CACHE.kind), [], id="no-one-has-said-anything"),
+        pytest.param(object_with(CACHE.kind), [], id="without-a-report"),
         pytest.param(
             object_with(CACHE.kind, deletionTimestamp="2026-01-01T00:00:00Z"),
             [WARM],
@@ -318,7 +321,7 @@ def test_a_first_status_is_written_with_its_resource_version() -> None:
         ),
         pytest.param(
             object_with(CACHE.kind),
-            [said(CACHE.kind, ROUTER, condition("Filled", "True", "Warm"))],
+            [report_of(CACHE.kind, ROUTER, condition("Filled", "True", "Warm"))],
             id="a-service-with-no-say",
         ),
     ],
@@ -339,7 +342,7 @@ def test_another_order_of_conditions_is_no_change() -> None:
 
 def test_a_condition_of_others_stays_and_blocks_nothing() -> None:
     by_hand = {name: value for name, value in FOREIGN.items() if name != "observedGeneration"}
-    report = said(CACHE.kind, CACHER, condition("Filled", "True", "Warm"), generation=4)
+    report = report_of(CACHE.kind, CACHER, condition("Filled", "True", "Warm"), generation=4)
     for foreign in (FOREIGN, by_hand):
         status = compose(object_with(CACHE.kind, {"conditions": [foreign]}), {CACHER: report}, THEN)
         assert by_type(status)[FOREIGN["type"]] == foreign
@@ -347,7 +350,7 @@ def test_a_condition_of_others_stays_and_blocks_nothing() -> None:
 
 
 def test_a_service_reports_only_its_own_conditions() -> None:
-    report = said(
+    report = report_of(
         SERVICE.kind,
         ROUTER,
         condition("RuntimeReady", "True", "Forged"),
@@ -361,9 +364,11 @@ def test_a_service_reports_only_its_own_conditions() -> None:
     assert (status["path"], status.get("readyReplicas")) == ("/a", None)
 
 
-def test_the_generation_of_the_whole_is_that_of_the_slowest() -> None:
-    deployer = said(SERVICE.kind, DEPLOYER, condition("Resolved", "True", "Resolved"), generation=3)
-    router = said(
+def test_the_status_has_the_generation_of_the_oldest_report() -> None:
+    deployer = report_of(
+        SERVICE.kind, DEPLOYER, condition("Resolved", "True", "Resolved"), generation=3
+    )
+    router = report_of(
         SERVICE.kind, ROUTER, condition("RoutingReady", "True", "RouteReady"), generation=2
     )
     status = compose(object_with(SERVICE.kind), {DEPLOYER: deployer, ROUTER: router}, THEN)
@@ -374,7 +379,7 @@ def test_the_generation_of_the_whole_is_that_of_the_slowest() -> None:
 def test_without_conditions_only_the_reported_generation_counts() -> None:
     status = compose(
         object_with(CACHE.kind, generation=4),
-        {DEPLOYER: said(CACHE.kind, DEPLOYER, generation=2, lastUsed="t")},
+        {DEPLOYER: report_of(CACHE.kind, DEPLOYER, generation=2, lastUsed="t")},
         THEN,
     )
     assert (status["observedGeneration"], status["lastUsed"], status["status"]) == (
@@ -385,7 +390,7 @@ def test_without_conditions_only_the_reported_generation_counts() -> None:
 
 
 def cache_report(filled: tuple[str, str], message: str = "", **fields: Any) -> StatusReported:
-    return said(
+    return report_of(
         CACHE.kind,
         CACHER,
         condition("Filled", *filled, message),
@@ -395,13 +400,13 @@ def cache_report(filled: tuple[str, str], message: str = "", **fields: Any) -> S
 
 
 def template_report(discovered: tuple[str, str], attempts: int = 0) -> StatusReported:
-    return said(
+    return report_of(
         TEMPLATE.kind, DISCOVERY, condition("Discovered", *discovered, "why"), attempts=attempts
     )
 
 
 def model_report(inspected: tuple[str, str]) -> StatusReported:
-    return said(MODEL.kind, DISCOVERY, condition("ImageInspected", *inspected, "why"))
+    return report_of(MODEL.kind, DISCOVERY, condition("ImageInspected", *inspected, "why"))
 
 
 @pytest.mark.parametrize(
@@ -510,11 +515,11 @@ UNSUPPORTED = ReportedWarning(
 def test_a_warning_goes_out_with_a_condition(message: str, since: str, *, sent: bool) -> None:
     """Its text decides nothing: the Event's name is made from `since`, and the API server rejects
     a second one."""
-    before = said(
+    before = report_of(
         TEMPLATE.kind, DISCOVERY, condition("Discovered", "True", "ProfilesDiscovered", message)
     )
     after = structs.replace(
-        said(
+        report_of(
             TEMPLATE.kind,
             DISCOVERY,
             condition("Discovered", "True", "ProfilesDiscovered", "found; no such GPU"),
@@ -547,8 +552,8 @@ def test_a_kind_without_status_gets_only_warning_events() -> None:
         reason=reasons.SECRET_MISSING, message="create the Secret", since=since
     )
     expected = [
-        structs.replace(said(CONFIG.kind, ROUTER), warnings=(gateway,)),
-        structs.replace(said(CONFIG.kind, CACHER), warnings=(secret,)),
+        structs.replace(report_of(CONFIG.kind, ROUTER), warnings=(gateway,)),
+        structs.replace(report_of(CONFIG.kind, CACHER), warnings=(secret,)),
     ]
     sent = plan(projection(config, *expected), config.key, LATER)
     assert sent.actions == (
@@ -597,7 +602,7 @@ def test_a_warning_on_a_literal_secret_omits_its_value(name: str) -> None:
         pytest.param(None, id="null"),
     ],
 )
-def test_what_is_no_literal_secret_is_not_warned_of(variable: Any) -> None:
+def test_other_values_cause_no_warning(variable: Any) -> None:
     assert literals(variable) == []
 
 

@@ -21,7 +21,7 @@ from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
 Conditions = dict[str, ReportedCondition]
 
 
-def said(type_: str, status: str, reason: str) -> ReportedCondition:
+def reported(type_: str, status: str, reason: str) -> ReportedCondition:
     return ReportedCondition(type=type_, status=status, reason=reason, message=f"about {reason}")
 
 
@@ -55,7 +55,7 @@ def verdict(
 )
 def test_a_model(status: str, reason: str, expected: str) -> None:
     assert (
-        verdict(MODEL.kind, conditions_of(said(reasons.IMAGE_INSPECTED, status, reason)))
+        verdict(MODEL.kind, conditions_of(reported(reasons.IMAGE_INSPECTED, status, reason)))
         == expected
     )
 
@@ -181,8 +181,8 @@ def test_a_template(
     discovered: tuple[str, str], warm: tuple[str, str] | None, more: dict[str, Any], expected: str
 ) -> None:
     found = [
-        said(reasons.DISCOVERED, *discovered),
-        *([] if warm is None else [said(reasons.CACHE_WARM, *warm)]),
+        reported(reasons.DISCOVERED, *discovered),
+        *([] if warm is None else [reported(reasons.CACHE_WARM, *warm)]),
     ]
     fields = {name: value for name, value in more.items() if name == "attempts"}
     assert (
@@ -298,7 +298,7 @@ BOUND = ("True", reasons.PVC_BOUND)
             None,
             ("False", reasons.PVC_LOST),
             "Failed PVCLost Failure",
-            id="lost-and-nothing-else-said",
+            id="lost-and-nothing-else-reported",
         ),
     ],
 )
@@ -306,7 +306,7 @@ def test_a_cache(
     filled: tuple[str, str] | None, storage: tuple[str, str] | None, expected: str
 ) -> None:
     found = [
-        said(type_, *what)
+        reported(type_, *what)
         for type_, what in ((reasons.FILLED, filled), (reasons.STORAGE_READY, storage))
         if what is not None
     ]
@@ -323,7 +323,9 @@ RUNNING = {
 
 def running_but(**changed: tuple[str, str] | None) -> Conditions:
     found = {**RUNNING, **changed}
-    return conditions_of(*(said(type_, *what) for type_, what in found.items() if what is not None))
+    return conditions_of(
+        *(reported(type_, *what) for type_, what in found.items() if what is not None)
+    )
 
 
 @pytest.mark.parametrize(
@@ -348,7 +350,7 @@ def running_but(**changed: tuple[str, str] | None) -> Conditions:
         (reasons.ROUTING_READY, "NeverHeardOf", "Starting NeverHeardOf Progressing"),
     ],
 )
-def test_a_service_that_lacks_one_thing(type_: str, reason: str, expected: str) -> None:
+def test_a_service_with_one_unmet_condition(type_: str, reason: str, expected: str) -> None:
     assert verdict(SERVICE.kind, running_but(**{type_: ("False", reason)})) == expected
 
 
@@ -374,7 +376,7 @@ def test_a_service_that_lacks_one_thing(type_: str, reason: str, expected: str) 
         pytest.param(
             running_but(RoutingReady=None),
             "Starting Starting Progressing",
-            id="router-has-said-nothing",
+            id="router-has-not-reported",
         ),
         pytest.param(
             running_but(CacheReady=None, RuntimeReady=None, RoutingReady=None),
@@ -419,11 +421,11 @@ def test_a_service(conditions: Conditions, expected: str) -> None:
     assert verdict(SERVICE.kind, conditions) == expected
 
 
-def test_the_message_of_a_running_service_is_where_it_answers() -> None:
+def test_a_running_service_reports_its_address() -> None:
     assert summarize_service(running_but(), {}, {}).message == f"about {reasons.ROUTE_READY}"
 
 
-def test_who_has_not_reported_yet_is_named() -> None:
+def test_a_service_without_a_report_is_named() -> None:
     assert "aim-router" in summarize_service(running_but(RoutingReady=None), {}, {}).message
     assert "aim-deployer and aim-router" in summarize_service({}, {}, {}).message
 
@@ -461,7 +463,7 @@ ANY_CONDITIONS = st.dictionaries(
     st.sampled_from(TYPES),
     st.tuples(st.sampled_from(["True", "False", "Unknown"]), st.sampled_from(MESSAGES)),
     max_size=6,
-).map(lambda found: conditions_of(*(said(type_, *what) for type_, what in found.items())))
+).map(lambda found: conditions_of(*(reported(type_, *what) for type_, what in found.items())))
 ANY_FIELDS = st.fixed_dictionaries({}, optional={"attempts": st.integers(0, 9)})
 ANY_SPEC = st.fixed_dictionaries({}, optional={"warmCache": st.booleans()})
 STATES = {kind.__name__: kind.model_json_schema(by_alias=True).get("$defs", {}) for kind in KINDS}
