@@ -53,7 +53,7 @@ def findings(page: Path) -> list[Finding]:
     generated = generated_lines(text)
     found = []
     for line, sentence in sentences(text):
-        if (count := len(words(sentence))) > MAX_WORDS and line not in generated:
+        if (count := len(split_words(sentence))) > MAX_WORDS and line not in generated:
             found.append(Finding(page, line, f"{count} words: {sentence}"))
         for match in PRIVATE.finditer(sentence):
             found.append(Finding(page, line, f"private word {match[0]!r}: {sentence}"))
@@ -112,7 +112,7 @@ def plain(paragraph: str) -> str:
     return text.replace("*", "")
 
 
-def words(sentence: str) -> list[str]:
+def split_words(sentence: str) -> list[str]:
     joined = UNIT.sub("", sentence)
     return [word for word in joined.split() if re.search(r"\w", word)]
 

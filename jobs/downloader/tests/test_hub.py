@@ -210,7 +210,7 @@ async def test_a_renamed_model_is_found_under_its_old_name(
         ),
     ],
 )
-async def test_refusals_end_the_run(
+async def test_rejections_end_the_run(
     model: Model,
     aim: Aim,
     tmp_path: Path,

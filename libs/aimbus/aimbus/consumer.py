@@ -98,7 +98,7 @@ async def _load_and_follow(session: Session, filters: Sequence[str]) -> AsyncGen
     caught_up = pending == 0
     if caught_up:
         yield CaughtUp()
-    looks = _MirrorChecks(session)
+    checks = _MirrorChecks(session)
     async with contextlib.aclosing(pull(session, STATE, consumer)) as items:
         async for item in items:
             if isinstance(item, Delivered):
@@ -108,7 +108,7 @@ async def _load_and_follow(session: Session, filters: Sequence[str]) -> AsyncGen
                 )
             else:
                 pending = 0
-                await looks.again()
+                await checks.again()
             if pending == 0 and not caught_up:
                 caught_up = True
                 yield CaughtUp()
@@ -128,7 +128,7 @@ class _MirrorChecks:
             return
         self._looked_s = time.monotonic()
         try:
-            level = await self._pace.look(self._session, await last_message_seq(self._session))
+            level = await self._pace.measure(self._session, await last_message_seq(self._session))
         except (Unreachable, TimeoutError, ApiError):
             # (a lost connection is noticed by the reading; a slow server is no reason to load anew)
             return

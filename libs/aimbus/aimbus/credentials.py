@@ -110,8 +110,8 @@ class NatsCredentials:
         """nats-py speaks in the clear to a server that offers nothing else, whatever it was
         asked for. Raises AccessDenied."""
         url = client.connected_url
-        wanted = self.ca is not None or (url is not None and url.scheme == "tls")
-        if wanted and not client._server_info.get("tls_required"):
+        tls_required = self.ca is not None or (url is not None and url.scheme == "tls")
+        if tls_required and not client._server_info.get("tls_required"):
             raise AccessDenied(
                 f"{CA_SETTING}: the server does not encrypt, and is not spoken to: turn on its TLS,"
                 " or unset this and use nats://"
@@ -127,8 +127,8 @@ def _head(subject: str) -> str:
     """`subject` comes in lower case from nats-py; what JetStream calls its requests is in upper
     case."""
     tokens = (subject.upper() if subject.startswith("$js.") else subject).split(".")
-    kept = 5 if tokens[0] == "$JS" else 1 if tokens[0].startswith("_inbox") else 2
-    return ".".join(tokens if len(tokens) <= kept else [*tokens[:kept], ">"])
+    head_length = 5 if tokens[0] == "$JS" else 1 if tokens[0].startswith("_inbox") else 2
+    return ".".join(tokens if len(tokens) <= head_length else [*tokens[:head_length], ">"])
 
 
 def _read(setting: str, path: str) -> str:

@@ -208,7 +208,7 @@ class Publisher:
                     raise OversizedMessage(
                         outgoing.subject, _size_bytes(outgoing), session.max_payload_bytes
                     ) from error
-                self._say(error, outgoing.subject)
+                self._report(error, outgoing.subject)
             else:
                 self._trouble.reset()
                 return ack.seq
@@ -224,9 +224,9 @@ class Publisher:
             except ApiError as error:
                 if error.code != 503:
                     break
-                self._say(error, batch[0].subject)
+                self._report(error, batch[0].subject)
             except (Unreachable, TimeoutError, msgspec.DecodeError) as error:
-                self._say(error, batch[0].subject)
+                self._report(error, batch[0].subject)
             else:
                 self._trouble.reset()
                 return list(range(last_seq - len(batch) + 1, last_seq + 1))
@@ -250,7 +250,7 @@ class Publisher:
                 storing.create_task(store(places))
         return sequences
 
-    def _say(self, error: Exception, subject: str) -> None:
+    def _report(self, error: Exception, subject: str) -> None:
         """A lost connection is said by the bus."""
         if not isinstance(error, SessionEnded) and (
             reason := self._trouble.first_occurrence(error)

@@ -209,13 +209,13 @@ def _instant(created: str) -> tuple[str, str]:
     return seconds, fraction.ljust(9, "0")
 
 
-def _is_mirror(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
+def _is_mirror(config: dict[str, Any], desired: dict[str, Any]) -> bool:
     """Whether what cannot be changed later is as it should be: of the whole log, too, and
     nothing was lost by a limit on messages."""
     fixed = ("storage", "persist_mode", "max_msgs")
     mirror = {name: value for name, value in (config.get("mirror") or {}).items() if value}
-    return mirror == wanted["mirror"] and all(
-        config.get(field) == wanted.get(field) for field in fixed
+    return mirror == desired["mirror"] and all(
+        config.get(field) == desired.get(field) for field in fixed
     )
 
 
@@ -260,17 +260,17 @@ async def _make(session: Session, config: dict[str, Any], info: dict[str, Any] |
     """Create the stream, or update it where it differs. Raises StreamsRejected with the limits in
     the text."""
     name = config["name"]
-    present = {} if info is None else info["config"]
+    existing = {} if info is None else info["config"]
     differing = sorted(
         field
         for field, value in config.items()
-        if field != "mirror" and present.get(field) != value
+        if field != "mirror" and existing.get(field) != value
     )
     if not differing:
         return
     verb = "CREATE" if info is None else "UPDATE"
     try:
-        await api(session, f"STREAM.{verb}.{name}", {**present, **config})
+        await api(session, f"STREAM.{verb}.{name}", {**existing, **config})
     except ApiError as error:
         if error.code == 503:
             raise
@@ -303,7 +303,7 @@ class MirrorProgress:
         self._seq = -1
         self._since_s = 0.0
 
-    async def look(self, session: Session, target: int) -> Level:
+    async def measure(self, session: Session, target: int) -> Level:
         """How the mirror stands to a message of the log. A stream that is missing has nothing to
         be behind with."""
         info = await stream_info(session, STATE)
@@ -330,7 +330,7 @@ async def wait_until_mirrored(
     """
     target, pace = await last_message_seq(session), MirrorProgress()
     while True:
-        level = await pace.look(session, target)
+        level = await pace.measure(session, target)
         on_level(level)
         if level.lag == 0:
             return

@@ -32,7 +32,7 @@ async def test_connecting_waits_for_a_server_that_is_not_there_yet(tmp_path: Pat
     assert [line["event"] for line in lines] == ["nats-waiting", "nats-connected"]
 
 
-async def test_it_connects_again_and_says_so_once(server: NatsServer) -> None:
+async def test_it_reconnects_and_logs_it_once(server: NatsServer) -> None:
     bus = await connect(server.url, name="t")
     with structlog.testing.capture_logs() as lines:
         session = await bus.session()
@@ -129,12 +129,12 @@ async def test_a_cancellation_that_the_client_swallows_ends_the_work(
     act: Callable[[Session], Awaitable[None]],
 ) -> None:
     client = SwallowingClient()
-    gone_on = False
+    continued = False
 
     async def work() -> None:
-        nonlocal gone_on
+        nonlocal continued
         await act(Session(cast("Client", client)))
-        gone_on = True
+        continued = True
 
     task = asyncio.create_task(work())
     await client.flushing.wait()
@@ -142,7 +142,7 @@ async def test_a_cancellation_that_the_client_swallows_ends_the_work(
     async with asyncio.timeout(5):
         await asyncio.wait([task])
     assert task.cancelled()
-    assert not gone_on
+    assert not continued
 
 
 async def test_who_cleans_up_after_a_cancellation_may_send(bare_bus: Bus) -> None:

@@ -43,17 +43,17 @@ async def following(bus: Bus, filters: Sequence[str] = PODS) -> AsyncIterator[Fo
 
 async def load(follower: Follower) -> list[Event | Undecodable]:
     """What comes between the next Loading and CaughtUp."""
-    seen: list[Event | Undecodable] = []
+    loaded: list[Event | Undecodable] = []
     async for item in follower:
         match item:
             case Loading():
-                seen = []
+                loaded = []
             case CaughtUp():
-                return seen
+                return loaded
             case Stalled(why=why):
                 raise AssertionError(why)
             case _:
-                seen.append(item)
+                loaded.append(item)
     raise AssertionError("a follower never ends")
 
 
@@ -189,10 +189,10 @@ async def test_after_a_kill_everything_is_loaded_again(
         await bus.publisher.publish(pod("b"))
         await ensure_streams(bus)
         assert await anext(follower) == Loading()
-        seen = {"a", "b"}
+        missing = {"a", "b"}
         async for item in follower:
-            seen -= set(names([item] if isinstance(item, Event) else []))
-            if not seen:
+            missing -= set(names([item] if isinstance(item, Event) else []))
+            if not missing:
                 break
 
 
@@ -298,28 +298,28 @@ async def test_a_server_that_falls_silent_means_a_new_load(
         assert names(await load(follower)) == ["a"]
 
 
-async def test_the_picture_is_right_in_the_end_whatever_was_killed(
+async def test_the_state_converges_whatever_was_killed(
     server: NatsServer, bus: Bus, pod: Pod
 ) -> None:
     """Load, sweep and live events under a server that is killed twice, against what was
     published last."""
-    picture: dict[str, ObjectChanged] = {}
+    state: dict[str, ObjectChanged] = {}
     right = {f"p{number}": pod(f"p{number}", 9) for number in range(200)}
     agrees = asyncio.Event()
 
     async def paint(follower: Follower) -> None:
-        seen: set[str] = set()
+        names_loaded: set[str] = set()
         async for item in follower:
             match item:
                 case Loading():
-                    seen = set()
+                    names_loaded = set()
                 case CaughtUp():
-                    for name in picture.keys() - seen:
-                        del picture[name]
+                    for name in state.keys() - names_loaded:
+                        del state[name]
                 case Event(message=ObjectChanged() as message):
-                    seen.add(message.name)
-                    picture[message.name] = message
-            if picture == right:
+                    names_loaded.add(message.name)
+                    state[message.name] = message
+            if state == right:
                 agrees.set()
 
     async with following(bus) as follower:
@@ -419,7 +419,7 @@ async def put(server: NatsServer, subject: bytes, headers: bytes = b"") -> None:
         ),
     ],
 )
-async def test_whatever_somebody_publishes_the_next_message_is_heard(
+async def test_after_any_message_the_next_one_is_read(
     server: NatsServer, bus: Bus, pod: Pod, subject: bytes, headers: bytes
 ) -> None:
     await put(server, subject, headers)

@@ -49,25 +49,25 @@ def test_files_are_read_each_time(tmp_path: Path) -> None:
     "content",
     ["", "SUABC", "-----BEGIN USER NKEY SEED-----", b"\xff\xfe", CREDENTIALS.partition("\n\n")[0]],
 )
-def test_what_is_no_key_is_told_without_its_content(tmp_path: Path, content: str | bytes) -> None:
+def test_a_bad_key_is_reported_without_its_content(tmp_path: Path, content: str | bytes) -> None:
     file = tmp_path / "seed"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(AccessDenied, match=r"^AIM_NATS_CREDS: .*seed") as refused:
+    with pytest.raises(AccessDenied, match=r"^AIM_NATS_CREDS: .*seed") as denied:
         NatsCredentials(str(file)).options()
-    assert "SUABC" not in str(refused.value)
+    assert "SUABC" not in str(denied.value)
 
 
 @pytest.mark.parametrize(
     "content", ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
-def test_what_is_no_certificate_is_told(tmp_path: Path, content: str) -> None:
+def test_a_bad_certificate_is_reported(tmp_path: Path, content: str) -> None:
     (tmp_path / "ca").write_text(content)
     with pytest.raises(AccessDenied, match=r"^AIM_NATS_CA: .*ca holds no certificate in PEM"):
         NatsCredentials(ca=str(tmp_path / "ca")).options()
 
 
 @pytest.mark.parametrize(
-    ("access", "error", "says"),
+    ("access", "error", "message"),
     [
         pytest.param(
             NatsCredentials(),
@@ -102,14 +102,14 @@ def test_what_is_no_certificate_is_told(tmp_path: Path, content: str) -> None:
     ],
 )
 def test_the_setting_is_named_where_it_is_to_blame(
-    access: NatsCredentials, error: Exception, says: str | None
+    access: NatsCredentials, error: Exception, message: str | None
 ) -> None:
     blamed = access.as_credential_error(error)
-    assert (blamed is None) if says is None else str(blamed).startswith(says)
+    assert (blamed is None) if message is None else str(blamed).startswith(message)
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("error_text", "message"),
     [
         (
             'nats: permissions violation for publish to "aim.object.pod.ml.x"',
@@ -129,10 +129,10 @@ def test_the_setting_is_named_where_it_is_to_blame(
         ),
     ],
 )
-def test_a_lacking_permission_is_told_by_the_head_of_its_subject(said: str, told: str) -> None:
+def test_a_missing_permission_is_named_by_head_of_subject(error_text: str, message: str) -> None:
     assert (
-        str(NatsCredentials().as_permission_error(Error(said)))
-        == f"AIM_NATS_CREDS: this user may not {told}, see docs/how-to/nats.md"
+        str(NatsCredentials().as_permission_error(Error(error_text)))
+        == f"AIM_NATS_CREDS: this user may not {message}, see docs/how-to/nats.md"
     )
 
 

@@ -89,11 +89,11 @@ def test_only_deletes_expire_and_they_do_with_the_log() -> None:
 
 
 def test_a_trace_is_handed_on_or_begun() -> None:
-    given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    assert headers_for(CHANGED, source="s", traceparent=given)["traceparent"] == given
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert headers_for(CHANGED, source="s", traceparent=parent)["traceparent"] == parent
     begun = [headers_for(CHANGED, source="s")["traceparent"] for _ in range(2)]
     assert begun[0] != begun[1]
-    assert all(len(text) == len(given) for text in begun)
+    assert all(len(text) == len(parent) for text in begun)
 
 
 def test_what_was_put_in_comes_out() -> None:
@@ -129,7 +129,7 @@ def test_a_body_that_makes_no_sense_is_an_item_not_an_error(data: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    ("message", "says"),
+    ("message", "error"),
     [
         pytest.param(
             structs.replace(CHANGED, name="x"), "for aim.object.Pod.ml.x", id="wrong-subject"
@@ -148,14 +148,14 @@ def test_a_body_that_makes_no_sense_is_an_item_not_an_error(data: bytes) -> None
         pytest.param(SYNCED, "for aim.synced.Pod", id="wrong-family"),
     ],
 )
-def test_what_readers_could_not_trust_is_not_an_event(message: Message, says: str) -> None:
+def test_what_readers_could_not_trust_is_not_an_event(message: Message, error: str) -> None:
     item = open_event(5, "aim.object.Pod.ml.a_b", NOW, encode(message), {})
     assert isinstance(item, Undecodable)
-    assert says in item.error
+    assert error in item.error
 
 
 @pytest.mark.parametrize(
-    ("message", "says"),
+    ("message", "error"),
     [
         pytest.param(
             structs.replace(CHANGED, name="x" * 1_000_000),
@@ -184,10 +184,10 @@ def test_what_readers_could_not_trust_is_not_an_event(message: Message, says: st
         ),
     ],
 )
-def test_what_is_quoted_of_a_message_is_bounded(message: Message, says: str) -> None:
+def test_what_is_quoted_of_a_message_is_bounded(message: Message, error: str) -> None:
     item = open_event(5, "aim.object.Pod.ml.a_b", NOW, encode(message), {})
     assert isinstance(item, Undecodable)
-    assert says in item.error
+    assert error in item.error
     assert len(item.error) <= ERROR_LENGTH
 
 
@@ -204,12 +204,12 @@ def test_a_message_on_a_subject_that_no_object_has_is_not_an_event() -> None:
     assert "subject" in item.error
 
 
-def test_what_is_said_again_over_something_else_has_an_id_of_its_own() -> None:
+def test_what_supersedes_another_message_has_its_own_id() -> None:
     assert headers_for(CHANGED, source="s", supersedes_seq=12)["Nats-Msg-Id"] == "u1:7:over:12"
 
 
 def test_a_dead_letter_is_stored_once_and_leaves_with_the_log() -> None:
-    letter = DeadLetter(
+    dead_letter = DeadLetter(
         service="router",
         kind="Pod",
         name="a",
@@ -218,13 +218,15 @@ def test_a_dead_letter_is_stored_once_and_leaves_with_the_log() -> None:
         subject="aim.object.Pod.ml.a",
         seq=7,
     )
-    assert id_of(letter) == id_of(letter)
-    assert id_of(letter) != id_of(structs.replace(letter, seq=8))
-    assert id_of(structs.replace(letter, handled=True)) != id_of(
-        structs.replace(letter, handled=True)
+    assert id_of(dead_letter) == id_of(dead_letter)
+    assert id_of(dead_letter) != id_of(structs.replace(dead_letter, seq=8))
+    assert id_of(structs.replace(dead_letter, handled=True)) != id_of(
+        structs.replace(dead_letter, handled=True)
     )
-    assert headers_for(structs.replace(letter, handled=True), source="s")["Nats-TTL"] == "604800"
-    assert "Nats-TTL" not in headers_for(letter, source="s")
+    assert (
+        headers_for(structs.replace(dead_letter, handled=True), source="s")["Nats-TTL"] == "604800"
+    )
+    assert "Nats-TTL" not in headers_for(dead_letter, source="s")
 
 
 @pytest.mark.parametrize(

@@ -75,15 +75,15 @@ async def test_a_mirror_that_stands_still_is_made_again_with_all_there_is(
     assert not (await ensure_streams(bus)).republish
 
 
-async def test_keeping_them_says_that_all_must_be_published_again(bus: Bus, pod: Pod) -> None:
+async def test_maintaining_streams_requests_republishing(bus: Bus, pod: Pod) -> None:
     async with (
-        contextlib.aclosing(maintain_streams(bus, stalled_after_s=SOON_S)) as kept,
+        contextlib.aclosing(maintain_streams(bus, stalled_after_s=SOON_S)) as maintained,
         asyncio.timeout(30),
     ):
-        assert not (await anext(kept)).republish
+        assert not (await anext(maintained)).republish
         await hold_up(bus, {"sealed": True})
         await bus.publisher.publish(pod("a"))
-        assert (await anext(kept)).republish
+        assert (await anext(maintained)).republish
     assert await stored(bus) == {"aim.object.Pod.ml.a"}
 
 
@@ -144,9 +144,7 @@ async def test_what_is_no_mirror_of_the_whole_log_is_replaced_at_once(
     assert await stored(bus) == {"aim.object.Pod.ml.a", "aim.object.Pod.ml.b"}
 
 
-async def test_a_reader_that_is_level_says_when_the_mirror_stands_still_and_loads_when_it_is_back(
-    bus: Bus, pod: Pod
-) -> None:
+async def test_a_current_reader_reports_a_stalled_mirror_and_reloads(bus: Bus, pod: Pod) -> None:
     async with contextlib.aclosing(follow(bus, PODS)) as follower, asyncio.timeout(60):
         assert [await anext(follower), await anext(follower)] == [Loading(), CaughtUp()]
         await hold_up(bus, {"sealed": True})
@@ -159,9 +157,7 @@ async def test_a_reader_that_is_level_says_when_the_mirror_stands_still_and_load
         assert (items[0], isinstance(items[1], Event), items[2]) == (Loading(), True, CaughtUp())
 
 
-async def test_a_reader_that_begins_while_it_stands_still_says_so_and_waits(
-    bus: Bus, pod: Pod
-) -> None:
+async def test_a_reader_that_starts_on_a_stalled_mirror_waits(bus: Bus, pod: Pod) -> None:
     await hold_up(bus, {"sealed": True})
     await bus.publisher.publish(pod("a"))
     async with contextlib.aclosing(follow(bus, PODS)) as follower, asyncio.timeout(40):
@@ -200,14 +196,14 @@ async def level(
 
 async def test_a_mirror_that_moves_is_waited_for_however_slowly() -> None:
     """A step with every third look takes far longer in all than the limit."""
-    levels = await level(10, (look // 3 for look in range(100)), stalled_after_s=0.4)
+    levels = await level(10, (count // 3 for count in range(100)), stalled_after_s=0.4)
     assert [found.lag for found in levels[::3]] == list(range(10, -1, -1))
     assert max(found.still_s for found in levels) < 0.4
 
 
 async def test_a_mirror_that_stops_half_way_is_not() -> None:
     with pytest.raises(MirrorStalled, match="AIM_STATE is 5 messages behind AIM_LOG"):
-        await level(10, (min(look, 5) for look in range(1000)), stalled_after_s=0.2)
+        await level(10, (min(count, 5) for count in range(1000)), stalled_after_s=0.2)
 
 
 async def test_where_there_is_no_mirror_nothing_is_waited_for() -> None:

@@ -33,7 +33,7 @@ async def test_it_listens_on_loopback_only_and_syncs_every_write(server: NatsSer
     assert "sync_interval: always" in config
 
 
-async def test_a_server_that_cannot_start_says_why(server: NatsServer, tmp_path: Path) -> None:
+async def test_a_server_that_cannot_start_reports_why(server: NatsServer, tmp_path: Path) -> None:
     with pytest.raises(ServerNotStarted, match="address already in use"):
         await NatsServer(tmp_path / "other", server.port).start()
 
@@ -68,16 +68,16 @@ async def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     )
     assert parent.stdout is not None
     server_fd = os.pidfd_open(int(await parent.stdout.readline()))
-    gone = asyncio.Event()
-    asyncio.get_running_loop().add_reader(server_fd, gone.set)
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(server_fd, ended.set)
     try:
-        assert not gone.is_set()
+        assert not ended.is_set()
         parent.kill()
         await parent.wait()
         async with asyncio.timeout(10):
-            await gone.wait()
+            await ended.wait()
     finally:
         asyncio.get_running_loop().remove_reader(server_fd)
-        if not gone.is_set():
+        if not ended.is_set():
             signal.pidfd_send_signal(server_fd, signal.SIGKILL)
         os.close(server_fd)

@@ -40,7 +40,7 @@ async def test_each_reader_is_known_by_its_name_and_by_how_far_behind_it_is(
     )
 
 
-async def test_more_readers_than_fit_a_page_are_all_seen(bus: Bus) -> None:
+async def test_more_readers_than_fit_a_page_are_all_counted(bus: Bus) -> None:
     for number in range(260):
         config = {
             "name": f"r{number}",

@@ -40,7 +40,7 @@ async def test_they_are_made_once(bare_bus: Bus) -> None:
     assert await ensure_streams(bare_bus) == Streams(log_made=False, state_made=False)
 
 
-async def test_the_log_forgets_after_a_week_and_tells_repetitions_for_ten_minutes(bus: Bus) -> None:
+async def test_the_log_lasts_a_week_and_dedups_for_ten_minutes(bus: Bus) -> None:
     config = await config_of(bus, "AIM_LOG")
     assert config["subjects"] == ["aim.>"]
     assert config["max_age"] == 7 * 24 * 3600 * SECOND_NS
@@ -101,12 +101,12 @@ async def test_a_state_without_a_bound_is_given_one_and_keeps_its_messages(
     assert await stored(bus, "AIM_STATE") == {"aim.object.Pod.ml.a"}
 
 
-async def test_how_full_the_state_is_is_told_with_every_look(bus: Bus, pod: Pod) -> None:
+async def test_the_fill_level_is_reported_with_every_check(bus: Bus, pod: Pod) -> None:
     await bus.publisher.publish(pod("a"))
-    looks: list[Level] = []
-    await ensure_streams(bus, on_level=looks.append)
+    levels: list[Level] = []
+    await ensure_streams(bus, on_level=levels.append)
     info = await api(await bus.session(), "STREAM.INFO.AIM_STATE")
-    assert looks[-1].full == info["state"]["bytes"] / (1 << 30) > 0
+    assert levels[-1].full == info["state"]["bytes"] / (1 << 30) > 0
 
 
 async def test_a_quiet_object_outlives_the_log_and_a_tombstone_does_not_bring_it_back(
@@ -178,7 +178,7 @@ async def test_a_new_state_on_an_old_log_has_its_objects_but_not_its_markers(
     assert await stored(bus, "AIM_STATE") == {"aim.object.Pod.ml.a"}
 
 
-async def test_a_state_that_is_no_mirror_is_made_anew(bare_bus: Bus, pod: Pod) -> None:
+async def test_a_state_that_is_no_mirror_is_recreated(bare_bus: Bus, pod: Pod) -> None:
     await api(
         await bare_bus.session(),
         "STREAM.CREATE.AIM_STATE",
@@ -189,7 +189,7 @@ async def test_a_state_that_is_no_mirror_is_made_anew(bare_bus: Bus, pod: Pod) -
 
 
 @pytest.mark.parametrize(
-    ("wanted", "text"),
+    ("limits", "text"),
     [
         pytest.param(
             {"max_bytes": 1 << 60}, "max_bytes 1152921504606846976", id="more-than-the-disk"
@@ -197,22 +197,20 @@ async def test_a_state_that_is_no_mirror_is_made_anew(bare_bus: Bus, pod: Pod) -
         pytest.param({"replicas": 3}, "3 replicas", id="replicas-without-a-cluster"),
     ],
 )
-async def test_what_the_server_cannot_give_is_refused_in_words(
-    bare_bus: Bus, wanted: dict[str, Any], text: str
+async def test_what_the_server_cannot_give_is_an_error(
+    bare_bus: Bus, limits: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(StreamsRejected, match=text):
-        await ensure_streams(bare_bus, **wanted)
+        await ensure_streams(bare_bus, **limits)
 
 
-async def test_keeping_them_says_when_all_must_be_published_again(
-    server: NatsServer, bus: Bus
-) -> None:
-    kept = maintain_streams(bus)
+async def test_maintaining_them_requests_republishing(server: NatsServer, bus: Bus) -> None:
+    maintained = maintain_streams(bus)
     async with asyncio.timeout(20):
-        assert not (await anext(kept)).republish
-        again = asyncio.ensure_future(anext(kept))
+        assert not (await anext(maintained)).republish
+        again = asyncio.ensure_future(anext(maintained))
         await server.kill()
         server.store_dir = server.store_dir.with_name("empty")
         await server.start()
         assert (await again).republish
-    await kept.aclose()
+    await maintained.aclose()

@@ -118,12 +118,12 @@ def from_status(document: dict[str, Any], retry_after: str | None = None) -> Kub
     message = str(document.get("message") or reason or "no message")
     details = document.get("details")
     details = details if isinstance(details, dict) else {}
-    given = details.get("causes")
+    listed = details.get("causes")
     causes = tuple(
         Cause(
             str(cause.get("field", "")), str(cause.get("reason", "")), str(cause.get("message", ""))
         )
-        for cause in (given if isinstance(given, list) else ())
+        for cause in (listed if isinstance(listed, list) else ())
         if isinstance(cause, dict)
     )
     after_s = _seconds(retry_after) or _seconds(details.get("retryAfterSeconds"))
@@ -180,11 +180,13 @@ def with_missing_permission(
     if not error.message.rstrip().endswith(" is forbidden:"):
         return error
     where = "at the cluster scope" if namespace is None else f'in the namespace "{namespace}"'
-    words = (
+    sentence = (
         f'{who} may patch, but cannot create resource "{resource.plural}" in API group'
         f' "{resource.group}" {where}'
     )
-    return Forbidden(f"{error.message.rstrip()} {words}", status=error.status, reason=error.reason)
+    return Forbidden(
+        f"{error.message.rstrip()} {sentence}", status=error.status, reason=error.reason
+    )
 
 
 def _class(status: int, reason: str, message: str) -> type[KubeError]:

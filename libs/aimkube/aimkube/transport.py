@@ -247,19 +247,19 @@ def _decoded(data: bytes | msgspec.Raw, type_: Any) -> Any:
 def _without_depths(data: bytes) -> bytes:
     """The JSON with null for each list and object below DEEPEST levels. Without recursion, in
     one pass."""
-    kept, begin, depth = bytearray(), 0, 0
+    shallow, begin, depth = bytearray(), 0, 0
     for token in _TOKEN.finditer(data):
         match token[0]:
             case b"{" | b"[":
                 depth += 1
                 if depth == DEEPEST + 1:
-                    kept += data[begin : token.start()]
+                    shallow += data[begin : token.start()]
             case b"}" | b"]":
                 if depth == DEEPEST + 1:
-                    kept += b"null"
+                    shallow += b"null"
                     begin = token.end()
                 depth -= 1
-    return bytes(kept) if depth > DEEPEST else bytes(kept + data[begin:])
+    return bytes(shallow) if depth > DEEPEST else bytes(shallow + data[begin:])
 
 
 def _unreachable(error: Exception) -> errors.Unavailable:

@@ -89,7 +89,7 @@ class Timing:
     short_s: float = 1.0
     retry_s: float = backoff.SHORTEST_S
     absent_s: float = 5.0
-    gone_s: float = 15.0
+    deleted_s: float = 15.0
     """How long a kind that was listed has to be missing before it is called absent."""
     new_s: float = 0.3
     """The same for a kind that was not listed yet: nothing much is lost, and others wait for it."""
@@ -293,7 +293,7 @@ class Watch:
         now = time.monotonic()
         if self.missing_since is None:
             self.missing_since = now
-        least_s = self.timing.new_s if self.listed_at is None else self.timing.gone_s
+        least_s = self.timing.new_s if self.listed_at is None else self.timing.deleted_s
         if self.absent or now - self.missing_since < least_s:
             return False
         self.listed_at, self.absent = None, True

@@ -37,7 +37,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     method: str
     path: str
     query: dict[str, str]
@@ -52,7 +52,7 @@ class ScriptedServer:
 
     def __init__(self) -> None:
         self.script: list[Answer | Stream] = []
-        self.asked: list[Asked] = []
+        self.requests: list[ReceivedRequest] = []
         self._closing = asyncio.Event()
         self._runner: web.AppRunner | None = None
 
@@ -72,8 +72,8 @@ class ScriptedServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.text()
-        self.asked.append(
-            Asked(
+        self.requests.append(
+            ReceivedRequest(
                 request.method,
                 request.path,
                 dict(request.query),
@@ -83,8 +83,8 @@ class ScriptedServer:
             )
         )
         step = (
-            self.script[len(self.asked) - 1]
-            if len(self.asked) <= len(self.script)
+            self.script[len(self.requests) - 1]
+            if len(self.requests) <= len(self.script)
             else Stream([], "silence")
         )
         if isinstance(step, Answer):

@@ -30,14 +30,14 @@ async def test_apply_is_forced_server_side_apply_under_the_manager_s_name(
 ) -> None:
     server.script = [kit.Answer(BODY)]
     assert await cluster.apply(BODY, manager="aim-cacher") == BODY
-    asked = server.asked[0]
-    assert (asked.method, asked.path, asked.content_type) == (
+    request = server.requests[0]
+    assert (request.method, request.path, request.content_type) == (
         "PATCH",
         f"{PATH}/c",
         "application/apply-patch+yaml",
     )
-    assert asked.query == {"fieldManager": "aim-cacher", "force": "true"}
-    assert json.loads(asked.body) == BODY
+    assert request.query == {"fieldManager": "aim-cacher", "force": "true"}
+    assert json.loads(request.body) == BODY
 
 
 async def test_apply_status_goes_to_the_subresource(
@@ -45,13 +45,13 @@ async def test_apply_status_goes_to_the_subresource(
 ) -> None:
     server.script = [kit.Answer(BODY)]
     await cluster.apply_status(BODY, manager="aim-statuswriter")
-    assert server.asked[0].path == f"{PATH}/c/status"
+    assert server.requests[0].path == f"{PATH}/c/status"
 
 
 async def test_create_posts_to_the_collection(cluster: Cluster, kit: Any, server: Any) -> None:
     server.script = [kit.Answer(BODY, 201)]
     await cluster.create(BODY)
-    assert (server.asked[0].method, server.asked[0].path) == ("POST", PATH)
+    assert (server.requests[0].method, server.requests[0].path) == ("POST", PATH)
 
 
 async def test_merge_patch_keeps_nulls(cluster: Cluster, kit: Any, server: Any) -> None:
@@ -59,24 +59,27 @@ async def test_merge_patch_keeps_nulls(cluster: Cluster, kit: Any, server: Any) 
     await cluster.merge_patch(
         CACHE, "ns", "c", {"metadata": {"annotations": {"a": None}}}, subresource="status"
     )
-    asked = server.asked[0]
-    assert (asked.path, asked.content_type) == (f"{PATH}/c/status", "application/merge-patch+json")
-    assert json.loads(asked.body) == {"metadata": {"annotations": {"a": None}}}
+    request = server.requests[0]
+    assert (request.path, request.content_type) == (
+        f"{PATH}/c/status",
+        "application/merge-patch+json",
+    )
+    assert json.loads(request.body) == {"metadata": {"annotations": {"a": None}}}
 
 
-async def test_delete_says_what_happens_to_dependents_and_which_uid_is_meant(
+async def test_delete_has_a_policy_for_dependents_and_a_uid(
     cluster: Cluster, kit: Any, server: Any
 ) -> None:
     server.script = [kit.Answer({"kind": "Status"})]
     await cluster.delete(CACHE, "ns", "c", uid="u1", grace_period_s=0)
-    asked = server.asked[0]
-    assert (asked.method, asked.path) == ("DELETE", f"{PATH}/c")
+    request = server.requests[0]
+    assert (request.method, request.path) == ("DELETE", f"{PATH}/c")
     options = {
         "propagationPolicy": "Background",
         "preconditions": {"uid": "u1"},
         "gracePeriodSeconds": 0,
     }
-    assert json.loads(asked.body) == {"apiVersion": "v1", "kind": "DeleteOptions", **options}
+    assert json.loads(request.body) == {"apiVersion": "v1", "kind": "DeleteOptions", **options}
 
 
 async def test_cluster_scoped_objects_need_no_namespace(
@@ -84,7 +87,7 @@ async def test_cluster_scoped_objects_need_no_namespace(
 ) -> None:
     server.script = [kit.Answer({"kind": "AIMClusterModel"})]
     await cluster.get(MODEL, None, "m.one")
-    assert server.asked[0].path == "/apis/aim.silogen.ai/v1alpha1/aimclustermodels/m.one"
+    assert server.requests[0].path == "/apis/aim.silogen.ai/v1alpha1/aimclustermodels/m.one"
 
 
 async def test_a_namespace_that_is_missing_is_the_caller_s_mistake(
@@ -92,10 +95,12 @@ async def test_a_namespace_that_is_missing_is_the_caller_s_mistake(
 ) -> None:
     with pytest.raises(ValueError, match="needs a namespace"):
         await cluster.get(CACHE, None, "c")
-    assert server.asked == []
+    assert server.requests == []
 
 
-async def test_a_refusal_is_raised_and_not_retried(cluster: Cluster, kit: Any, server: Any) -> None:
+async def test_a_rejection_is_raised_and_not_retried(
+    cluster: Cluster, kit: Any, server: Any
+) -> None:
     server.script = [
         kit.Answer(
             {"kind": "Status", "code": 409, "reason": "Conflict", "message": "modified"}, 409
@@ -103,7 +108,7 @@ async def test_a_refusal_is_raised_and_not_retried(cluster: Cluster, kit: Any, s
     ]
     with pytest.raises(Conflict, match="modified"):
         await cluster.apply(BODY, manager="m")
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("text", ["<html>login</html>", '["a list"]', ""])
@@ -126,8 +131,8 @@ async def test_no_connection_is_unavailable(kit: Any, server: Any) -> None:
 async def test_a_log_is_read_up_to_a_limit(cluster: Cluster, kit: Any, server: Any) -> None:
     server.script = [kit.Answer("line one\nline two", content_type="text/plain")]
     assert await cluster.read_log("ns", "p", "main", limit_bytes=17) == b"line one\nline two"
-    assert server.asked[0].path == "/api/v1/namespaces/ns/pods/p/log"
-    assert server.asked[0].query == {"container": "main", "limitBytes": "17"}
+    assert server.requests[0].path == "/api/v1/namespaces/ns/pods/p/log"
+    assert server.requests[0].query == {"container": "main", "limitBytes": "17"}
 
 
 async def test_the_last_lines_of_a_container_that_was_started_again_can_be_asked_for(
@@ -135,17 +140,17 @@ async def test_the_last_lines_of_a_container_that_was_started_again_can_be_asked
 ) -> None:
     server.script = [kit.Answer("last words", content_type="text/plain"), kit.Stream(["last\n"])]
     await cluster.read_log("ns", "p", "main", tail_lines=20, previous=True)
-    assert server.asked[0].query | {"limitBytes": ""} == {
+    assert server.requests[0].query | {"limitBytes": ""} == {
         "container": "main",
         "limitBytes": "",
         "tailLines": "20",
         "previous": "true",
     }
     assert [line async for line in cluster.follow_log("ns", "p", "main", tail_lines=1)] == [b"last"]
-    assert server.asked[1].query == {"container": "main", "follow": "true", "tailLines": "1"}
+    assert server.requests[1].query == {"container": "main", "follow": "true", "tailLines": "1"}
 
 
-async def test_the_server_says_its_version(cluster: Cluster, kit: Any, server: Any) -> None:
+async def test_the_server_has_a_version(cluster: Cluster, kit: Any, server: Any) -> None:
     server.script = [kit.Answer({"gitVersion": "v1.36.2"})]
     assert await cluster.version() == "v1.36.2"
 
@@ -159,7 +164,7 @@ async def test_a_log_is_followed_line_by_line_to_its_end(
         b"two",
         b"three",
     ]
-    assert server.asked[0].query == {"container": "main", "follow": "true"}
+    assert server.requests[0].query == {"container": "main", "follow": "true"}
 
 
 @pytest.mark.parametrize(
@@ -197,7 +202,9 @@ def test_of_a_line_without_end_nothing_is_kept_in_memory() -> None:
         assert len(lines._pending) <= 100
 
 
-async def test_following_the_log_of_no_pod_says_so(cluster: Cluster, kit: Any, server: Any) -> None:
+async def test_following_the_log_of_a_missing_pod_is_not_found(
+    cluster: Cluster, kit: Any, server: Any
+) -> None:
     server.script = [
         kit.Answer(
             {"kind": "Status", "code": 404, "reason": "NotFound", "message": 'pods "p" not found'},

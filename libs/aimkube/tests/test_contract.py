@@ -26,7 +26,7 @@ from aimlab.apiserver import ApiServer
 from aimschema.resources import CACHE, CONFIG_MAP, CRD
 
 CRDS = Path(__file__).parents[3] / "deploy" / "crds"
-FAST = Timing(retry_s=0.01, absent_s=0.05, short_s=0.0, gone_s=0.1, new_s=0.0)
+FAST = Timing(retry_s=0.01, absent_s=0.05, short_s=0.0, deleted_s=0.1, new_s=0.0)
 
 
 def cache(name: str = "c", **spec: Any) -> dict[str, Any]:
@@ -71,8 +71,8 @@ async def cluster(bare: Cluster) -> Cluster:
 
 async def _until_served(cluster: Cluster) -> None:
     async with asyncio.timeout(5), aclosing(cluster.list_and_watch(CACHE, timing=FAST)) as stream:
-        async for seen in stream:
-            if isinstance(seen, Snapshot):
+        async for item in stream:
+            if isinstance(item, Snapshot):
                 return
 
 
@@ -84,7 +84,7 @@ async def test_what_was_created_is_got_and_listed(cluster: Cluster) -> None:
     assert int(listing.resource_version) >= int(created["metadata"]["resourceVersion"])
 
 
-async def test_refusals_have_their_classes(cluster: Cluster) -> None:
+async def test_rejections_have_their_classes(cluster: Cluster) -> None:
     await cluster.create(cache())
     with pytest.raises(AlreadyExists):
         await cluster.create(cache())
@@ -185,13 +185,13 @@ async def test_a_kind_is_absent_until_it_is_installed_and_again_when_it_goes(bar
         del created["metadata"]["managedFields"]
         assert await anext(stream) == Modified(created)
         await bare.delete(CRD, None, crd["metadata"]["name"])
-        heard = [seen async for seen in _until_absent(stream)]
+        heard = [item async for item in _until_absent(stream)]
         assert heard[-1] == KindNotServed()
-        assert Snapshot not in {type(seen) for seen in heard}
+        assert Snapshot not in {type(item) for item in heard}
 
 
 async def _until_absent(stream: Any) -> AsyncIterator[Any]:
-    async for seen in stream:
-        yield seen
-        if isinstance(seen, KindNotServed):
+    async for item in stream:
+        yield item
+        if isinstance(item, KindNotServed):
             return

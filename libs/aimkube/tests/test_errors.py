@@ -46,7 +46,7 @@ NAMED = (
 
 
 @pytest.mark.parametrize(
-    ("code", "message", "causes", "told"),
+    ("code", "message", "causes", "described"),
     [
         pytest.param(
             403,
@@ -80,14 +80,14 @@ NAMED = (
         ),
     ],
 )
-def test_what_a_person_is_told(
-    code: int, message: str, causes: list[dict[str, str]], told: str
+def test_an_error_is_described_for_people(
+    code: int, message: str, causes: list[dict[str, str]], described: str
 ) -> None:
     assert (
         errors.describe_error(
             errors.from_response(code, JSON, status(code, "", message, details={"causes": causes}))
         )
-        == told
+        == described
     )
 
 
@@ -187,7 +187,7 @@ def test_what_a_person_is_told(
         ),
     ],
 )
-def test_an_answer_becomes_the_error_that_says_what_to_do(
+def test_a_response_becomes_the_error_named_by_its_remedy(
     code: int, content_type: str, body: bytes, expected: type[errors.KubeError]
 ) -> None:
     error = errors.from_response(code, content_type, body)
@@ -276,7 +276,7 @@ def test_how_long_the_server_asks_to_wait(
 
 
 @pytest.mark.parametrize(
-    ("said", "namespace", "expected"),
+    ("message", "namespace", "expected"),
     [
         pytest.param(
             'jobs.batch "j" is forbidden: ',
@@ -306,11 +306,11 @@ def test_how_long_the_server_asks_to_wait(
         ),
     ],
 )
-def test_a_refused_apply_names_the_permission_where_the_server_does_not(
-    said: str, namespace: str | None, expected: str
+def test_a_forbidden_apply_names_the_missing_permission(
+    message: str, namespace: str | None, expected: str
 ) -> None:
-    refused = errors.Forbidden(said, status=403, reason="Forbidden")
-    named = errors.with_missing_permission(refused, "aim-cacher", JOB, namespace)
+    rejection = errors.Forbidden(message, status=403, reason="Forbidden")
+    named = errors.with_missing_permission(rejection, "aim-cacher", JOB, namespace)
     assert (named.message, named.status, named.reason) == (expected, 403, "Forbidden")
 
 

@@ -51,15 +51,15 @@ HELD = Record("other", "12:00:00", 10, 4)
         pytest.param(Observation(None, 42.0), HELD, 50.0, id="appeared"),
     ],
 )
-def test_what_is_known_of_a_lease_counts_from_when_it_was_first_seen_so(
+def test_a_lease_ages_from_its_first_observation(
     before: Observation | None, record: Record | None, since_s: float
 ) -> None:
-    seen = observe(before, record, 50.0)
-    assert (seen.record, seen.since_s) == (record, since_s)
+    observed = observe(before, record, 50.0)
+    assert (observed.record, observed.since_s) == (record, since_s)
 
 
 @pytest.mark.parametrize(
-    ("seen", "expected_s"),
+    ("observed", "expected_s"),
     [
         pytest.param(Observation(None, 50.0), 0.0, id="none-there"),
         pytest.param(observe(Observation(HELD, 42.0), None, 50.0), 10.0, id="vanished-while-held"),
@@ -82,8 +82,8 @@ def test_what_is_known_of_a_lease_counts_from_when_it_was_first_seen_so(
         pytest.param(Observation(HELD._replace(renewed=""), 47.0), 7.0, id="never-renewed"),
     ],
 )
-def test_how_long_a_candidate_has_to_wait(seen: Observation, expected_s: float) -> None:
-    assert wait_s(seen, "me", 50.0, 15.0) == expected_s
+def test_how_long_a_candidate_has_to_wait(observed: Observation, expected_s: float) -> None:
+    assert wait_s(observed, "me", 50.0, 15.0) == expected_s
 
 
 @pytest.mark.parametrize(
@@ -247,11 +247,11 @@ class Candidate:
     did: list[tuple[float, str, int]]
     rate: float = 1.0
     fenced: bool = True
-    told: list[LeadershipState] = field(default_factory=list)
+    states: list[LeadershipState] = field(default_factory=list)
 
     def start(self) -> asyncio.Task[None]:
         loop = asyncio.get_running_loop()
-        self.lease = Lease(self.server, "aim-system", "aim-test", on_change=self.told.append)
+        self.lease = Lease(self.server, "aim-system", "aim-test", on_change=self.states.append)
         self.lease.identity = self.name
         self.lease.clock_s = lambda: 1000 + self.rate * loop.time()
         context = contextvars.copy_context()
@@ -369,15 +369,15 @@ def test_a_leader_that_the_server_does_not_answer_stops_before_another_starts_an
         await asyncio.sleep(1)
         scene.candidate("b").start()
         await asyncio.sleep(80)
-        assert [standing.holder for standing in leader.told if not standing.problem][-1] == "b"
+        assert [standing.holder for standing in leader.states if not standing.problem][-1] == "b"
 
     scene.run(story())
     assert scene.span("a")[1] <= 20 + 10 - TIMING.margin_s
     assert 20 + 10 - TIMING.renew_s <= scene.span("b")[0] < 20 + 12
-    assert [standing.leading for standing in leader.told] == [True, False, False, False]
+    assert [standing.leading for standing in leader.states] == [True, False, False, False]
 
 
-def test_when_the_server_is_away_for_all_nobody_works_and_then_one_does(scene: Scene) -> None:
+def test_without_the_server_none_leads_and_then_one_does(scene: Scene) -> None:
     scene.unreachable = {"a": (20.0, 60.0), "b": (20.0, 60.0)}
 
     async def story() -> None:
@@ -419,14 +419,14 @@ def test_a_renewal_whose_answer_was_lost_costs_nothing(scene: Scene) -> None:
         await asyncio.sleep(3)
         scene.server.delays = lambda _: (0.001, 0.001)
         await asyncio.sleep(30)
-        assert [standing.leading for standing in leader.told] == [True]
+        assert [standing.leading for standing in leader.states] == [True]
 
     scene.run(story())
     assert scene.span("a")[1] > 33.5
     assert scene.server.version > 10
 
 
-def test_a_lease_that_somebody_deletes_is_made_anew_without_two_at_work(scene: Scene) -> None:
+def test_a_deleted_lease_is_recreated_without_two_leaders(scene: Scene) -> None:
     async def story() -> None:
         scene.candidate("a").start()
         await asyncio.sleep(1)
@@ -439,14 +439,14 @@ def test_a_lease_that_somebody_deletes_is_made_anew_without_two_at_work(scene: S
     assert {who for _, who, _ in scene.did} == {"a"}
 
 
-def test_without_the_namespace_it_says_so_and_goes_on_trying(scene: Scene) -> None:
+def test_a_missing_namespace_is_reported_and_retried(scene: Scene) -> None:
     lonely = scene.candidate("a")
     scene.server.namespace = False
 
     async def story() -> None:
         lonely.start()
         await asyncio.sleep(5)
-        assert [standing.problem for standing in lonely.told] == [
+        assert [standing.problem for standing in lonely.states] == [
             "namespace aim-system does not exist: kubectl create namespace aim-system, or set"
             " AIM_NAMESPACE"
         ]

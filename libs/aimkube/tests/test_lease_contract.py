@@ -45,17 +45,17 @@ async def test_replace_is_compare_and_swap(cluster: Cluster) -> None:
 
 
 async def test_a_lease_is_made_taken_and_given_back(cluster: Cluster) -> None:
-    told: asyncio.Queue[LeadershipState] = asyncio.Queue()
+    states: asyncio.Queue[LeadershipState] = asyncio.Queue()
     working = asyncio.Event()
 
     async def work() -> None:
         working.set()
         await asyncio.Event().wait()
 
-    lease = Lease(cluster, "lab", "aim-test", on_change=told.put_nowait)
+    lease = Lease(cluster, "lab", "aim-test", on_change=states.put_nowait)
     leading = asyncio.create_task(lease.run_while_leading(work))
     async with asyncio.timeout(5):
-        assert (await told.get()).problem.startswith("namespace lab does not exist")
+        assert (await states.get()).problem.startswith("namespace lab does not exist")
         await cluster.create(NAMESPACE)
         await working.wait()
         assert (await cluster.get(LEASE, "lab", "aim-test"))["spec"].items() >= {

@@ -20,7 +20,7 @@ FAST = Timing(
     short_s=0.0,
     retry_s=0.01,
     absent_s=0.01,
-    gone_s=0.0,
+    deleted_s=0.0,
     new_s=0.0,
 )
 
@@ -70,8 +70,8 @@ def page(version: int, *names: str, token: str = "") -> dict[str, Any]:
     }
 
 
-def said(seen: WatchEvent) -> str:
-    match seen:
+def described(item: WatchEvent) -> str:
+    match item:
         case Snapshot(items, version):
             return (
                 "listed"
@@ -94,15 +94,15 @@ async def follow(kit: Any, url: str, count: int, timing: Timing = FAST) -> list[
         asyncio.timeout(10),
         aclosing(cluster.list_and_watch(CACHE, timing=timing)) as stream,
     ):
-        async for seen in stream:
-            heard.append(said(seen))
+        async for item in stream:
+            heard.append(described(item))
             if len(heard) == count:
                 break
     return heard
 
 
 INITIAL = [event("ADDED", "a", 3), bookmark(5, ends_initial_events=True)]
-REFUSED = (422, status(422, "Invalid"))
+INVALID = (422, status(422, "Invalid"))
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def script(kit: Any, server: Any) -> Any:
             id="changes-while-the-snapshot-comes-are-part-of-it",
         ),
         pytest.param(
-            [REFUSED, (200, page(5, "a")), [event("ADDED", "b", 6)]],
+            [INVALID, (200, page(5, "a")), [event("ADDED", "b", 6)]],
             ["listed a @5", "changed b @6"],
             id="watch-list-refused",
         ),
@@ -203,7 +203,7 @@ def script(kit: Any, server: Any) -> Any:
         ),
         pytest.param(
             [
-                REFUSED,
+                INVALID,
                 (200, page(5, "a", token="t")),
                 (410, status(410, "Expired")),
                 (200, page(8, "b")),
@@ -239,7 +239,7 @@ def script(kit: Any, server: Any) -> Any:
         ),
     ],
 )
-async def test_what_the_caller_is_told(
+async def test_what_the_caller_receives(
     kit: Any, server: Any, script: Any, steps: list[Any], heard: list[str]
 ) -> None:
     script(*steps)
@@ -251,7 +251,7 @@ async def test_a_snapshot_asks_for_initial_events_and_names_no_version(
 ) -> None:
     script(INITIAL)
     await follow(kit, await server.start(), 1)
-    query = server.asked[0].query
+    query = server.requests[0].query
     assert (
         query["watch"],
         query["sendInitialEvents"],
@@ -272,8 +272,8 @@ async def test_a_stream_that_ended_well_goes_on_from_its_last_bookmark(
 ) -> None:
     script([*INITIAL, bookmark(40)], [event("ADDED", "b", 41)])
     assert await follow(kit, await server.start(), 2) == ["listed a @5", "changed b @41"]
-    assert server.asked[1].query["resourceVersion"] == "40"
-    assert "sendInitialEvents" not in server.asked[1].query
+    assert server.requests[1].query["resourceVersion"] == "40"
+    assert "sendInitialEvents" not in server.requests[1].query
 
 
 async def test_pages_have_a_limit_and_items_get_their_kind(
@@ -285,7 +285,7 @@ async def test_pages_have_a_limit_and_items_get_their_kind(
     assert [(item["kind"], item["apiVersion"]) for item in listing.items] == [
         (CACHE.kind, CACHE.api_version)
     ] * 2
-    assert [asked.query for asked in server.asked] == [
+    assert [requests.query for requests in server.requests] == [
         {"limit": "500", "labelSelector": "x=y,z!=w"},
         {"limit": "500", "labelSelector": "x=y,z!=w", "continue": "t"},
     ]
@@ -293,7 +293,7 @@ async def test_pages_have_a_limit_and_items_get_their_kind(
 
 @pytest.mark.parametrize(
     "begins",
-    [[INITIAL], [REFUSED, (200, page(5, "a")), [event("ADDED", "b", 6)]]],
+    [[INITIAL], [INVALID, (200, page(5, "a")), [event("ADDED", "b", 6)]]],
     ids=["stream", "pages"],
 )
 async def test_of_each_object_only_what_the_caller_keeps_is_handed_out(
@@ -309,17 +309,15 @@ async def test_of_each_object_only_what_the_caller_keeps_is_handed_out(
     assert (listed.items, changed) == (({"kept": "a"},), Modified({"kept": "b"}))
 
 
-async def test_a_throttled_watch_waits_as_told_and_keeps_its_place(
-    kit: Any, server: Any, script: Any
-) -> None:
+async def test_a_throttled_watch_waits_and_resumes(kit: Any, server: Any, script: Any) -> None:
     script(
         INITIAL,
         kit.Answer("slow down", 429, "text/plain", {"Retry-After": "0.3"}),
         [event("ADDED", "b", 6)],
     )
     assert await follow(kit, await server.start(), 2) == ["listed a @5", "changed b @6"]
-    assert server.asked[2].query["resourceVersion"] == "5"
-    assert server.asked[2].at_s - server.asked[1].at_s >= 0.3
+    assert server.requests[2].query["resourceVersion"] == "5"
+    assert server.requests[2].at_s - server.requests[1].at_s >= 0.3
 
 
 NO_PAGE = "404 page not found\n"
@@ -339,7 +337,7 @@ WITH_THE_GROUP = {
 }
 
 
-async def test_a_kind_that_is_not_installed_is_said_once_and_found_later(
+async def test_a_kind_not_installed_is_reported_once_and_found_later(
     kit: Any, server: Any, script: Any
 ) -> None:
     missing = kit.Answer(NO_PAGE, 404, "text/plain")
@@ -354,7 +352,7 @@ async def test_a_kind_that_is_not_installed_is_said_once_and_found_later(
         INITIAL,
     )
     assert await follow(kit, await server.start(), 2) == ["absent", "listed a @5"]
-    assert [asked.path for asked in server.asked[1:5]] == [
+    assert [requests.path for requests in server.requests[1:5]] == [
         f"/apis/{CACHE.api_version}",
         CACHE.path(),
         f"/apis/{CACHE.api_version}",
@@ -393,12 +391,12 @@ async def test_a_kind_that_is_not_installed_is_said_once_and_found_later(
 async def test_a_404_alone_does_not_make_a_kind_absent(
     kit: Any, server: Any, script: Any, error: Any, document: Any, groups: Any
 ) -> None:
-    there = [kit.Answer(step[1], step[0]) for step in (document, groups) if step is not None]
+    found = [kit.Answer(step[1], step[0]) for step in (document, groups) if step is not None]
     script(
         INITIAL,
         *[
             kit.Answer(error, 404, "text/plain" if isinstance(error, str) else "application/json"),
-            *there,
+            *found,
         ]
         * 2,
         INITIAL,
@@ -410,24 +408,24 @@ async def test_a_kind_that_was_there_is_called_absent_once_it_was_missing_for_a_
     kit: Any, server: Any, script: Any
 ) -> None:
     missing = [(404, status(404, "NotFound")), (200, OTHERS)]
-    timing = replace(FAST, gone_s=0.15, retry_s=0.05)
+    timing = replace(FAST, deleted_s=0.15, retry_s=0.05)
     script(INITIAL, *missing, INITIAL, *missing * 20)
     assert await follow(kit, await server.start(), 3, timing) == [
         "listed a @5",
         "listed a @5",
         "absent",
     ]
-    asked = [each for each in server.asked[4:] if each.path == CACHE.path()]
-    assert asked[-1].at_s - asked[0].at_s >= 0.15
+    requests = [each for each in server.requests[4:] if each.path == CACHE.path()]
+    assert requests[-1].at_s - requests[0].at_s >= 0.15
 
 
 async def test_one_answer_that_the_kind_is_there_begins_the_while_again(
     kit: Any, server: Any, script: Any
 ) -> None:
     missing = [(404, status(404, "NotFound")), (200, OTHERS)]
-    there = [(404, status(404, "NotFound")), (200, WITH_IT)]
-    timing = replace(FAST, gone_s=10.0, retry_s=0.01)
-    script(INITIAL, *missing * 3, *there, *missing * 3, INITIAL)
+    found = [(404, status(404, "NotFound")), (200, WITH_IT)]
+    timing = replace(FAST, deleted_s=10.0, retry_s=0.01)
+    script(INITIAL, *missing * 3, *found, *missing * 3, INITIAL)
     assert await follow(kit, await server.start(), 2, timing) == ["listed a @5", "listed a @5"]
 
 
@@ -456,7 +454,7 @@ async def test_streams_that_end_at_once_are_opened_ever_more_slowly(
     await follow(kit, await server.start(), 2, Timing(retry_s=0.04))
     gaps_s = [
         later.at_s - earlier.at_s
-        for earlier, later in zip(server.asked, server.asked[1:], strict=False)
+        for earlier, later in zip(server.requests, server.requests[1:], strict=False)
     ]
     assert [
         gap_s >= least_s for gap_s, least_s in zip(gaps_s, [0.02, 0.04, 0.08, 0.16], strict=True)
@@ -495,7 +493,7 @@ async def test_an_object_nested_as_deep_as_a_server_takes_hides_no_other(
 
     listed = with_spec(page(5, "a", "b", "c"), "b")
     script(
-        REFUSED,
+        INVALID,
         kit.Answer(listed, 200),
         [with_spec(event("MODIFIED", "b", 6), "b"), event("MODIFIED", "a", 7)],
     )
@@ -553,7 +551,7 @@ async def test_an_item_that_is_no_object_hides_no_other(
 ) -> None:
     listed = page(5, "a", "c")
     listed["items"].insert(1, item)
-    script(REFUSED, (200, listed), [event("MODIFIED", "a", 7)])
+    script(INVALID, (200, listed), [event("MODIFIED", "a", 7)])
     assert await follow(kit, await server.start(), 2) == ["listed a c @5", "changed a @7"]
 
 

@@ -59,20 +59,20 @@ def _definition(old: Schema, new: Schema) -> Iterator[tuple[str, str, str]]:
             yield "KIND_CHANGED", f"names.{name}", f"it was {old['names'][name]}"
     served = {version["name"]: version for version in new["versions"] if version["served"]}
     for version in old["versions"]:
-        there = served.get(version["name"])
-        if there is None:
+        counterpart = served.get(version["name"])
+        if counterpart is None:
             yield "VERSION_REMOVED", version["name"], "clients and manifests ask for it"
             continue
-        if version["storage"] and not there["storage"]:
+        if version["storage"] and not counterpart["storage"]:
             yield (
                 "STORAGE_CHANGED",
                 version["name"],
                 "stored objects have to be converted, and nothing here does that",
             )
-        if version.get("subresources", {}).keys() - there.get("subresources", {}).keys():
+        if version.get("subresources", {}).keys() - counterpart.get("subresources", {}).keys():
             yield "SUBRESOURCE_REMOVED", version["name"], "status writes would be refused"
         yield from _schema(
-            version["schema"]["openAPIV3Schema"], there["schema"]["openAPIV3Schema"], ""
+            version["schema"]["openAPIV3Schema"], counterpart["schema"]["openAPIV3Schema"], ""
         )
 
 
@@ -95,10 +95,10 @@ def _schema(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str
 def _limits(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str]]:
     """Values that were allowed and are not any more."""
     if "enum" in new and (
-        gone := set(old.get("enum", ())) - set(new["enum"])
+        removed := set(old.get("enum", ())) - set(new["enum"])
         or ({"anything"} if "enum" not in old else set())
     ):
-        yield "VALUE_REMOVED", path, f"objects may have {', '.join(sorted(map(str, gone)))}"
+        yield "VALUE_REMOVED", path, f"objects may have {', '.join(sorted(map(str, removed)))}"
     for word in (*LOWER, *HIGHER):
         was, now = old.get(word), new.get(word)
         if now is not None and (was is None or (now < was if word in LOWER else now > was)):

@@ -315,9 +315,9 @@ def subject_of(message: Message) -> str:
             return subjects.of_progress(Key(message.kind, message.namespace, message.name))
 
 
-def acknowledged(letter: DeadLetter) -> DeadLetter:
+def acknowledged(dead_letter: DeadLetter) -> DeadLetter:
     """What says, on the letter's own subject, that a person has dealt with it."""
-    return structs.replace(letter, handled=True, data=b"", headers={})
+    return structs.replace(dead_letter, handled=True, data=b"", headers={})
 
 
 def timestamp(moment: datetime.datetime) -> str:

@@ -240,18 +240,18 @@ def hashed_field(path: str) -> tuple[str, ...]:
 
 
 def _metadata(metadata: Body, *, all_labels: bool) -> Body:
-    kept: Body = {name: metadata[name] for name in METADATA if name in metadata}
-    if annotations := kept.get("annotations"):
-        kept["annotations"] = {
+    reduced: Body = {name: metadata[name] for name in METADATA if name in metadata}
+    if annotations := reduced.get("annotations"):
+        reduced["annotations"] = {
             name: text for name, text in annotations.items() if _is_read(name, text)
         }
-    if not all_labels and (labels := kept.get("labels")):
-        kept["labels"] = {
+    if not all_labels and (labels := reduced.get("labels")):
+        reduced["labels"] = {
             name: text
             for name, text in labels.items()
             if name.startswith(PREFIX) or name in {MANAGED_BY, COMPONENT}
         }
-    return kept
+    return reduced
 
 
 def _is_read(name: str, text: str) -> bool:
@@ -288,20 +288,20 @@ def _without_values(node: Any, path: str, hashes: dict[str, str], level: int = 0
         ]
     if not isinstance(node, dict):
         return node
-    kept: Body = {}
+    reduced: Body = {}
     for field, value in node.items():
         here = f"{path}.{field}"
         if field in _WHOLE_LISTS and isinstance(value, list):
             hashes |= {here: _hash(value)} if value else {}
-            kept[field] = []
+            reduced[field] = []
         elif field in _NAMED_VALUES and isinstance(value, list):
-            kept[field] = [
+            reduced[field] = [
                 _item(item, f"{here}[{_name(item, place)}]", hashes)
                 for place, item in enumerate(value)
             ]
         else:
-            kept[field] = _without_values(value, here, hashes, level + 1)
-    return kept
+            reduced[field] = _without_values(value, here, hashes, level + 1)
+    return reduced
 
 
 def _item(item: Any, path: str, hashes: dict[str, str]) -> Any:
@@ -333,5 +333,5 @@ def _with_few_conditions(body: Body) -> Body:
     known = [each for each in conditions if isinstance(each, dict)]
     if len(known) == len(conditions) <= MOST_CONDITIONS:
         return body
-    kept = sorted(known, key=lambda condition: condition.get("type") != READY)[:MOST_CONDITIONS]
-    return {**body, "status": {**status, "conditions": kept}}
+    first = sorted(known, key=lambda condition: condition.get("type") != READY)[:MOST_CONDITIONS]
+    return {**body, "status": {**status, "conditions": first}}

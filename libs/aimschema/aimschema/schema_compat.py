@@ -142,13 +142,13 @@ class _Comparison:
             yield self._breach(
                 "TYPE_NARROWED",
                 field,
-                f"stored messages have {_words(missing)}, which new readers reject",
+                f"stored messages have {_list(missing)}, which new readers reject",
             )
         if added := after.keys() - before.keys():
             yield self._breach(
                 "TYPE_WIDENED",
                 field,
-                f"new messages may have {_words(added)}, which older readers reject",
+                f"new messages may have {_list(added)}, which older readers reject",
             )
         for kind in sorted(before.keys() & after.keys()):
             yield from self._same_type(before[kind], after[kind], field)
@@ -159,7 +159,7 @@ class _Comparison:
             yield self._breach(
                 "VALUES_CHANGED",
                 field,
-                f"it could be {_words(was or ['anything'])}, and now {_words(now or ['anything'])}",
+                f"it could be {_list(was or ['anything'])}, and now {_list(now or ['anything'])}",
             )
         if "items" in old and "items" in new:
             yield from self.between(old["items"], new["items"], f"{field}[]")
@@ -249,5 +249,5 @@ def _alternatives(schema: Schema, definitions: Schema) -> dict[str, Schema]:
     return {"enum" if "enum" in schema else "any": schema}
 
 
-def _words(names: typing.Iterable[object]) -> str:
+def _list(names: typing.Iterable[object]) -> str:
     return ", ".join(sorted(map(str, names)))

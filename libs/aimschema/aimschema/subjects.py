@@ -115,13 +115,13 @@ def dead_letters(service: str = "*") -> str:
 def matches(pattern: str, subject: str) -> bool:
     """Whether a subject, or every subject of a filter, is of a filter (`*`: one token, `>`: one
     or more, at the end)."""
-    wanted, given = pattern.split("."), subject.split(".")
-    if wanted[-1] == ">" and len(given) >= len(wanted):
-        wanted.pop()
-        given = given[: len(wanted)]
-    return len(wanted) == len(given) and all(
+    pattern_tokens, tokens = pattern.split("."), subject.split(".")
+    if pattern_tokens[-1] == ">" and len(tokens) >= len(pattern_tokens):
+        pattern_tokens.pop()
+        tokens = tokens[: len(pattern_tokens)]
+    return len(pattern_tokens) == len(tokens) and all(
         want == here or (want == "*" and here != ">")
-        for want, here in zip(wanted, given, strict=True)
+        for want, here in zip(pattern_tokens, tokens, strict=True)
     )
 
 

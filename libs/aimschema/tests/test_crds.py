@@ -256,7 +256,7 @@ def test_enumerations(kind: str, path: str, values: list[str], default: str | No
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "says"),
+    ("kind", "path", "constraints"),
     [
         ("AIMService", "spec.cacheModel", {"type": "boolean", "default": True}),
         ("AIMService", "spec.replicas", {"type": "integer", "default": 1, "minimum": 0}),
@@ -305,9 +305,9 @@ def test_enumerations(kind: str, path: str, values: list[str], default: str | No
         ("ModelCache", "status.nextAttemptTime", {"type": "string", "format": "date-time"}),
     ],
 )
-def test_constraints_and_defaults(kind: str, path: str, says: Node) -> None:
+def test_constraints_and_defaults(kind: str, path: str, constraints: Node) -> None:
     node = at(kind, path)
-    assert {name: node.get(name) for name in says} == says
+    assert {name: node.get(name) for name in constraints} == constraints
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DOCUMENTS if kind != "AIMNamespaceConfig"])
@@ -351,7 +351,7 @@ def test_what_is_immutable_cannot_be_left_out_and_is_named_in_the_message(kind: 
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "words"),
+    ("kind", "path", "parts"),
     [
         ("AIMServiceTemplate", "spec", ["tensorParallelism", "gpusPerReplica"]),
         ("AIMService", "", ["metadata.name", "48"]),
@@ -359,9 +359,9 @@ def test_what_is_immutable_cannot_be_left_out_and_is_named_in_the_message(kind: 
         ("ModelCache", "spec.size", ["size", "greater than 0"]),
     ],
 )
-def test_rules_in_cel_name_field_and_rule(kind: str, path: str, words: list[str]) -> None:
+def test_rules_in_cel_name_field_and_rule(kind: str, path: str, parts: list[str]) -> None:
     (rule,) = at(kind, path)["x-kubernetes-validations"]
-    assert all(word in rule["message"] for word in words)
+    assert all(word in rule["message"] for word in parts)
 
 
 @EVERY_KIND

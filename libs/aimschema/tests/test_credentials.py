@@ -58,7 +58,7 @@ def test_the_hub_token_and_every_store_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "secrets"),
+    ("config", "secrets"),
     [
         (None, []),
         (config(), []),
@@ -67,5 +67,5 @@ def test_the_hub_token_and_every_store_in_order() -> None:
     ],
     ids=["no-config", "no-images", "no-secrets", "two"],
 )
-def test_pull_secrets(given: ConfigSpec | None, secrets: list[dict[str, str]]) -> None:
-    assert pull_secrets(given) == secrets
+def test_pull_secrets(config: ConfigSpec | None, secrets: list[dict[str, str]]) -> None:
+    assert pull_secrets(config) == secrets

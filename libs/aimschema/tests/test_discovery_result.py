@@ -120,12 +120,12 @@ def test_answers_that_are_taken(given_element: Any, sources: list[str]) -> None:
         ),
     ],
 )
-def test_answers_that_are_refused(given_element: Any, cause: str) -> None:
+def test_answers_that_are_rejected(given_element: Any, cause: str) -> None:
     with pytest.raises(ValueError, match=cause):
         check(given_element)
 
 
-def test_nesting_without_end_is_refused() -> None:
+def test_endless_nesting_is_rejected() -> None:
     deep: list[Any] = []
     for _ in range(5000):
         deep = [deep]
@@ -161,7 +161,7 @@ def test_anything_is_a_result_or_a_value_error(answer: Any) -> None:
         assert check(answer).models
 
 
-def kept(*, more: int = 0, **fields: Any) -> str:
+def stored(*, more: int = 0, **fields: Any) -> str:
     """The result as discovery writes it, with fields of the element, of its profile or of its
     model changed."""
     found = msgspec.to_builtins(check(model(size_gb=1)))
@@ -181,14 +181,14 @@ def kept(*, more: int = 0, **fields: Any) -> str:
     ],
 )
 def test_a_config_map_of_another_form_holds_nothing(body: dict[str, Any]) -> None:
-    assert from_config_map({"data": {RESULT_KEY: kept()}} | body) is None
+    assert from_config_map({"data": {RESULT_KEY: stored()}} | body) is None
 
 
 @pytest.mark.parametrize("value", [None, 7, ["x"], {"a": "b"}])
 def test_a_value_that_is_no_text_is_no_result(value: Any) -> None:
     body = {
         "metadata": {"annotations": {ANNOTATION_DIGEST: digest({})}},
-        "data": {RESULT_KEY: kept(), "other": value},
+        "data": {RESULT_KEY: stored(), "other": value},
     }
     assert from_config_map(body) is None
 
@@ -230,24 +230,28 @@ def test_the_largest_answer_is_accepted_when_it_is_read_back(size: str) -> None:
         pytest.param({RESULT_KEY: '{"models": 3}'}, False, id="another-form"),
         pytest.param({"other": "{}"}, False, id="other-key"),
         pytest.param(None, False, id="no-data"),
-        pytest.param({RESULT_KEY: kept(size_gb=1e308)}, False, id="a-size-that-overflows"),
-        pytest.param({RESULT_KEY: kept().replace("1.0", "1e400")}, False, id="a-size-without-end"),
+        pytest.param({RESULT_KEY: stored(size_gb=1e308)}, False, id="a-size-that-overflows"),
         pytest.param(
-            {RESULT_KEY: kept().replace("1.0", "NaN")}, False, id="a-size-that-is-no-number"
-        ),
-        pytest.param({RESULT_KEY: kept(size_gb=-1)}, False, id="a-negative-size"),
-        pytest.param({RESULT_KEY: kept(size_gb="1")}, False, id="a-size-as-text"),
-        pytest.param({RESULT_KEY: kept(source="https://a/b")}, False, id="another-source"),
-        pytest.param({RESULT_KEY: kept(source="s3://a/../b")}, False, id="a-source-that-climbs"),
-        pytest.param({RESULT_KEY: kept(name="--evil")}, False, id="another-name"),
-        pytest.param({RESULT_KEY: kept(more=200_000)}, False, id="models-without-end"),
-        pytest.param(
-            {RESULT_KEY: kept(filename="x" * LARGEST_ELEMENT_BYTES)}, False, id="text-without-end"
+            {RESULT_KEY: stored().replace("1.0", "1e400")}, False, id="a-size-without-end"
         ),
         pytest.param(
-            {RESULT_KEY: kept(env_vars={"A": ["b"]})}, False, id="a-variable-that-is-a-list"
+            {RESULT_KEY: stored().replace("1.0", "NaN")}, False, id="a-size-that-is-no-number"
         ),
-        pytest.param({RESULT_KEY: kept(metadata={"gpu_count": -1})}, False, id="a-negative-count"),
+        pytest.param({RESULT_KEY: stored(size_gb=-1)}, False, id="a-negative-size"),
+        pytest.param({RESULT_KEY: stored(size_gb="1")}, False, id="a-size-as-text"),
+        pytest.param({RESULT_KEY: stored(source="https://a/b")}, False, id="another-source"),
+        pytest.param({RESULT_KEY: stored(source="s3://a/../b")}, False, id="a-source-that-climbs"),
+        pytest.param({RESULT_KEY: stored(name="--evil")}, False, id="another-name"),
+        pytest.param({RESULT_KEY: stored(more=200_000)}, False, id="models-without-end"),
+        pytest.param(
+            {RESULT_KEY: stored(filename="x" * LARGEST_ELEMENT_BYTES)}, False, id="text-without-end"
+        ),
+        pytest.param(
+            {RESULT_KEY: stored(env_vars={"A": ["b"]})}, False, id="a-variable-that-is-a-list"
+        ),
+        pytest.param(
+            {RESULT_KEY: stored(metadata={"gpu_count": -1})}, False, id="a-negative-count"
+        ),
         pytest.param({RESULT_KEY: "[" * 100_000}, False, id="nested-without-end"),
         pytest.param({RESULT_KEY: "[]"}, False, id="a-list"),
         pytest.param({RESULT_KEY: "7"}, False, id="a-number"),
@@ -273,7 +277,7 @@ def test_what_a_config_map_holds(data: dict[str, str] | None, found: bool) -> No
 
 def test_an_answer_that_was_edited_counts_as_none() -> None:
     data = {RESULT_KEY: '{"models": [{"name": "a", "source": "hf://a/b"}]}', "image": "i:1"}
-    kept = {"metadata": {"annotations": {ANNOTATION_DIGEST: digest(data)}}, "data": data}
-    assert from_config_map(kept) is not None
-    assert from_config_map({**kept, "data": {**data, "image": "i:2"}}) is None
-    assert from_config_map({**kept, "metadata": {}}) is None
+    config_map = {"metadata": {"annotations": {ANNOTATION_DIGEST: digest(data)}}, "data": data}
+    assert from_config_map(config_map) is not None
+    assert from_config_map({**config_map, "data": {**data, "image": "i:2"}}) is None
+    assert from_config_map({**config_map, "metadata": {}}) is None

@@ -194,18 +194,23 @@ def test_times_of_other_zones_are_written_in_utc() -> None:
     assert timestamp(datetime.datetime(2026, 1, 2, 0, 30, tzinfo=cet)) == "2026-01-01T23:30:00Z"
 
 
-def test_a_letter_of_before_there_were_unreadable_messages_can_be_read() -> None:
+def test_a_dead_letter_of_the_first_version_is_readable() -> None:
     old = (
         b'{"type":"aim.dead.v1","service":"cacher","kind":"Pod","namespace":"ml","name":"a",'
         b'"error":"x","attempts":5}'
     )
-    letter = decode(old)
-    assert isinstance(letter, DeadLetter)
-    assert (letter.subject, letter.seq, letter.data, letter.handled) == ("", 0, b"", False)
+    dead_letter = decode(old)
+    assert isinstance(dead_letter, DeadLetter)
+    assert (dead_letter.subject, dead_letter.seq, dead_letter.data, dead_letter.handled) == (
+        "",
+        0,
+        b"",
+        False,
+    )
 
 
 def test_the_data_of_an_unreadable_message_survives_whatever_it_is() -> None:
-    letter = DeadLetter(
+    dead_letter = DeadLetter(
         service="cacher",
         kind="Pod",
         name="a",
@@ -215,5 +220,5 @@ def test_the_data_of_an_unreadable_message_survives_whatever_it_is() -> None:
         seq=7,
         data=b"\xff\x00{",
     )
-    assert decode(encode(letter)) == letter
-    assert subject_of(letter) == "aim.dead.cacher.unreadable.object.Pod.-.a"
+    assert decode(encode(dead_letter)) == dead_letter
+    assert subject_of(dead_letter) == "aim.dead.cacher.unreadable.object.Pod.-.a"

@@ -38,7 +38,7 @@ def test_what_is_kept_of_an_image_has_a_name_of_its_own(model: str, other: str) 
 
 
 @pytest.mark.parametrize("cut", ["a" * 44 + "-" + "b" * 20, "a" * 44 + ".b", "a" * 43 + ".-b"])
-def test_a_cut_template_name_ends_in_a_letter_or_digit(cut: str) -> None:
+def test_a_truncated_template_name_ends_alphanumerically(cut: str) -> None:
     assert re.fullmatch(r"discover-a+-12345678", names.discovery_job(cut, "12345678"))
 
 
@@ -91,7 +91,7 @@ def test_the_predictor_of_the_longest_service_name_fits() -> None:
     st.lists(st.text(st.characters(exclude_characters="\0"), max_size=4), max_size=4),
     st.lists(st.text(max_size=4), max_size=4),
 )
-def test_the_hash_tells_lists_apart_not_texts(one: list[str], other: list[str]) -> None:
+def test_the_hash_distinguishes_lists_not_texts(one: list[str], other: list[str]) -> None:
     assert re.fullmatch(r"[0-9a-f]{8}", names.short_hash(one))
     if "\0".join(one) != "\0".join(other):
         assert names.short_hash(one) != names.short_hash(other)

@@ -161,9 +161,9 @@ def test_a_foreign_object_goes_as_what_takes_a_name() -> None:
         "labels": {PREFIX + "service": "s", "x": "y"},
         "ownerReferences": [{"kind": "Deployment", "name": "d", "uid": "d"}],
     }
-    kept = {**metadata, "labels": {PREFIX + "service": "s"}}
+    reduced = {**metadata, "labels": {PREFIX + "service": "s"}}
     assert published(body("InferenceService", metadata, spec=SERVING)) == body(
-        "InferenceService", kept
+        "InferenceService", reduced
     )
 
 
@@ -196,20 +196,20 @@ def test_a_status_without_end_keeps_ready() -> None:
         "no condition",
         {"type": "Ready"},
     ]
-    kept = published(body("InferenceService", OURS, status={"conditions": conditions}))["status"][
-        "conditions"
-    ]
-    assert (len(kept), kept[0]) == (100, {"type": "Ready"})
+    reduced = published(body("InferenceService", OURS, status={"conditions": conditions}))[
+        "status"
+    ]["conditions"]
+    assert (len(reduced), reduced[0]) == (100, {"type": "Ready"})
 
 
-def test_a_tombstone_says_which_object_it_was() -> None:
-    gone = body(
+def test_a_tombstone_has_the_identity_of_its_object() -> None:
+    deleted = body(
         "Job",
         OURS | {"labels": {"x": "y"}, "annotations": {PREFIX + "x": "y"}},
         spec={"a": 1},
         status={"b": 1},
     )
-    assert tombstone(gone) == body("Job", OURS)
+    assert tombstone(deleted) == body("Job", OURS)
 
 
 def test_a_tombstone_does_not_grow_with_its_owners() -> None:

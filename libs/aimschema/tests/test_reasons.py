@@ -9,7 +9,7 @@ from aimschema import reasons
 from aimschema.kinds import KINDS, Condition
 from aimschema.resources import CONFIG, RESOURCES
 
-WORDS = {
+CONSTANTS = {
     name: value
     for name, value in vars(reasons).items()
     if name.isupper() and isinstance(value, str)
@@ -22,7 +22,7 @@ SERVICES = {
     reasons.STATUSWRITER,
     reasons.WATCHER,
 }
-REASONS = {name: value for name, value in WORDS.items() if value not in SERVICES}
+REASONS = {name: value for name, value in CONSTANTS.items() if value not in SERVICES}
 PATTERN = Condition.model_json_schema(by_alias=True)["properties"]["reason"]["pattern"]
 STATUSES = {
     kind.__name__: kind.model_fields["status"] for kind in KINDS if "status" in kind.model_fields

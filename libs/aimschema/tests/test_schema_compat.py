@@ -7,7 +7,7 @@ import pytest
 
 from aimschema.schema_compat import FAMILIES, MESSAGES, compare, schemas
 
-REPORT, ACTION, LETTER = "aim.status.reported.v1", "aim.action.taken.v1", "aim.dead.v1"
+REPORT, ACTION, DEAD_LETTER = "aim.status.reported.v1", "aim.action.taken.v1", "aim.dead.v1"
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -35,7 +35,7 @@ def default(struct: str, name: str, value: Any) -> Change:
     return lambda schema: fields(schema, struct)[name].update(default=value)
 
 
-REFUSED = {
+REJECTED = {
     "a field goes": (
         REPORT,
         lambda s: fields(s, "StatusReported").pop("fields"),
@@ -70,7 +70,7 @@ REFUSED = {
         "uid",
     ),
     "what a left out field means": (
-        LETTER,
+        DEAD_LETTER,
         default("DeadLetter", "handled", True),
         "DEFAULT_CHANGED",
         "handled",
@@ -82,7 +82,7 @@ REFUSED = {
         "uid",
     ),
     "one type less": (
-        LETTER,
+        DEAD_LETTER,
         retype("DeadLetter", "namespace", type="string", default=None),
         "TYPE_NARROWED",
         "namespace",
@@ -106,7 +106,7 @@ REFUSED = {
         "about[0]",
     ),
     "the values of a map": (
-        LETTER,
+        DEAD_LETTER,
         retype(
             "DeadLetter",
             "headers",
@@ -118,31 +118,31 @@ REFUSED = {
         "headers.*",
     ),
     "bytes become text": (
-        LETTER,
+        DEAD_LETTER,
         retype("DeadLetter", "data", type="string", default=""),
         "CONSTRAINT_CHANGED",
         "data",
     ),
     "a pattern": (
-        LETTER,
+        DEAD_LETTER,
         retype("DeadLetter", "name", type="string", pattern="^x"),
         "CONSTRAINT_CHANGED",
         "name",
     ),
     "a minimum": (
-        LETTER,
+        DEAD_LETTER,
         retype("DeadLetter", "attempts", type="integer", minimum=1),
         "CONSTRAINT_CHANGED",
         "attempts",
     ),
     "unknown fields are refused": (
-        LETTER,
+        DEAD_LETTER,
         lambda s: s["$defs"]["DeadLetter"].update(additionalProperties=False),
         "CLOSED",
         "",
     ),
     "the tag": (
-        LETTER,
+        DEAD_LETTER,
         lambda s: fields(s, "DeadLetter")["type"].update(enum=["aim.dead.v2"]),
         "VALUES_CHANGED",
         "type",
@@ -151,9 +151,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(
-    ("message", "change", "rule", "field"), REFUSED.values(), ids=REFUSED.keys()
+    ("message", "change", "rule", "field"), REJECTED.values(), ids=REJECTED.keys()
 )
-def test_a_change_that_breaks_a_reader_is_refused(
+def test_a_change_that_breaks_a_reader_is_rejected(
     message: str, change: Change, rule: str, field: str
 ) -> None:
     assert (rule, message, field) in after(message, change)
@@ -171,15 +171,15 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("change", ALLOWED.values(), ids=ALLOWED.keys())
-def test_a_change_that_breaks_nobody_is_allowed(change: Change) -> None:
+def test_a_harmless_change_is_allowed(change: Change) -> None:
     assert after(REPORT, change) == []
 
 
 def test_a_message_may_not_go() -> None:
     new = schemas()
-    del new[LETTER]
+    del new[DEAD_LETTER]
     assert [(breach.rule, breach.message) for breach in compare(schemas(), new)] == [
-        ("MESSAGE_REMOVED", LETTER)
+        ("MESSAGE_REMOVED", DEAD_LETTER)
     ]
 
 

@@ -98,27 +98,25 @@ def test_filters(pattern: str, takes: str, leaves: str) -> None:
         "aimlive.progress.Pod.ml",
     ],
 )
-def test_other_subjects_are_refused(subject: str) -> None:
+def test_other_subjects_are_rejected(subject: str) -> None:
     with pytest.raises(ValueError, match="not a subject of this project"):
         subjects.parse(subject)
 
 
 def _matches(pattern: str, subject: str) -> bool:
     """As NATS matches: `*` is one token, `>` one or more at the end."""
-    wanted, tokens = pattern.split("."), subject.split(".")
-    if wanted[-1] == ">":
-        return len(tokens) >= len(wanted) and all(
-            w in {"*", t} for w, t in zip(wanted[:-1], tokens, strict=False)
+    expected, tokens = pattern.split("."), subject.split(".")
+    if expected[-1] == ">":
+        return len(tokens) >= len(expected) and all(
+            w in {"*", t} for w, t in zip(expected[:-1], tokens, strict=False)
         )
-    return len(tokens) == len(wanted) and all(
-        w in {"*", t} for w, t in zip(wanted, tokens, strict=True)
+    return len(tokens) == len(expected) and all(
+        w in {"*", t} for w, t in zip(expected, tokens, strict=True)
     )
 
 
 @given(key=KEYS, service=SERVICES)
-def test_the_letter_on_an_unreadable_message_says_what_that_was_about(
-    key: Key, service: str
-) -> None:
+def test_a_dead_letter_names_the_subject_of_its_message(key: Key, service: str) -> None:
     for original in (
         subjects.of_object(key),
         subjects.of_report(key, "cacher"),
@@ -162,7 +160,7 @@ LONG = "x" * 4000
         "aim.object.Pod.ml.é",
     ],
 )
-def test_a_subject_that_no_object_has_is_hashed_in_its_letter(original: str) -> None:
+def test_a_subject_of_no_object_is_hashed_in_its_dead_letter(original: str) -> None:
     subject = subjects.of_unreadable("router", original)
     assert len(subject) <= subjects.LONGEST
     assert subjects.parse(subject) == (subjects.DEAD, "", None, "router")
@@ -177,7 +175,7 @@ def test_a_subject_that_no_object_has_is_hashed_in_its_letter(original: str) -> 
         "aim.object.Pod.\u00e9",
     ],
 )
-def test_a_subject_that_makes_no_sense_is_hashed_in_its_letter(original: str) -> None:
+def test_a_malformed_subject_is_hashed_in_its_dead_letter(original: str) -> None:
     subject = subjects.of_unreadable("router", original)
     assert subject.startswith("aim.dead.router.unreadable.")
     assert len(subject.split(".")) == 5

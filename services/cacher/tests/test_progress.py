@@ -104,7 +104,7 @@ class World:
     def __init__(self, lines: list[bytes]) -> None:
         self.lines = lines
         self.live: list[int] = []
-        self.learned: list[int] = []
+        self.observed: list[int] = []
         self.cluster = self.bus = self.publisher = self
 
     async def follow_log(
@@ -121,7 +121,7 @@ class World:
 
     def learn(self, fact: Observation, _key: Key, _causes: Any) -> None:
         assert isinstance(fact.value, Progress)
-        self.learned.append(fact.value.bytes)
+        self.observed.append(fact.value.bytes)
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self.following = asyncio.create_task(work)
@@ -140,7 +140,7 @@ async def test_of_a_flood_of_lines_the_first_and_the_last_go_on() -> None:
     world = await follow(*(with_number("bytes", str(number)) for number in range(1, 2001)))
     assert (world.live[0], world.live[-1]) == (1, 2000)
     assert len(world.live) < 10
-    assert world.learned == [1]
+    assert world.observed == [1]
 
 
 async def test_the_count_of_bytes_stays_finite_whatever_is_printed() -> None:

@@ -240,13 +240,13 @@ def _inspected(found: ImageLabels, digest: str, trouble: str = "") -> ReportedCo
 
 def _storage_problem(state: Projection, model: KubeObject) -> str:
     """What was found cannot be kept: it is said, since no template is warned then."""
-    refusal: ApplyRejected | None = state.learned(model.key, REJECTED)
+    rejection: ApplyRejected | None = state.learned(model.key, REJECTED)
     return (
         ""
-        if refusal is None
+        if rejection is None
         else (
-            f"; this cannot be kept: {refusal.target.kind} {refusal.target.name} is refused:"
-            f" {refusal.message}"
+            f"; this cannot be kept: {rejection.target.kind} {rejection.target.name} is refused:"
+            f" {rejection.message}"
         )
     )
 

@@ -47,7 +47,7 @@ class Loops:
         self.cluster = Cluster(secrets or {})
         self.queue = self
         self.tasks: list[asyncio.Task[None]] = []
-        self.learned: list[Inspection] = []
+        self.observed: list[Inspection] = []
         self.again: list[Key] = []
         self.recorded: list[ActionRecord] = []
 
@@ -58,7 +58,7 @@ class Loops:
     def learn(self, fact: Observation, key: Key, _causes: object) -> None:
         assert (fact.key, fact.topic) == (key, INSPECTION)
         assert isinstance(fact.value, Inspection)
-        self.learned.append(fact.value)
+        self.observed.append(fact.value)
 
     def failed(self, key: Key, *_: object) -> None:
         self.again.append(key)
@@ -116,7 +116,7 @@ async def outcome(
     loop = Loops(secrets)
     inspector.start(cast(Controller, loop), action, [1])
     await loop.ended()
-    [result] = loop.learned
+    [result] = loop.observed
     assert loop.recorded == [
         ActionRecord(detail=result.message, finding=finding_of(result) if result.reason else None)
     ]
@@ -253,7 +253,7 @@ async def test_without_the_api_server_the_inspection_is_requeued(
     loop, action = Loops({"a": Unavailable("away")}), inspect(f"{registry.host}/aim/m:1", "a")
     inspector.start(cast(Controller, loop), action, [1])
     await loop.ended()
-    assert (loop.learned, loop.again) == ([], [action.model])
+    assert (loop.observed, loop.again) == ([], [action.model])
     inspector.start(cast(Controller, loop), action, [1])
     assert len(loop.tasks) == 2, "the look that ended does not stand in the way"
     await loop.ended()
@@ -268,7 +268,7 @@ async def test_an_inspection_runs_once_until_its_inputs_change(
         inspector.start(cast(Controller, loop), inspect(image, inputs=inputs), [1])
         await asyncio.sleep(0)
     await loop.ended()
-    assert (len(loop.tasks), [result.inputs for result in loop.learned]) == (2, ["second"])
+    assert (len(loop.tasks), [result.inputs for result in loop.observed]) == (2, ["second"])
 
 
 async def test_a_registry_that_hangs_holds_up_no_other(
@@ -287,7 +287,7 @@ async def test_a_registry_that_hangs_holds_up_no_other(
         await asyncio.wait_for(loop.tasks.pop(), 10)
         for task in loop.tasks:
             task.cancel()
-    assert [result.found is not None for result in loop.learned] == [True]
+    assert [result.found is not None for result in loop.observed] == [True]
 
 
 async def test_a_registry_sees_a_few_at_once(inspector: Inspector, registry: Registry) -> None:
@@ -298,5 +298,5 @@ async def test_a_registry_sees_a_few_at_once(inspector: Inspector, registry: Reg
             cast(Controller, loop), inspect(f"{registry.host}/aim/m:1", model=f"m{number}"), [1]
         )
     await loop.ended()
-    assert len([result for result in loop.learned if result.found is not None]) == 4 * MOST_AT_ONCE
+    assert len([result for result in loop.observed if result.found is not None]) == 4 * MOST_AT_ONCE
     assert registry.most_at_once == MOST_AT_ONCE

@@ -132,7 +132,7 @@ async def test_a_private_registry_rejects_others(
         ),
     ],
 )
-async def test_a_refusal_is_named(
+async def test_a_rejection_is_named(
     registries: Registries, public: Registry, failure: Failure, reason: str, text: str
 ) -> None:
     public.failure = failure
