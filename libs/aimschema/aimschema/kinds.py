@@ -86,9 +86,7 @@ class ConfigMapKeySelector(CamelModel):
 class FieldSelector(CamelModel):
     """A field of the pod."""
 
-    api_version: str | None = Field(
-        default=None, description="Version of the schema the path is written in."
-    )
+    api_version: str | None = Field(default=None, description="Version of the schema of the path.")
     field_path: NonEmptyText = Field(description="Path of the field, such as metadata.name.")
 
 
@@ -118,35 +116,35 @@ class EnvVarSource(CamelModel):
 
 
 class EnvVar(CamelModel):
-    """An environment variable: a value or where it comes from."""
+    """An environment variable: a value or the source of one."""
 
     name: NonEmptyText = Field(description="Name of the variable.")
     value: str | None = Field(default=None, description="Literal value.")
     value_from: EnvVarSource | None = Field(
-        default=None, description="Where the value comes from; not together with value."
+        default=None, description="Source of the value; not together with value."
     )
 
 
 class Condition(CamelModel):
-    """One aspect of an object's state (metav1.Condition, KEP-1623)."""
+    """A condition of an object (metav1.Condition, KEP-1623)."""
 
     model_config = ConfigDict(json_schema_extra=validations(MONOTONIC_GENERATION_RULE))
 
-    type: NonEmptyText = Field(max_length=316, description="Which aspect.")
-    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    type: NonEmptyText = Field(max_length=316, description="Type of the condition.")
+    status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
     observed_generation: int | None = Field(
-        default=None, ge=0, description="Generation of the object this was seen for."
+        default=None, ge=0, description="Generation of the object that the condition is for."
     )
     last_transition_time: str = Field(
-        description="When status last changed.", json_schema_extra={"format": "date-time"}
+        description="Time of the last change of status.", json_schema_extra={"format": "date-time"}
     )
     reason: str = Field(
         min_length=1,
         max_length=1024,
         pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
-        description="Why, in one CamelCase word.",
+        description="The reason as one CamelCase word.",
     )
-    message: str = Field(max_length=32768, description="Why, in words, and what to do.")
+    message: str = Field(max_length=32768, description="The reason in detail, and what to do.")
 
 
 class Status(CamelModel):
@@ -157,13 +155,13 @@ class Status(CamelModel):
     observed_generation: int | None = Field(
         default=None,
         description=(
-            "Generation of the spec that this status answers to; the lowest of its contributors'."
+            "Generation of the spec that this status is for: the lowest of its contributors'."
         ),
     )
     conditions: list[Condition] = Field(
         default=[],
         max_length=MOST_CONDITIONS,
-        description="Aspects of the state, by type.",
+        description="Conditions, by type.",
         json_schema_extra=list_map("type"),
     )
 
@@ -234,9 +232,7 @@ class ModelSpec(CamelModel):
         )
     )
     image: NonEmptyText = Field(
-        description=(
-            "Container image that serves the model; its labels say which runtime profiles it has."
-        )
+        description=("Container image that serves the model. Its labels list the runtime profiles.")
     )
 
 
@@ -245,7 +241,7 @@ class ModelStatus(Status):
 
 
 class AIMClusterModel(Kind):
-    """A catalogue entry, for the whole cluster: which image serves a model."""
+    """A cluster-wide catalogue entry: the image that serves a model."""
 
     short_names = ("aimclm", "aimclmodel")
     columns = (column("Name", ".spec.name"), column("Image", ".spec.image"), READY, AGE)
@@ -258,7 +254,7 @@ class S3Credential(CamelModel):
     """One S3 store and the keys to it."""
 
     endpoint_url: str | None = Field(
-        default=None, description="URL of an S3-compatible store. Wins over region."
+        default=None, description="URL of an S3-compatible store. Overrides region."
     )
     region: str | None = Field(default=None, description="AWS region.")
     access_key_id: SecretKeySelector | None = Field(
@@ -287,7 +283,7 @@ class ImageConfig(CamelModel):
 
     image_pull_secrets: list[NonEmptyText] = Field(
         default=[],
-        description="Names of the Secrets to pull with.",
+        description="Names of the pull Secrets.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
@@ -298,11 +294,11 @@ class GatewayReference(CamelModel):
     group: str = Field(default="gateway.networking.k8s.io", description="Group of the parent.")
     kind: NonEmptyText = Field(default="Gateway", description="Kind of the parent.")
     namespace: NonEmptyText | None = Field(
-        default=None, description="Namespace of the parent; the route's own where it is left out."
+        default=None, description="Namespace of the parent. Default: the namespace of the route."
     )
     name: NonEmptyText = Field(max_length=253, description="Name of the parent.")
     section_name: NonEmptyText | None = Field(
-        default=None, description="Listener of the gateway; all where it is left out."
+        default=None, description="Listener of the gateway. Default: all listeners."
     )
     port: int | None = Field(default=None, ge=1, le=65535, description="Port of the listener.")
 
@@ -325,10 +321,10 @@ class ConfigSpec(CamelModel):
     )
     routing: Routing | None = Field(
         default=None,
-        description="How services of this namespace are exposed; left out: not at all.",
+        description="How services of this namespace are exposed. Default: not exposed.",
     )
     cache_storage_class_name: NonEmptyText | None = Field(
-        default=None, description="Storage class of cache volumes; left out: the cluster's default."
+        default=None, description="Storage class of cache volumes. Default: the cluster's default."
     )
 
 
@@ -362,7 +358,7 @@ class TemplateSpec(CamelModel):
         json_schema_extra=immutable("model"),
     )
     metric: Metric = Field(
-        description="What to optimise for. Immutable.", json_schema_extra=immutable("metric")
+        description="Optimisation goal. Immutable.", json_schema_extra=immutable("metric")
     )
     precision: Precision = Field(
         default=Precision.AUTO,
@@ -379,13 +375,13 @@ class TemplateSpec(CamelModel):
     )
     tensor_parallelism: int = Field(
         ge=1,
-        description="GPUs a model is split over. Immutable.",
+        description="Number of GPUs that the model is split over. Immutable.",
         json_schema_extra=immutable("tensorParallelism"),
     )
     warm_cache: bool = Field(
         default=False,
         description=(
-            "Whether to cache the model as soon as it is discovered, before a service asks."
+            "Whether to cache the model as soon as it is discovered, before a service requests it."
         ),
     )
 
@@ -399,22 +395,22 @@ class Profile(CamelModel):
     gpu_count: int | None = Field(
         default=None, alias="gpu_count", description="GPUs of one replica."
     )
-    metric: str | None = Field(default=None, description="What it is optimised for.")
+    metric: str | None = Field(default=None, description="Optimisation goal.")
 
 
 class RetryStatus(Status):
     """What is tried again keeps its count here, so that it survives restarts."""
 
-    attempts: int | None = Field(default=None, ge=0, description="Failed tries in a row.")
+    attempts: int | None = Field(default=None, ge=0, description="Consecutive failed attempts.")
     next_attempt_time: str | None = Field(
         default=None,
-        description="When it is tried again.",
+        description="Time of the next attempt.",
         json_schema_extra={"format": "date-time"},
     )
 
 
 class TemplateStatus(RetryStatus):
-    status: TemplateState = Field(default=TemplateState.PENDING, description="The state in a word.")
+    status: TemplateState = Field(default=TemplateState.PENDING, description="State as one word.")
     model_sources: list[str] = Field(
         default=[],
         description="Sources of the models this template runs.",
@@ -426,7 +422,7 @@ class TemplateStatus(RetryStatus):
 
 
 class AIMServiceTemplate(Kind):
-    """Which runtime profile of a model to use, on which GPUs."""
+    """A runtime profile of a model, and the GPUs it runs on."""
 
     short_names = ("aimst",)
     columns = (
@@ -461,17 +457,17 @@ class ServiceSpec(CamelModel):
 
 
 class ServiceStatus(Status):
-    status: ServiceState = Field(default=ServiceState.PENDING, description="The state in a word.")
+    status: ServiceState = Field(default=ServiceState.PENDING, description="State as one word.")
     path: str | None = Field(default=None, description="Path of the service on the gateway.")
     url: str | None = Field(default=None, description="Address of the service on the gateway.")
     resolved_template: str | None = Field(
-        default=None, description="Template that the running service was made from."
+        default=None, description="Template of the running service."
     )
-    ready_replicas: int | None = Field(default=None, ge=0, description="Replicas that answer.")
+    ready_replicas: int | None = Field(default=None, ge=0, description="Ready replicas.")
 
 
 class AIMService(Kind):
-    """A model that runs."""
+    """A running model service."""
 
     short_names = ("aimsvc",)
     columns = (
@@ -511,7 +507,7 @@ class CacheSpec(CamelModel):
     )
     size: str | int | None = Field(
         default=None,
-        description="Size of the volume; left out, it is found out.",
+        description="Size of the volume. Default: determined from the source.",
         json_schema_extra=validations(
             rule(
                 "isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
@@ -522,23 +518,25 @@ class CacheSpec(CamelModel):
     )
     env: list[EnvVar] = Field(
         default=[],
-        description="Environment of the download; wins over what credentials give.",
+        description="Environment of the download. Overrides variables from credentials.",
         json_schema_extra=list_map("name"),
     )
 
 
 class CacheStatus(RetryStatus):
-    status: TemplateState = Field(default=TemplateState.PENDING, description="The state in a word.")
+    status: TemplateState = Field(default=TemplateState.PENDING, description="State as one word.")
     last_used: str | None = Field(
         default=None,
-        description="When a service last started on this cache.",
+        description="Time when a service last started with this cache.",
         json_schema_extra={"format": "date-time"},
     )
     persistent_volume_claim: str | None = Field(
-        default=None, description="Name of the claim that holds the files."
+        default=None, description="Name of the PersistentVolumeClaim with the files."
     )
-    size: str | None = Field(default=None, description="Size of the claim, such as 20Gi.")
-    progress: str | None = Field(default=None, description="How much is there, such as 43%.")
+    size: str | None = Field(
+        default=None, description="Size of the PersistentVolumeClaim, such as 20Gi."
+    )
+    progress: str | None = Field(default=None, description="Downloaded part, such as 43%.")
     size_bytes: int | None = Field(
         default=None, ge=0, description="Size of the files.", json_schema_extra={"format": "int64"}
     )
