@@ -20,14 +20,14 @@ import structlog
 from aimbus import Event
 from aimbus.envelope import CAUSE, SOURCE, open_event
 from aimctl.component_registry import PLANNERS, planner
-from aimctl.replay.comparator import Judge
-from aimctl.replay.engine import Look, replay
+from aimctl.replay.comparator import Comparator
+from aimctl.replay.engine import Reconciliation, replay
 from aimctl.replay.recording import Recording, load, save
 from aimschema.messages import encode, parse_timestamp, timestamp
 
 EVENTS = 100_000
 EVERY_S = 2.0
-ASKED_S = 30.0
+LIMIT_S = 30.0
 RECORDED = Path(__file__).parents[1] / "tests" / "replay" / "quickstart.jsonl"
 NAMESPACE = b"quickstart"
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -47,7 +47,7 @@ def main() -> None:
     print(
         f"`.venv/bin/python bench/replay.py`, one core, CPU time, load {os.getloadavg()[0]:.1f} at"
         f" the end. A recorded quickstart of {len(once.events)} events in {copies} namespaces,"
-        f" {EVENTS:,} events in one file. Asked for: within {ASKED_S:.0f} s.\n"
+        f" {EVENTS:,} events in one file. Asked for: within {LIMIT_S:.0f} s.\n"
     )
     print(
         "| service | loading | replay | together | looks | events/s | differences"
@@ -105,17 +105,17 @@ def row(name: str, file: Path) -> str:
     started_s = time.process_time()
     recording = load(file)
     loaded_s = time.process_time()
-    judge, looks, differences = Judge(), 0, 0
+    comparator, reconciliations, differences = Comparator(), 0, 0
     for step in replay(
         planner(name, recording.events), recording.events, until=recording.header.until
     ):
-        looks += isinstance(step, Look)
-        differences += sum(1 for _ in judge.take(step))
+        reconciliations += isinstance(step, Reconciliation)
+        differences += sum(1 for _ in comparator.take(step))
     ended_s = time.process_time()
     together_s = ended_s - started_s
     return (
         f"| {name} | {loaded_s - started_s:.1f} s | {ended_s - loaded_s:.1f} s | {together_s:.1f} s"
-        f" | {looks:,} | {len(recording.events) / together_s:,.0f} | {differences} |"
+        f" | {reconciliations:,} | {len(recording.events) / together_s:,.0f} | {differences} |"
     )
 
 

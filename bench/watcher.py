@@ -238,7 +238,7 @@ async def kill_and_resume(
 async def count(
     lab: Lab, bus: Bus, before: int, deleted: list[Key], changed: list[Key]
 ) -> list[str]:
-    """Compare what the bus says with what the cluster has."""
+    """Compare the bus with the cluster."""
     messages = await published_messages(bus)
     versions = [(type(message), message.uid, message.resource_version) for message in messages]
     last = {key_of_message(message): message for message in messages}

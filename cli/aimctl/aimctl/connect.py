@@ -1,4 +1,5 @@
-"""Connections to the NATS server and to the cluster. A RuntimeError says why there is none."""
+"""Connections to the NATS server and to the cluster. A RuntimeError has the reason why there is
+none."""
 
 import asyncio
 import contextlib
@@ -23,7 +24,7 @@ WITHIN_S = 10.0
 
 @contextlib.asynccontextmanager
 async def connected_bus(within_s: float = WITHIN_S) -> AsyncIterator[Bus]:
-    """The bus at AIM_NATS_URL. Raises RuntimeError where nobody answers."""
+    """The bus at AIM_NATS_URL. Raises RuntimeError if no server answers."""
     url, trouble = os.environ.get("AIM_NATS_URL", DEFAULT_URL), [""]
     try:
         async with asyncio.timeout(within_s):
@@ -58,7 +59,7 @@ def kubeconfig_of(path: Path | None) -> str | None:
 
 @asynccontextmanager
 async def cluster_at(kubeconfig: Path | None) -> AsyncIterator[Cluster]:
-    """Raises RuntimeError where nothing says where a cluster is."""
+    """Raises RuntimeError if no kubeconfig and no ServiceAccount names a cluster."""
     try:
         cluster = await Cluster.connect(kubeconfig_of(kubeconfig), user_agent="aimctl")
     except NotConfigured as error:

@@ -1,15 +1,14 @@
-"""`aimctl dead`: what the services could not deal with, and trying it again.
+"""`aimctl dead`: lists dead letters, and retries what they are about.
 
-1. A letter is listed until it is handled; handled is a later letter on the same subject that says
-   so.
-2. A message that could not be read is sent again as it was, under its own subject and a new id,
-   once however many services wrote a letter on it. It comes from AIM_LOG, where it was stored by
-   somebody who may publish on that subject. A letter is for reading only: whoever has the key of
-   one service can write into it what they like. Nothing is sent that AIM_LOG does not have any
-   more, or that can be read. For work that kept failing, the handled letter itself makes the
-   service look at the object again.
-3. All letters are marked before any message is sent: if that is no better than before, the next
-   letters must not be hidden by the marks.
+1. A dead letter is listed until it is handled. A later message on the same subject marks it as
+   handled.
+2. An undecodable message is republished unchanged, under its own subject and a new id, once for all
+   services that wrote a dead letter about it. It comes from AIM_LOG, where a client with permission
+   for that subject stored it. The content of a dead letter is never sent: any client with the key
+   of one service can write it. Nothing is sent that AIM_LOG no longer has, or that can be decoded.
+   For failing work, the handled dead letter itself makes the service reconcile the object.
+3. All dead letters are marked before any message is sent. If the retry fails as well, the marks
+   must not hide the new dead letters.
 """
 
 import asyncio
@@ -36,7 +35,7 @@ from aimschema.resources import Key
 
 @dataclass(frozen=True, slots=True)
 class ListedDeadLetter:
-    """A letter and where it lies: `address` is its own subject."""
+    """A dead letter and its subject, `address`."""
 
     dead_letter: DeadLetter
     address: str
@@ -45,7 +44,7 @@ class ListedDeadLetter:
 
     @property
     def subject(self) -> str:
-        """What `retry` takes: the unreadable message's subject, or the letter's."""
+        """What `retry` takes: the subject of the undecodable message, or that of the dead letter."""
         return self.dead_letter.subject or self.address
 
     @property
@@ -75,8 +74,8 @@ class ListedDeadLetter:
 
 
 async def unhandled_dead_letters(bus: Bus) -> list[ListedDeadLetter]:
-    """Those that nobody has handled, oldest first. Raises RuntimeError where there is no stream
-    to read."""
+    """Dead letters that are not handled, oldest first. Raises RuntimeError without a stream to
+    read."""
     latest: dict[str, ListedDeadLetter] = {}
     try:
         async with (
@@ -101,8 +100,8 @@ async def unhandled_dead_letters(bus: Bus) -> list[ListedDeadLetter]:
 
 
 async def retry(bus: Bus, chosen: Iterable[ListedDeadLetter], console: PlainConsole) -> bool:
-    """Mark each and try it again; says what it does. False where a message is not in AIM_LOG any
-    more: its letter is marked, and nothing is sent."""
+    """Mark each as handled and retry it; prints what it does. False if AIM_LOG no longer has a
+    message: its dead letter is marked, and nothing is sent."""
     messages: dict[tuple[str, int], Event | Undecodable | None] = {}
     for found in chosen:
         dead_letter = found.dead_letter
@@ -136,8 +135,8 @@ def _print(console: PlainConsole, text: str) -> None:
 
 
 async def _original(bus: Bus, dead_letter: DeadLetter) -> Event | Undecodable | None:
-    """What AIM_LOG has at the letter's sequence, if that came on the letter's subject; None
-    where it has nothing there."""
+    """The message of AIM_LOG at the dead letter's sequence, if it has the dead letter's subject;
+    else None."""
     if dead_letter.seq < 1 or not _is_a_subject(dead_letter.subject):
         return None
     async with contextlib.aclosing(

@@ -93,8 +93,8 @@ def in_order(events: Iterable[Event]) -> list[Event]:
 
 
 def rests_on(events: Iterable[Event], namespace: str) -> list[str]:
-    """Subjects of what planners look at in other namespaces: Gateways, what model images say,
-    and the config with their pull secrets."""
+    """Subjects that planners read in other namespaces: Gateways, reports and ConfigMaps of model
+    images, and the config with their pull secrets."""
     changed = [event.message for event in events if isinstance(event.message, ObjectChanged)]
     gateways = {
         key

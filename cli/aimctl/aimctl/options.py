@@ -52,7 +52,7 @@ def a_console() -> PlainConsole:
 
 
 def run(console: PlainConsole, work: Coroutine[Any, Any, T]) -> T:
-    """Run it; what cannot be done is an error in words and exit code 1."""
+    """Run it; a failure is an error message and exit code 1."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     try:
         return asyncio.run(work)

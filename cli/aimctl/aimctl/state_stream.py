@@ -27,10 +27,10 @@ class StateStream:
         self.task = asyncio.create_task(self._read())
 
     async def next(self, within_s: float | None = None) -> Projection | None:
-        """The picture after the next change, or changes; the first is the present one. None where
+        """The state after the next changes; the first call returns the current state. None if
         nothing changed in time.
 
-        Raises RuntimeError where there is no stream to read.
+        Raises RuntimeError without a stream to read.
         """
         change = asyncio.create_task(self._changed.wait())
         done, _ = await asyncio.wait(
@@ -45,7 +45,7 @@ class StateStream:
         return self._state
 
     async def _read(self) -> None:
-        """After a lost connection the picture is only told of when all has been read anew."""
+        """After a lost connection, the state is published only once it is loaded completely."""
         state, complete = Projection(), False
         async with contextlib.aclosing(follow(self._bus, [f"{subjects.OBJECT}.>"])) as items:
             while True:
@@ -80,7 +80,7 @@ async def watched_states(bus: Bus) -> AsyncIterator[StateStream]:
 
 
 LISTEN_S = 1.5
-"""How long live progress is listened for: the downloader says something every second."""
+"""How long to listen for live progress: the downloader reports every second."""
 
 
 async def namespace_state(bus: Bus, namespace: str | None) -> Projection:
@@ -97,7 +97,7 @@ async def namespace_state(bus: Bus, namespace: str | None) -> Projection:
 async def live_progress(
     bus: Bus, namespace: str | None, for_s: float = LISTEN_S
 ) -> dict[Key, Progress]:
-    """The latest progress of each download, as far as something is said just now."""
+    """The latest progress of each download that reports just now."""
     found: dict[Key, Progress] = {}
     with contextlib.suppress(TimeoutError):
         async with (

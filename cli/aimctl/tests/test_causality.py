@@ -5,7 +5,7 @@ import datetime
 import pytest
 
 from aimbus import Event
-from aimctl.analysis.causality import Link, describe, story, telling
+from aimctl.analysis.causality import Link, describe, notable_links, story
 from aimschema.messages import (
     ActionTaken,
     Message,
@@ -89,24 +89,24 @@ HISTORY = [
 ]
 
 
-def told() -> list[Link]:
+def linked_story() -> list[Link]:
     return story(HISTORY, lambda each: each.seq == 8)
 
 
-def test_a_story_goes_back_to_what_nobody_here_did_and_leaves_out_the_rest() -> None:
-    assert [link.event.seq for link in told()] == [1, 3, 4, 5, 6, 7, 8]
+def test_a_story_goes_back_to_the_external_cause() -> None:
+    assert [link.event.seq for link in linked_story()] == [1, 3, 4, 5, 6, 7, 8]
 
 
-def test_a_version_that_somebody_else_made_goes_on_from_the_version_before() -> None:
-    parents = {link.event.seq: link.parents for link in told()}
+def test_an_external_change_links_to_the_version_before() -> None:
+    parents = {link.event.seq: link.parents for link in linked_story()}
     assert parents[5] == (4,)
     assert parents[4] == (3,)
     assert parents[3] == (1, 1)
 
 
-def test_only_what_is_news_is_told() -> None:
-    words = [(who, what) for _, who, what in telling(told())]
-    assert words == [
+def test_only_news_is_described() -> None:
+    described = [(who, what) for _, who, what in notable_links(linked_story())]
+    assert described == [
         ("you", "ModelCache c: created"),
         ("cacher", "apply Job c-download"),
         ("cluster", "Job c-download: complete"),
@@ -114,12 +114,12 @@ def test_only_what_is_news_is_told() -> None:
     ]
 
 
-def test_there_is_no_story_of_what_did_not_happen() -> None:
+def test_what_did_not_happen_has_no_story() -> None:
     assert story(HISTORY, lambda each: each.seq == 99) == []
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
+    ("status", "description"),
     [
         pytest.param({}, "created", id="new"),
         pytest.param({"phase": "Bound"}, "Bound", id="phase"),
@@ -132,14 +132,14 @@ def test_there_is_no_story_of_what_did_not_happen() -> None:
         pytest.param({"conditions": [{"type": "Failed", "status": "True"}]}, "failed", id="failed"),
     ],
 )
-def test_an_object_is_described_by_its_state(status: dict[str, object], words: str) -> None:
+def test_an_object_is_described_by_its_state(status: dict[str, object], description: str) -> None:
     assert describe(Link(event(1, changed("Job", "j", 1, status)), ())) == (
         "cluster",
-        f"Job j: {words}",
+        f"Job j: {description}",
     )
 
 
-def test_a_refused_action_says_why() -> None:
+def test_a_rejected_action_has_its_reason() -> None:
     action = ActionTaken(
         service="cacher",
         verb="apply",

@@ -12,8 +12,8 @@ from aimcontroller.plan import EMPTY_PLAN, Plan, Report, actions, condition
 from aimcontroller.projection import Projection, fold
 from aimcontroller.testing import NOW, obj, projection
 from aimctl.analysis.diff import CLOCK_S, alike, differing
-from aimctl.replay.comparator import GRACE_S, SETTLES_S, Judge
-from aimctl.replay.engine import Look, Own, Step
+from aimctl.replay.comparator import GRACE_S, SETTLES_S, Comparator
+from aimctl.replay.engine import OwnEvent, Reconciliation, Step
 from aimschema.messages import ActionTaken, ObjectChanged, StatusReported, subject_of
 from aimschema.reasons import CACHER, ROUTER, ROUTING_READY
 from aimschema.resources import CACHE, JOB, SERVICE, Key
@@ -32,22 +32,22 @@ def saying(word: str) -> Plan:
     )
 
 
-def look(at_s: float, plan: Plan, said: str | None = None) -> Look:
-    """The router looks at the service, having said `said` last."""
-    seen = (
+def reconciled(at_s: float, plan: Plan, reported: str | None = None) -> Reconciliation:
+    """The router reconciles the service; its last report is `reported`."""
+    state = (
         Projection()
-        if said is None
-        else fold(Projection(), saying(said).reports[0].message(ROUTER), 1)
+        if reported is None
+        else fold(Projection(), saying(reported).reports[0].message(ROUTER), 1)
     )
-    return Look(
-        ROUTER, int(at_s * 10), NOW + datetime.timedelta(seconds=at_s), "", CHAT, seen, plan
+    return Reconciliation(
+        ROUTER, int(at_s * 10), NOW + datetime.timedelta(seconds=at_s), "", CHAT, state, plan
     )
 
 
 def own(
     at_s: float, message: StatusReported | ActionTaken, wrote: ObjectChanged | None = None
-) -> Own:
-    return Own(
+) -> OwnEvent:
+    return OwnEvent(
         Event(
             int(at_s * 10),
             subject_of(message),
@@ -60,11 +60,11 @@ def own(
     )
 
 
-def said(at_s: float, word: str) -> Own:
+def reported(at_s: float, word: str) -> OwnEvent:
     return own(at_s, saying(word).reports[0].message(ROUTER))
 
 
-def did(at_s: float, verb: str, wrote: ObjectChanged | None = None) -> Own:
+def did(at_s: float, verb: str, wrote: ObjectChanged | None = None) -> OwnEvent:
     taken = ActionTaken(
         service=ROUTER,
         verb=verb,
@@ -78,7 +78,7 @@ def did(at_s: float, verb: str, wrote: ObjectChanged | None = None) -> Own:
 
 
 def found(steps: Sequence[Step], end_s: float = 100.0) -> list[str]:
-    judge = Judge()
+    judge = Comparator()
     differences = [each for step in steps for each in judge.take(step)]
     return [
         each.what for each in (*differences, *judge.end(NOW + datetime.timedelta(seconds=end_s)))
@@ -92,70 +92,77 @@ NOT_NOW, NOT_THEN = "was said then, would not be now", "would be said now, was n
     ("steps", "differs"),
     [
         pytest.param(
-            [look(0, saying("a")), said(1, "a"), look(1, saying("a"), "a")], [], id="the-same"
+            [reconciled(0, saying("a")), reported(1, "a"), reconciled(1, saying("a"), "a")],
+            [],
+            id="the-same",
         ),
         pytest.param(
-            [look(0, saying("a")), look(1, saying("b")), said(2, "b"), look(2, saying("b"), "b")],
+            [
+                reconciled(0, saying("a")),
+                reconciled(1, saying("b")),
+                reported(2, "b"),
+                reconciled(2, saying("b"), "b"),
+            ],
             [],
             id="live-skipped-one",
         ),
         pytest.param(
-            [look(0, saying("a")), said(1, "b"), look(9, saying("a"), "b")],
+            [reconciled(0, saying("a")), reported(1, "b"), reconciled(9, saying("a"), "b")],
             [NOT_NOW, NOT_THEN],
             id="something-else",
         ),
         pytest.param(
             [
-                look(0, saying("a")),
-                look(1, saying("b")),
-                said(2, "b"),
-                said(3, "a"),
-                look(4, saying("b"), "a"),
-                look(5, saying("b"), "b"),
+                reconciled(0, saying("a")),
+                reconciled(1, saying("b")),
+                reported(2, "b"),
+                reported(3, "a"),
+                reconciled(4, saying("b"), "a"),
+                reconciled(5, saying("b"), "b"),
             ],
             [NOT_NOW],
             id="in-another-order",
         ),
         pytest.param(
-            [said(0, "a"), look(GRACE_S, saying("a"), "a")],
+            [reported(0, "a"), reconciled(GRACE_S, saying("a"), "a")],
             [],
             id="own-write-seen-a-moment-before-the-record",
         ),
         pytest.param(
-            [said(0, "a"), look(GRACE_S + 0.1, saying("a"), "a")],
+            [reported(0, "a"), reconciled(GRACE_S + 0.1, saying("a"), "a")],
             [NOT_NOW],
             id="said-before-there-was-reason-to",
         ),
         pytest.param(
             [
-                look(0, saying("a")),
-                look(SETTLES_S, saying("b")),
-                said(6, "b"),
-                look(6, saying("b"), "b"),
+                reconciled(0, saying("a")),
+                reconciled(SETTLES_S, saying("b")),
+                reported(6, "b"),
+                reconciled(6, saying("b"), "b"),
             ],
             [],
             id="passing-state-unsaid",
         ),
         pytest.param(
             [
-                look(0, saying("a")),
-                look(SETTLES_S + 1, saying("b")),
-                said(7, "b"),
-                look(7, saying("b"), "b"),
+                reconciled(0, saying("a")),
+                reconciled(SETTLES_S + 1, saying("b")),
+                reported(7, "b"),
+                reconciled(7, saying("b"), "b"),
             ],
             [NOT_THEN],
             id="lasting-state-unsaid",
         ),
-        pytest.param([look(96, saying("a"))], [], id="cut-off-before-it-could-be-said"),
-        pytest.param([look(90, saying("a"))], [NOT_THEN], id="never-said"),
+        pytest.param([reconciled(96, saying("a"))], [], id="cut-off-before-it-could-be-said"),
+        pytest.param([reconciled(90, saying("a"))], [NOT_THEN], id="never-said"),
         pytest.param(
-            [look(0, saying("a")), look(9, EMPTY_PLAN)],
+            [reconciled(0, saying("a")), reconciled(9, EMPTY_PLAN)],
             [NOT_THEN],
             id="unsaid-until-the-object-went",
         ),
     ],
 )
-def test_what_is_said(steps: list[Step], differs: list[str]) -> None:
+def test_reports_are_compared(steps: list[Step], differs: list[str]) -> None:
     assert found(steps) == differs
 
 
@@ -188,27 +195,31 @@ APPLY, DELETE = (
     ("steps", "differs"),
     [
         pytest.param(
-            [look(0, APPLY), did(1, "apply", wrote("a")), look(1, EMPTY_PLAN)], [], id="applied"
+            [reconciled(0, APPLY), did(1, "apply", wrote("a")), reconciled(1, EMPTY_PLAN)],
+            [],
+            id="applied",
         ),
         pytest.param(
-            [look(0, APPLY), did(1, "apply", wrote("b")), look(1, EMPTY_PLAN)],
+            [reconciled(0, APPLY), did(1, "apply", wrote("b")), reconciled(1, EMPTY_PLAN)],
             ["would be applied otherwise now"],
             id="applied-otherwise",
         ),
         pytest.param(
-            [look(0, EMPTY_PLAN), did(1, "delete")],
+            [reconciled(0, EMPTY_PLAN), did(1, "delete")],
             ["was done then, would not be now"],
             id="deleted-for-no-reason",
         ),
-        pytest.param([look(0, DELETE), did(1, "delete"), look(2, EMPTY_PLAN)], [], id="deleted"),
         pytest.param(
-            [look(0, DELETE), look(9, EMPTY_PLAN)],
+            [reconciled(0, DELETE), did(1, "delete"), reconciled(2, EMPTY_PLAN)], [], id="deleted"
+        ),
+        pytest.param(
+            [reconciled(0, DELETE), reconciled(9, EMPTY_PLAN)],
             ["would be done now, was not then"],
             id="not-deleted",
         ),
-        pytest.param([look(0, DELETE), look(2, EMPTY_PLAN)], [], id="no-longer-needed"),
+        pytest.param([reconciled(0, DELETE), reconciled(2, EMPTY_PLAN)], [], id="no-longer-needed"),
         pytest.param(
-            [look(0, DELETE), did(1, "delete"), look(2, EMPTY_PLAN), did(3, "delete")],
+            [reconciled(0, DELETE), did(1, "delete"), reconciled(2, EMPTY_PLAN), did(3, "delete")],
             ["was done then, would not be now"],
             id="twice",
         ),
@@ -219,11 +230,11 @@ def test_what_is_done(steps: list[Step], differs: list[str]) -> None:
 
 
 def test_an_apply_that_would_change_nothing_need_not_be_done() -> None:
-    there = fold(Projection(), wrote("a"), 1)
-    assert found([Look(ROUTER, 1, NOW, "", CHAT, there, APPLY)]) == []
+    existing = fold(Projection(), wrote("a"), 1)
+    assert found([Reconciliation(ROUTER, 1, NOW, "", CHAT, existing, APPLY)]) == []
 
 
-def test_what_is_made_once_is_not_applied_again_though_it_differs() -> None:
+def test_a_create_only_object_is_not_applied_again() -> None:
     job = obj(JOB.kind, "fill", spec={"backoffLimit": 1})
     plans = [
         actions(ApplyObject(obj(JOB.kind, "fill", spec={"backoffLimit": limit})))
@@ -232,7 +243,7 @@ def test_what_is_made_once_is_not_applied_again_though_it_differs() -> None:
     assert (
         found(
             [
-                Look(CACHER, at, NOW, "", CHAT, projection(job), plan)
+                Reconciliation(CACHER, at, NOW, "", CHAT, projection(job), plan)
                 for at, plan in enumerate(plans)
             ]
         )
@@ -240,10 +251,12 @@ def test_what_is_made_once_is_not_applied_again_though_it_differs() -> None:
     )
 
 
-def test_a_look_at_an_image_that_was_not_done_is_missed() -> None:
-    look_at = actions(InspectImage(CHAT, "registry/image:1", (), "inputs", 1))
-    assert found([look(0, look_at), look(9, EMPTY_PLAN)]) == ["would be done now, was not then"]
-    assert found([look(0, look_at), own(9, inspected()), look(9, EMPTY_PLAN)]) == []
+def test_an_inspection_that_was_not_done_is_a_difference() -> None:
+    inspect = actions(InspectImage(CHAT, "registry/image:1", (), "inputs", 1))
+    assert found([reconciled(0, inspect), reconciled(9, EMPTY_PLAN)]) == [
+        "would be done now, was not then"
+    ]
+    assert found([reconciled(0, inspect), own(9, inspected()), reconciled(9, EMPTY_PLAN)]) == []
 
 
 def inspected() -> ActionTaken:
@@ -258,7 +271,7 @@ def inspected() -> ActionTaken:
     )
 
 
-def test_times_are_the_same_within_what_a_service_needs_to_look() -> None:
+def test_times_within_a_reconcile_are_equal() -> None:
     assert alike({"at": "next at 2030-01-01T00:00:00Z"}, {"at": "next at 2030-01-01T00:00:02Z"})
     assert not alike(
         {"at": "next at 2030-01-01T00:00:00Z"},
@@ -296,7 +309,7 @@ def test_times_are_the_same_within_what_a_service_needs_to_look() -> None:
         pytest.param({}, {"a": "x"}, [("a", "nothing", "x")], id="missing"),
     ],
 )
-def test_only_fields_that_the_service_sets_and_a_replay_can_know_are_compared(
+def test_only_fields_known_to_a_replay_are_compared(
     then: object, now: object, at: list[tuple[str, str, str]]
 ) -> None:
     assert list(differing(then, now, applied=True)) == at
@@ -309,8 +322,8 @@ def test_how_far_a_download_was_is_not_compared() -> None:
         return Report(cache, "uid", 1, (condition("Filled", False, reason, message),), fields)
 
     then = report("4 MB of 8 MB at 1 MB/s", progress="50%").message(CACHER)
-    now = Look(
+    now = Reconciliation(
         CACHER, 1, NOW, "", cache, Projection(), Plan(reports=(report("downloading s3://b/p"),))
     )
-    judge = Judge()
+    judge = Comparator()
     assert [*judge.take(now), *judge.take(own(1, then)), *judge.end(NOW)] == []

@@ -1,4 +1,4 @@
-"""Whatever is shown, the terminal gets text and our own styles."""
+"""All output is text in our own styles."""
 
 import datetime
 import io

@@ -115,13 +115,13 @@ def test_rows_of_one_kind_begin_with_each_object_of_it(root: Resource, names: li
     assert [getattr(row, column) for row in found] == names
 
 
-def test_other_namespaces_are_not_shown_and_the_catalogue_is_everybodys() -> None:
+def test_other_namespaces_are_hidden_and_models_are_shared() -> None:
     assert rows(EVERYTHING, None, "elsewhere", NOW) == [
         Row("", "", "", "m", "", "ready", "is ready: words")
     ]
 
 
-def test_a_template_that_is_not_there_is_named_all_the_same() -> None:
+def test_a_missing_template_is_named_all_the_same() -> None:
     [row] = rows(projection(SERVICE_BODY), None, None, NOW)
     assert (row.template, row.model) == ("fast", "org/m:1")
 
@@ -143,11 +143,11 @@ AGAIN = pod("again", ("Job", "x"), "c", restarts=2)
     ],
 )
 def test_which_pods_are_in_trouble(body: Body, *, trouble: bool) -> None:
-    [seen] = projection(body).everywhere(POD.kind)
-    assert in_trouble(seen) is trouble
+    [pod] = projection(body).everywhere(POD.kind)
+    assert in_trouble(pod) is trouble
 
 
-def test_the_pods_behind_a_service_are_those_of_its_chain_with_the_failed_ones_first() -> None:
+def test_pods_of_a_service_come_from_its_chain_failed_first() -> None:
     predictor = obj(
         POD.kind,
         "chat-1",
@@ -162,7 +162,7 @@ def test_the_pods_behind_a_service_are_those_of_its_chain_with_the_failed_ones_f
     asking = pod("discover-fast-x", ("Job", "discover-fast"), "discovery", age_s=99)
     failed = ended_pod("weights-download-x", ("Job", "weights-download"), "downloader", 11)
     stranger = obj(POD.kind, "other-1", labels={"serving.kserve.io/inferenceservice": "other"})
-    seen = projection(
+    state = projection(
         SERVICE_BODY,
         TEMPLATE_BODY,
         FOUND,
@@ -173,18 +173,18 @@ def test_the_pods_behind_a_service_are_those_of_its_chain_with_the_failed_ones_f
         stranger,
         *jobs,
     )
-    assert [found.key.name for found in pods_behind(seen, CHAT)] == [
+    assert [found.key.name for found in pods_behind(state, CHAT)] == [
         "weights-download-x",
         "discover-fast-x",
         "chat-1",
     ]
     assert [
-        found.key.name for found in pods_behind(seen, Key(JOB.kind, NAMESPACE, "weights-download"))
+        found.key.name for found in pods_behind(state, Key(JOB.kind, NAMESPACE, "weights-download"))
     ] == ["weights-download-x"]
-    assert [found.key.name for found in pods_behind(seen, Key(POD.kind, NAMESPACE, "other-1"))] == [
-        "other-1"
-    ]
-    assert pods_behind(seen, Key(SERVICE.kind, NAMESPACE, "nobody")) == []
+    assert [
+        found.key.name for found in pods_behind(state, Key(POD.kind, NAMESPACE, "other-1"))
+    ] == ["other-1"]
+    assert pods_behind(state, Key(SERVICE.kind, NAMESPACE, "nobody")) == []
 
 
 def test_init_containers_have_logs_too() -> None:
@@ -193,8 +193,8 @@ def test_init_containers_have_logs_too() -> None:
         "p",
         spec={"initContainers": [{"name": "first"}], "containers": [{"name": "main"}]},
     )
-    [seen] = projection(body).everywhere(POD.kind)
-    assert containers(seen) == ["first", "main"]
+    [pod] = projection(body).everywhere(POD.kind)
+    assert containers(pod) == ["first", "main"]
 
 
 BACKING_OFF = cache(nextAttemptTime=ago(-30), **conditions("RetryBackoff"))

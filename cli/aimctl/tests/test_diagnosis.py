@@ -1,4 +1,4 @@
-"""What `explain` says of a service's chain in the states it can be in."""
+"""The diagnosis of a service's chain in each of its states."""
 
 import datetime
 from io import StringIO
@@ -23,8 +23,8 @@ from aimcontroller.testing import (
     projection,
     status_condition,
 )
-from aimctl.analysis.diagnosis import Told, diagnose, last_cause
-from aimctl.commands.explain import words_of
+from aimctl.analysis.diagnosis import Diagnosis, diagnose, root_cause
+from aimctl.commands.explain import tree_of
 from aimschema import names
 from aimschema.discovery_result import RESULT_KEY
 from aimschema.messages import Progress, timestamp
@@ -378,27 +378,27 @@ STATES = [
 ]
 
 
-@pytest.mark.parametrize(("bodies", "state", "last", "to_do"), STATES)
-def test_the_chain_ends_with_what_there_is_to_wait_for_and_to_do(
-    bodies: list[Body], state: str, last: str, to_do: str
+@pytest.mark.parametrize(("bodies", "state", "last", "remedy"), STATES)
+def test_the_chain_ends_with_the_root_cause_and_its_remedy(
+    bodies: list[Body], state: str, last: str, remedy: str
 ) -> None:
-    told = diagnose(projection(*bodies), CHAT, NOW, {})
-    end = last_cause(told)
-    assert told.state == state
-    assert f"{end.key.kind} {end.key.name} {end.state}: {end.words}".startswith(last)
-    assert to_do in end.to_do
-    assert bool(to_do) == bool(end.to_do)
+    diagnosis = diagnose(projection(*bodies), CHAT, NOW, {})
+    end = root_cause(diagnosis)
+    assert diagnosis.state == state
+    assert f"{end.key.kind} {end.key.name} {end.state}: {end.summary}".startswith(last)
+    assert remedy in end.remedy
+    assert bool(remedy) == bool(end.remedy)
 
 
-def weights(told: Told) -> Told:
-    return told if told.key.kind == CACHE.kind else weights(told.because[0])
+def weights(diagnosis: Diagnosis) -> Diagnosis:
+    return diagnosis if diagnosis.key.kind == CACHE.kind else weights(diagnosis.causes[0])
 
 
-def test_how_far_a_download_is_comes_from_what_is_said_live_else_from_the_status() -> None:
-    seen = projection(WARMING, DISCOVERED, FOUND, DOWNLOADING)
-    by_status = weights(diagnose(seen, CHAT, NOW, {}))
+def test_download_progress_is_the_live_one_else_the_status() -> None:
+    state = projection(WARMING, DISCOVERED, FOUND, DOWNLOADING)
+    by_status = weights(diagnose(state, CHAT, NOW, {}))
     assert (by_status.percent, by_status.seconds_left) == (43, None)
-    said_live = Progress(
+    live_progress = Progress(
         kind=CACHE.kind,
         namespace=NAMESPACE,
         name="weights",
@@ -408,7 +408,9 @@ def test_how_far_a_download_is_comes_from_what_is_said_live_else_from_the_status
         rate=4.0,
         seconds_left=10.0,
     )
-    live = weights(diagnose(seen, CHAT, NOW, {Key(CACHE.kind, NAMESPACE, "weights"): said_live}))
+    live = weights(
+        diagnose(state, CHAT, NOW, {Key(CACHE.kind, NAMESPACE, "weights"): live_progress})
+    )
     assert (live.percent, live.seconds_left, live.since) == (
         60,
         10.0,
@@ -416,7 +418,7 @@ def test_how_far_a_download_is_comes_from_what_is_said_live_else_from_the_status
     )
 
 
-def test_foreign_words_are_neither_markup_nor_control_characters() -> None:
+def test_foreign_text_is_neither_markup_nor_control_sequence() -> None:
     out = StringIO()
     hostile = cr(
         SERVICE.kind,
@@ -424,7 +426,7 @@ def test_foreign_words_are_neither_markup_nor_control_characters() -> None:
         {},
         status={"conditions": unready("X", "[red]boo[/] \x1b[2Jgone", failed=True)},
     )
-    Console(file=out, width=200).print(words_of(diagnose(projection(hostile), CHAT, NOW, {}), NOW))
+    Console(file=out, width=200).print(tree_of(diagnose(projection(hostile), CHAT, NOW, {}), NOW))
     assert (
         "AIMService/chat has failed: [red]boo[/]  [2Jgone (for 1 min, since"
         f" {timestamp(NOW - datetime.timedelta(seconds=60))})" in out.getvalue()
@@ -432,10 +434,12 @@ def test_foreign_words_are_neither_markup_nor_control_characters() -> None:
     assert "\x1b" not in out.getvalue()
 
 
-def test_a_claim_that_waits_and_a_job_that_failed_can_be_asked_for_themselves() -> None:
-    seen = projection(claim(CLAIM_NAME, WEIGHTS, "Bound"), job(DOWNLOAD, WEIGHTS, "failed"))
-    assert diagnose(seen, Key(CLAIM.kind, NAMESPACE, CLAIM_NAME), NOW, {}).words == "has its volume"
-    assert diagnose(seen, Key(JOB.kind, NAMESPACE, DOWNLOAD), NOW, {}).state == "failed"
+def test_a_claim_and_a_job_can_be_diagnosed_alone() -> None:
+    state = projection(claim(CLAIM_NAME, WEIGHTS, "Bound"), job(DOWNLOAD, WEIGHTS, "failed"))
+    assert (
+        diagnose(state, Key(CLAIM.kind, NAMESPACE, CLAIM_NAME), NOW, {}).summary == "has its volume"
+    )
+    assert diagnose(state, Key(JOB.kind, NAMESPACE, DOWNLOAD), NOW, {}).state == "failed"
 
 
 @pytest.mark.parametrize("passed_s", [0, 60])
@@ -443,12 +447,12 @@ def test_the_time_to_the_next_attempt_is_a_field(passed_s: int) -> None:
     """The text stays the same, so that a watcher prints it once."""
     bodies: Any = next(case.values[0] for case in STATES if case.id == "no-access")
     now = NOW + datetime.timedelta(seconds=passed_s)
-    end = last_cause(diagnose(projection(*bodies), CHAT, now, {}))
-    assert (end.words, end.seconds_left, end.percent) == (
+    end = root_cause(diagnose(projection(*bodies), CHAT, now, {}))
+    assert (end.summary, end.seconds_left, end.percent) == (
         "has failed: gated: accept its terms",
         300 - passed_s,
         None,
     )
-    label = words_of(end, now).label
+    label = tree_of(end, now).label
     assert isinstance(label, Text)
     assert f"next attempt in {5 - passed_s // 60} min" in label.plain

@@ -45,7 +45,7 @@ def whole(body: Body) -> ObjectChanged:
 
 
 def cut(body: Body) -> ObjectChanged:
-    """As a watcher of today tells of it."""
+    """As the current watcher publishes it."""
     event = whole(published(body))
     return ObjectChanged(
         **{name: getattr(event, name) for name in event.__struct_fields__}

@@ -1,5 +1,4 @@
-"""What the doctor says of a cluster in which one thing is not as it should be; of all else it
-says nothing bad."""
+"""The findings of a cluster with one problem; all other findings are ok."""
 
 import copy
 import datetime

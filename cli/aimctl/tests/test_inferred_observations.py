@@ -1,4 +1,4 @@
-"""What a replay takes a service to have known: only what the record says."""
+"""The observations that a replay infers: only those in the record."""
 
 import datetime
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from aimcontroller.component import Component
 from aimcontroller.plan import EMPTY_PLAN, Report, condition
 from aimcontroller.projection import ApplyRejected, LatestWarning, Projection
 from aimcontroller.testing import NOW, obj, projection
-from aimctl.replay.engine import Own, replay
-from aimctl.replay.inferred_observations import learned_from
+from aimctl.replay.engine import OwnEvent, replay
+from aimctl.replay.inferred_observations import infer_observations
 from aimschema import labels
 from aimschema.discovery_result import RESULT_KEY
 from aimschema.messages import (
@@ -36,7 +36,7 @@ from aimschema.resources import CLAIM, CONFIG_MAP, JOB, MODEL, POD, TEMPLATE, Ke
 
 CHAT = Key(MODEL.kind, None, "chat")
 LABELS = ImageLabels(canonical_name="org/chat")
-LOOK = InspectImage(CHAT, "registry/chat:1", (), "inputs", 2)
+INSPECTION = InspectImage(CHAT, "registry/chat:1", (), "inputs", 2)
 
 
 def at(seq: int, message: Message) -> Event:
@@ -76,7 +76,7 @@ def changed(body: dict[str, object], epoch: int = 0) -> ObjectChanged:
     )
 
 
-def kept(inputs: str) -> ObjectChanged:
+def config_map(inputs: str) -> ObjectChanged:
     data = {LABELS_KEY: msgspec.json.encode(LABELS).decode(), DIGEST_KEY: "sha256:1"}
     return changed(
         obj(
@@ -89,9 +89,9 @@ def kept(inputs: str) -> ObjectChanged:
     )
 
 
-def failed(words: str) -> Message:
+def failed(message: str) -> Message:
     return Report(
-        CHAT, "uid", 1, (condition(IMAGE_INSPECTED, False, REGISTRY_UNREACHABLE, words),)
+        CHAT, "uid", 1, (condition(IMAGE_INSPECTED, False, REGISTRY_UNREACHABLE, message),)
     ).message(DISCOVERY)
 
 
@@ -101,16 +101,18 @@ def inspected() -> Message:
     )
 
 
-def learned(
+def inferred(
     action: ActionTaken, planned: Sequence[Action], *after: Message, state: Projection | None = None
 ) -> list[object]:
     events = [at(seq, message) for seq, message in enumerate((action, *after))]
-    found = learned_from(action, planned, state or Projection(), events, 0)
+    found = infer_observations(action, planned, state or Projection(), events, 0)
     return [observation.value for observation in found]
 
 
-def test_what_an_image_said_is_in_what_was_kept_of_it_for_the_same_inputs() -> None:
-    [found] = learned(did("inspect-image"), [LOOK], kept("other inputs"), kept("inputs"))
+def test_image_labels_come_from_the_config_map_of_the_inputs() -> None:
+    [found] = inferred(
+        did("inspect-image"), [INSPECTION], config_map("other inputs"), config_map("inputs")
+    )
     assert found == Inspection("registry/chat:1", "inputs", 2, NOW, LABELS, "sha256:1")
 
 
@@ -126,7 +128,7 @@ UNREACHABLE = Finding(
 def test_why_an_inspection_failed_is_in_its_record() -> None:
     """Whatever the report that followed says: the process counted its attempts from 1."""
     action = did("inspect-image", detail="no route to host", finding=UNREACHABLE)
-    assert learned(action, [LOOK], failed("any text")) == [
+    assert inferred(action, [INSPECTION], failed("any text")) == [
         Inspection(
             "registry/chat:1",
             "inputs",
@@ -141,8 +143,10 @@ def test_why_an_inspection_failed_is_in_its_record() -> None:
 
 
 def test_a_former_release_has_the_reason_in_its_report() -> None:
-    [found] = learned(
-        did("inspect-image", detail="no route to host"), [LOOK], failed("try 1, next at noon: why")
+    [found] = inferred(
+        did("inspect-image", detail="no route to host"),
+        [INSPECTION],
+        failed("try 1, next at noon: why"),
     )
     assert isinstance(found, Inspection)
     assert (found.attempt, found.reason, found.message) == (
@@ -156,13 +160,13 @@ def test_a_former_release_has_the_reason_in_its_report() -> None:
     ("detail", "after"),
     [
         pytest.param("", [], id="nothing-stored"),
-        pytest.param("", [did("inspect-image"), kept("inputs")], id="inspected-again-first"),
+        pytest.param("", [did("inspect-image"), config_map("inputs")], id="inspected-again-first"),
         pytest.param("no route to host", [], id="nothing-reported"),
         pytest.param("no route to host", [inspected()], id="an-earlier-success-reported"),
     ],
 )
 def test_without_a_record_of_it_nothing_is_known(detail: str, after: list[Message]) -> None:
-    assert learned(did("inspect-image", detail=detail), [LOOK], *after) == []
+    assert inferred(did("inspect-image", detail=detail), [INSPECTION], *after) == []
 
 
 TEMPLATE_KEY = Key(TEMPLATE.kind, "team", "t")
@@ -208,7 +212,7 @@ def test_the_result_of_a_log_is_in_its_record(
         namespace="team",
         data={RESULT_KEY: stored} if stored else {},
     )
-    found = learned(read, [], changed(config_map), state=projection(TEMPLATE_BODY, DISCOVERY_JOB))
+    found = inferred(read, [], changed(config_map), state=projection(TEMPLATE_BODY, DISCOVERY_JOB))
     assert found == ([] if result is None else [result])
 
 
@@ -216,11 +220,11 @@ def test_the_result_of_a_log_is_in_its_record(
     ("owner", "taken"),
     [pytest.param("chat", False, id="ours"), pytest.param("another", True, id="somebody-elses")],
 )
-def test_a_name_is_taken_where_what_is_there_has_another_owner(owner: str, taken: bool) -> None:
+def test_a_name_is_taken_if_the_object_has_another_owner(owner: str, taken: bool) -> None:
     claim = Key(CLAIM.kind, "team", "c")
-    wanted, there = (obj(CLAIM.kind, "c", owner=(MODEL.kind, each)) for each in ("chat", owner))
-    [found] = learned(
-        did("apply", claim, "refused", "no"), [ApplyObject(wanted)], state=projection(there)
+    desired, existing = (obj(CLAIM.kind, "c", owner=(MODEL.kind, each)) for each in ("chat", owner))
+    [found] = inferred(
+        did("apply", claim, "refused", "no"), [ApplyObject(desired)], state=projection(existing)
     )
     assert found == ApplyRejected(claim, "no", name_taken=taken)
 
@@ -240,15 +244,15 @@ def test_who_rejected_an_action_is_in_its_record(
     """Its text decides nothing, also not that of a webhook."""
     claim = Key(CLAIM.kind, "team", "c")
     detail = "admission webhook denied the request"
-    [found] = learned(did("apply", claim, outcome, detail, rejected_by=by), [])
+    [found] = inferred(did("apply", claim, outcome, detail, rejected_by=by), [])
     assert found == ApplyRejected(
         claim, detail, name_taken, transient=outcome == "retry", by_webhook=by_webhook
     )
 
 
-def test_an_error_that_the_server_keeps_answering_is_in_the_record() -> None:
+def test_a_persistent_server_error_is_in_the_record() -> None:
     claim = Key(CLAIM.kind, "team", "c")
-    [found] = learned(did("apply", claim, "retry", "failed calling webhook"), [])
+    [found] = inferred(did("apply", claim, "retry", "failed calling webhook"), [])
     assert found == ApplyRejected(claim, "failed calling webhook", transient=True, by_webhook=True)
 
 
@@ -268,11 +272,11 @@ def test_the_warning_that_was_read_is_in_the_record(
     finding: Finding | None, warning: LatestWarning
 ) -> None:
     pod = Key(POD.kind, "team", "p")
-    [found] = learned(did("read-events", pod, detail="A: b", finding=finding), [])
+    [found] = inferred(did("read-events", pod, detail="A: b", finding=finding), [])
     assert found == warning
 
 
-def test_a_version_that_comes_again_after_a_restore_is_told_from_the_first() -> None:
+def test_a_repeated_version_after_a_restore_is_distinct() -> None:
     """The action names version 7, which the cluster had twice: what it wrote is that of its own
     time."""
     claim = Key(CLAIM.kind, "team", "c")
@@ -290,7 +294,7 @@ def test_a_version_that_comes_again_after_a_restore_is_told_from_the_first() -> 
         resource_version="7",
     )
     service = Component(
-        DISCOVERY, (CLAIM,), (CLAIM,), lambda _, key: [key], lambda _seen, _key, _now: EMPTY_PLAN
+        DISCOVERY, (CLAIM,), (CLAIM,), lambda _, key: [key], lambda _state, _key, _now: EMPTY_PLAN
     )
     synced = [
         KindSynced(kind=CLAIM.kind, resource_version="1", objects=0, epoch=epoch)
@@ -308,5 +312,5 @@ def test_a_version_that_comes_again_after_a_restore_is_told_from_the_first() -> 
     assert [
         step.wrote.uid
         for step in replay(service, events)
-        if isinstance(step, Own) and step.wrote is not None
+        if isinstance(step, OwnEvent) and step.wrote is not None
     ] == ["before", "after"]

@@ -1,5 +1,4 @@
-"""`aimctl nats init`: what it makes, that it keeps what is there, and that nobody else can read
-it."""
+"""`aimctl nats init`: it creates Secrets, leaves existing ones alone, and protects its files."""
 
 import base64
 import json

@@ -1,5 +1,4 @@
-"""The commands that look back and ahead, told something that makes no sense: they say so before
-they talk to anybody."""
+"""Invalid arguments are errors before a command connects to anything."""
 
 import pytest
 from typer.testing import CliRunner

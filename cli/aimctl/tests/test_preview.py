@@ -1,4 +1,4 @@
-"""What `plan -f` says would be made and changed."""
+"""What `plan -f` would create and change."""
 
 from functools import reduce
 from pathlib import Path
@@ -33,11 +33,11 @@ SPEC = {"sourceUri": "s3://b/o/m", "size": "10Gi"}
 Body = dict[str, Any]
 
 
-def plan(seen: Projection, *wanted: Body) -> Preview:
-    return preview(seen, wanted, SERVICES, NOW)
+def plan(state: Projection, *desired: Body) -> Preview:
+    return preview(state, desired, SERVICES, NOW)
 
 
-def told(planned: Preview) -> list[str]:
+def printed(planned: Preview) -> list[str]:
     return [
         f"{change.who} {change.verb} {change.key.kind} {change.key.name}"
         for change in planned.changes
@@ -49,9 +49,9 @@ QUICKSTARTED = Key(SERVICE.kind, "quickstart", "minilm")
 
 
 def test_the_quickstart_goes_as_far_as_the_image_has_to_answer() -> None:
-    wanted, others = manifests([QUICKSTART], None)
-    planned = plan(projection(PUBLIC), *wanted)
-    assert told(planned) == [
+    desired, others = manifests([QUICKSTART], None)
+    planned = plan(projection(PUBLIC), *desired)
+    assert printed(planned) == [
         "you create AIMNamespaceConfig default",
         "you create AIMClusterModel all-minilm-l6-v2",
         "you create AIMServiceTemplate minilm-latency",
@@ -65,7 +65,7 @@ def test_the_quickstart_goes_as_far_as_the_image_has_to_answer() -> None:
     assert {change.key.kind for change in planned.changes} >= {CONFIG_MAP.kind, JOB.kind}
 
 
-def test_a_gateway_is_missing_only_where_neither_the_cluster_nor_the_manifests_have_it(
+def test_a_gateway_in_cluster_or_manifests_is_not_missing(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "gateway.yaml").write_text(
@@ -78,9 +78,9 @@ def test_a_gateway_is_missing_only_where_neither_the_cluster_nor_the_manifests_h
         in dict(plan(Projection(), *alone).outlook)[QUICKSTARTED]
     )
     brought = plan(Projection(), *together)
-    assert "you create Gateway aim-gateway" in told(brought)
+    assert "you create Gateway aim-gateway" in printed(brought)
     assert "TemplateNotReady" in dict(brought.outlook)[QUICKSTARTED]
-    assert "you create Gateway aim-gateway" not in told(plan(projection(PUBLIC), *together))
+    assert "you create Gateway aim-gateway" not in printed(plan(projection(PUBLIC), *together))
 
 
 def wants(body: Body) -> Component:
@@ -90,7 +90,7 @@ def wants(body: Body) -> Component:
         (CACHE,),
         (CACHE,),
         lambda _, key: [key],
-        lambda seen, key, _: actions(ApplyObject(body)) if seen.get(key) else EMPTY_PLAN,
+        lambda state, key, _: actions(ApplyObject(body)) if state.get(key) else EMPTY_PLAN,
     )
 
 
@@ -99,13 +99,13 @@ def test_what_is_planned_comes_after_every_list_that_is_known() -> None:
         KindSynced(kind=resource.kind, resource_version="1000000", objects=0)
         for resource in WATCHED
     ]
-    wanted, _ = manifests([QUICKSTART], None)
-    seen = projection(PUBLIC)
-    assert told(plan(reduce(fold, listed, seen), *wanted)) == told(plan(seen, *wanted))
+    desired, _ = manifests([QUICKSTART], None)
+    state = projection(PUBLIC)
+    assert printed(plan(reduce(fold, listed, state), *desired)) == printed(plan(state, *desired))
 
 
 @pytest.mark.parametrize(
-    ("there", "count"),
+    ("existing", "count"),
     [
         pytest.param(
             obj(CLAIM.kind, "o", spec={"a": 2}, owner=(CACHE.kind, "weights")), 1, id="ours"
@@ -120,9 +120,9 @@ def test_what_is_planned_comes_after_every_list_that_is_known() -> None:
         ),
     ],
 )
-def test_nothing_is_written_over_that_a_service_would_leave_alone(there: Body, count: int) -> None:
-    body = obj(there["kind"], "o", spec={"a": 1}, owner=(CACHE.kind, "weights"))
-    planned = preview(projection(there), [cr(CACHE.kind, "weights", SPEC)], [wants(body)], NOW)
+def test_foreign_objects_are_not_overwritten(existing: Body, count: int) -> None:
+    body = obj(existing["kind"], "o", spec={"a": 1}, owner=(CACHE.kind, "weights"))
+    planned = preview(projection(existing), [cr(CACHE.kind, "weights", SPEC)], [wants(body)], NOW)
     assert [change.key.name for change in planned.changes] == ["weights", "o"][: 1 + count]
 
 
@@ -137,32 +137,32 @@ def written(name: str, spec: Body) -> Body:
 
 def test_a_cache_gets_its_claim_and_waits_for_its_volume() -> None:
     planned = plan(projection(storage_class()), written("weights", SPEC))
-    assert told(planned) == [
+    assert printed(planned) == [
         "you create ModelCache weights",
         "cacher create PersistentVolumeClaim weights-cache",
     ]
     assert planned.outlook[0][1].startswith("Pending (WaitingForPVC)")
 
 
-def test_what_is_there_as_it_is_written_changes_nothing() -> None:
-    seen = projection(cr(CACHE.kind, "weights", SPEC), storage_class())
-    assert plan(seen, written("weights", SPEC)).changes == ()
+def test_an_unchanged_manifest_changes_nothing() -> None:
+    state = projection(cr(CACHE.kind, "weights", SPEC), storage_class())
+    assert plan(state, written("weights", SPEC)).changes == ()
 
 
 def test_a_change_is_shown_as_a_diff_of_what_changes() -> None:
-    seen = projection(cr(CACHE.kind, "weights", SPEC), storage_class())
-    change, *_ = plan(seen, written("weights", {**SPEC, "size": "20Gi"})).changes
+    state = projection(cr(CACHE.kind, "weights", SPEC), storage_class())
+    change, *_ = plan(state, written("weights", {**SPEC, "size": "20Gi"})).changes
     assert [line for line in diff(change) if line[0] in "+-"] == ["-  size: 10Gi", "+  size: 20Gi"]
 
 
 def test_a_field_that_the_manifest_leaves_out_goes() -> None:
-    seen = projection(cr(CACHE.kind, "weights", SPEC), storage_class())
-    change, *_ = plan(seen, written("weights", {"sourceUri": SPEC["sourceUri"]})).changes
+    state = projection(cr(CACHE.kind, "weights", SPEC), storage_class())
+    change, *_ = plan(state, written("weights", {"sourceUri": SPEC["sourceUri"]})).changes
     assert [line for line in diff(change) if line[0] in "+-"] == ["-  size: 10Gi"]
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         pytest.param("a: [", "expected", id="no-yaml"),
         pytest.param("a: 1", "without kind or metadata.name", id="no-object"),
@@ -178,19 +178,20 @@ def test_a_field_that_the_manifest_leaves_out_goes() -> None:
         ),
     ],
 )
-def test_a_manifest_that_would_not_be_taken_is_refused_in_words(
-    tmp_path: Path, text: str, says: str
+def test_an_invalid_manifest_is_rejected_with_a_message(
+    tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "m.yaml").write_text(text)
-    with pytest.raises(BadManifest, match=says):
+    with pytest.raises(BadManifest, match=message):
         manifests([tmp_path / "m.yaml"], None)
 
 
-def test_a_manifest_without_namespace_goes_where_it_is_told_or_to_default(tmp_path: Path) -> None:
+def test_a_manifest_without_namespace_gets_the_given_one(tmp_path: Path) -> None:
     body = written("c", SPEC)
     del body["metadata"]["namespace"]
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(body))
     assert [
-        manifests([tmp_path], given)[0][0]["metadata"]["namespace"] for given in ("team", None)
+        manifests([tmp_path], namespace)[0][0]["metadata"]["namespace"]
+        for namespace in ("team", None)
     ] == ["team", "default"]
     assert TEMPLATE.namespaced

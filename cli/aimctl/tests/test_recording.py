@@ -1,4 +1,4 @@
-"""Recordings as files: what is in them, what is not, and what a broken one says."""
+"""Recordings as files: what they contain, what they omit, and the errors of broken ones."""
 
 import datetime
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The story of an object from a small history, and what of it is told."""
+"""The timeline of an object from a small history."""
 
 import datetime
 from io import StringIO
@@ -128,14 +128,14 @@ HISTORY = [
 ]
 
 
-def told(history: list[Event] = HISTORY) -> list[Entry]:
+def entries(history: list[Event] = HISTORY) -> list[Entry]:
     return build_timeline(history, WEIGHTS)
 
 
 def test_who_did_what_to_which_object_because_of_what() -> None:
     assert [
         (entry.seq, entry.who, f"{entry.key.kind} {entry.what}", entry.why, entry.cause)
-        for entry in told()
+        for entry in entries()
     ] == [
         (1, "you", "ModelCache created", "", None),
         (2, "cacher", "ModelCache Filled=False (Downloading)", "begins", 1),
@@ -146,8 +146,8 @@ def test_who_did_what_to_which_object_because_of_what() -> None:
     ]
 
 
-def test_a_step_says_how_long_after_its_cause_it_came() -> None:
-    assert {entry.seq: entry.after_s for entry in told()} == {
+def test_a_step_has_the_delay_after_its_cause() -> None:
+    assert {entry.seq: entry.after_s for entry in entries()} == {
         1: 0.0,
         2: 1.0,
         4: 2.0,
@@ -157,15 +157,15 @@ def test_a_step_says_how_long_after_its_cause_it_came() -> None:
     }
 
 
-def test_no_step_is_told_before_its_cause() -> None:
+def test_no_step_comes_before_its_cause() -> None:
     shuffled = [HISTORY[number] for number in (9, 2, 5, 0, 7, 1, 8, 4, 3, 6)]
-    assert sorted(told(shuffled), key=lambda entry: entry.seq) == sorted(
-        told(), key=lambda entry: entry.seq
+    assert sorted(entries(shuffled), key=lambda entry: entry.seq) == sorted(
+        entries(), key=lambda entry: entry.seq
     )
-    seen: set[int | None] = {None}
-    for entry in told(shuffled):
-        assert entry.cause in seen
-        seen.add(entry.seq)
+    earlier: set[int | None] = {None}
+    for entry in entries(shuffled):
+        assert entry.cause in earlier
+        earlier.add(entry.seq)
 
 
 def test_a_restored_cluster_shows_only_where_it_went_back() -> None:
@@ -190,13 +190,13 @@ def test_a_restored_cluster_shows_only_where_it_went_back() -> None:
         event(14, wrote("write-status", CACHE.kind, "weights", 9, "statuswriter"), 11),
     ]
     steps = [
-        (entry.seq, entry.epoch, entry.who, entry.what) for entry in told(story) if entry.seq > 9
+        (entry.seq, entry.epoch, entry.who, entry.what) for entry in entries(story) if entry.seq > 9
     ]
     assert steps == [
         (11, 1, "cluster", "went back in time: changed: annotations.retry 1 → nothing"),
         (14, 1, "statuswriter", "is now Progressing (Verifying)"),
     ]
-    assert line(told(story)[-1]).plain.startswith(
+    assert line(entries(story)[-1]).plain.startswith(
         "  14 00:00:14.000 +3.0 s epoch 1  statuswriter  ModelCache/weights"
     )
 
@@ -211,8 +211,8 @@ def test_following_prints_a_status_write_with_its_content() -> None:
     ]
 
 
-def test_what_is_gone_is_told() -> None:
-    gone = ObjectDeleted(
+def test_a_deletion_is_shown() -> None:
+    deletion = ObjectDeleted(
         kind=JOB.kind,
         namespace=NAMESPACE,
         name="weights-download",
@@ -220,19 +220,19 @@ def test_what_is_gone_is_told() -> None:
         resource_version="20",
         object=DOWNLOAD,
     )
-    assert [(entry.who, entry.what) for entry in told([*HISTORY, event(11, gone)])][-1] == (
+    assert [(entry.who, entry.what) for entry in entries([*HISTORY, event(11, deletion)])][-1] == (
         "cluster",
         "is gone",
     )
 
 
-def test_forged_causes_that_go_round_in_a_circle_end_all_the_same() -> None:
+def test_circular_forged_causes_terminate() -> None:
     assert {
-        entry.seq for entry in told([event(1, reported("A"), 2), event(2, reported("B"), 1)])
+        entry.seq for entry in entries([event(1, reported("A"), 2), event(2, reported("B"), 1)])
     } == {1, 2}
 
 
-def test_a_services_story_has_what_it_owns_and_depends_on_and_nothing_of_others() -> None:
+def test_a_story_has_what_a_service_owns_and_depends_on() -> None:
     found = '{"models": [{"name": "o/m", "source": "s3://b/o/m"}]}'
     bodies = [
         cr(SERVICE.kind, "chat", {"templateRef": "fast"}),
@@ -279,12 +279,12 @@ def test_a_services_story_has_what_it_owns_and_depends_on_and_nothing_of_others(
     }
 
 
-def test_the_tree_shows_where_ways_part_and_takes_foreign_words_as_they_are() -> None:
+def test_the_tree_branches_and_shows_foreign_text_literally() -> None:
     out = StringIO()
     hostile = [*HISTORY[:1], event(2, reported("X", "[red]boo[/]\x1b[2J"), 1)]
-    Console(file=out, width=200).print(tree(WEIGHTS, told(hostile)))
+    Console(file=out, width=200).print(tree(WEIGHTS, entries(hostile)))
     assert "ModelCache/weights Filled=False (X)  [red]boo[/] [2J" in out.getvalue()
     assert "\x1b" not in out.getvalue()
     out = StringIO()
-    Console(file=out, width=200).print(tree(WEIGHTS, told()))
+    Console(file=out, width=200).print(tree(WEIGHTS, entries()))
     assert [line.index("─ ") for line in out.getvalue().splitlines()[1:]] == [2, 2, 2, 6, 6, 6]

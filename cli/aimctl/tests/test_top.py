@@ -1,4 +1,4 @@
-"""What `aimctl top` makes of two looks at the streams and what it heard between them."""
+"""What `aimctl top` shows of two samples of the streams and the messages between them."""
 
 from collections import Counter
 from dataclasses import replace

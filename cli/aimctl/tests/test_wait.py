@@ -8,9 +8,9 @@ import pytest
 
 from aimcontroller.projection import Projection
 from aimcontroller.testing import NAMESPACE, NOW, cr, projection, status_condition
-from aimctl.analysis.diagnosis import Told, diagnose
+from aimctl.analysis.diagnosis import Diagnosis, diagnose
 from aimctl.commands import wait as awaiting
-from aimctl.commands.wait import Code, Goal, Waiting, goal_of, hopeless, reached_by
+from aimctl.commands.wait import Code, Goal, WaitTracker, goal_of, hopeless, reached_by
 from aimctl.output.console import PlainConsole
 from aimschema.resources import INFERENCE_SERVICE, SERVICE, TEMPLATE, Key
 
@@ -38,8 +38,8 @@ FAILED = projection(
 NOTHING = Projection()
 
 
-def told(seen: Projection) -> Told:
-    return diagnose(seen, CHAT, NOW, {})
+def diagnosis(state: Projection) -> Diagnosis:
+    return diagnose(state, CHAT, NOW, {})
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_nothing_else_can_be_waited_for(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("goal", "seen", "reached"),
+    ("goal", "state", "reached"),
     [
         ("ready", RUNS, True),
         ("ready", STARTS, False),
@@ -75,8 +75,8 @@ def test_nothing_else_can_be_waited_for(text: str) -> None:
         ("condition=Ready", NOTHING, False),
     ],
 )
-def test_what_is_reached(goal: str, seen: Projection, *, reached: bool) -> None:
-    assert reached_by(goal_of(goal), seen, told(seen)) is reached
+def test_what_is_reached(goal: str, state: Projection, *, reached: bool) -> None:
+    assert reached_by(goal_of(goal), state, diagnosis(state)) is reached
 
 
 WAITS_FOR_CACHE = service(
@@ -91,7 +91,7 @@ NO_TEMPLATE = service(
 
 
 @pytest.mark.parametrize(
-    ("seen", "cause"),
+    ("state", "cause"),
     [
         pytest.param(FAILED, SERVICE.kind, id="failed"),
         pytest.param(NOTHING, SERVICE.kind, id="not-there"),
@@ -100,37 +100,37 @@ NO_TEMPLATE = service(
         pytest.param(projection(WAITS_FOR_CACHE), None, id="waits-for-what-goes-on-by-itself"),
     ],
 )
-def test_what_only_a_person_can_change(seen: Projection, cause: str | None) -> None:
-    found = hopeless(READY, told(seen))
+def test_what_only_a_person_can_change(state: Projection, cause: str | None) -> None:
+    found = hopeless(READY, diagnosis(state))
     assert (found and found.key.kind) == cause
 
 
 def test_a_deletion_is_never_hopeless() -> None:
-    assert hopeless(Goal("deleted"), told(FAILED)) is None
+    assert hopeless(Goal("deleted"), diagnosis(FAILED)) is None
 
 
 class Script:
-    """Looks at these pictures one after another, then nothing changes any more."""
+    """Returns these states one after another, then no change."""
 
-    def __init__(self, *seen: Projection) -> None:
-        self.left = list(seen)
-        self.asked: list[float | None] = []
+    def __init__(self, *state: Projection) -> None:
+        self.left = list(state)
+        self.waits_s: list[float | None] = []
 
     async def next(self, within_s: float | None = None) -> Projection | None:
-        self.asked.append(within_s)
+        self.waits_s.append(within_s)
         if self.left:
             return self.left.pop(0)
         assert within_s is not None, "would wait for ever"
         return None
 
 
-async def decided(*seen: Projection, goal: Goal = READY) -> tuple[Code, list[str]]:
+async def decided(*state: Projection, goal: Goal = READY) -> tuple[Code, list[str]]:
     out = StringIO()
-    waiting = Waiting(CHAT, goal, PlainConsole(file=out, width=300), quiet=False)
-    return await waiting.until_decided(Script(*seen)), out.getvalue().splitlines()
+    tracker = WaitTracker(CHAT, goal, PlainConsole(file=out, width=300), quiet=False)
+    return await tracker.until_decided(Script(*state)), out.getvalue().splitlines()
 
 
-async def test_each_change_in_what_is_waited_for_is_told_once() -> None:
+async def test_each_change_of_the_cause_is_printed_once() -> None:
     code, lines = await decided(STARTS, STARTS, projection(WAITS_FOR_CACHE), RUNS)
     assert code is Code.REACHED
     assert lines == ["AIMService/chat waits: starting", "AIMService/chat waits: 0 %"]
@@ -148,9 +148,9 @@ async def test_what_fails_and_recovers_meanwhile_does_not_end_it() -> None:
 
 async def test_news_that_change_nothing_do_not_make_it_wait_longer() -> None:
     script = Script(FAILED, FAILED, FAILED)
-    await Waiting(CHAT, READY, PlainConsole(file=StringIO()), quiet=True).until_decided(script)
-    limits = [asked for asked in script.asked if asked is not None]
-    assert script.asked[0] is None
+    await WaitTracker(CHAT, READY, PlainConsole(file=StringIO()), quiet=True).until_decided(script)
+    limits = [wait_s for wait_s in script.waits_s if wait_s is not None]
+    assert script.waits_s[0] is None
     assert limits == sorted(limits, reverse=True)
     assert limits[0] <= awaiting.PATIENCE_S
 
@@ -174,7 +174,7 @@ NO_POD = service(
 
 
 @pytest.mark.parametrize(
-    ("seen", "goal", "line"),
+    ("state", "goal", "line"),
     [
         pytest.param(
             (NO_POD, isvc(status_condition("Ready", True))),
@@ -228,9 +228,9 @@ NO_POD = service(
     ],
 )
 async def test_what_is_ready_is_never_what_is_waited_for(
-    seen: tuple[dict[str, Any], ...], goal: Goal, line: str
+    state: tuple[dict[str, Any], ...], goal: Goal, line: str
 ) -> None:
-    first = projection(*seen)
+    first = projection(*state)
     last = (
         NOTHING
         if goal.what == "deleted"

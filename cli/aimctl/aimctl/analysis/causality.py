@@ -1,11 +1,11 @@
-"""What led to an event: its causes, and theirs, back to what nobody in the control plane did. Pure.
+"""The causes of an event, back to what no service of the control plane did. Pure.
 
-1. A report or an action names the events that led to it (`aim-cause`), and was made for an object,
-   as that was then.
-2. A new version of an object was caused by the action that wrote it; where none did, somebody else
-   changed the object, and the story goes on with the version before.
-3. A cluster that was restored from an older backup gives a version a second time, for something
-   else: versions are those of an epoch (docs/adr/0018).
+1. A report or an action names the events that led to it (`aim-cause`). It was made for an object in
+   the version of that time.
+2. The action that wrote a new version of an object is its cause. If no action wrote it, the change
+   came from outside, and the story continues with the version before.
+3. A cluster that was restored from a backup reuses versions for other content: a version belongs to
+   an epoch (docs/adr/0018).
 """
 
 from bisect import bisect_left
@@ -109,7 +109,7 @@ class _Index:
 
 
 def describe(link: Link) -> tuple[str, str]:
-    """Who, and what, in words."""
+    """Who did what, as text."""
     message = link.event.message
     match message:
         case ObjectChanged():
@@ -117,13 +117,13 @@ def describe(link: Link) -> tuple[str, str]:
         case ObjectDeleted():
             return "cluster", f"{message.kind} {message.name} is gone"
         case StatusReported():
-            said = ", ".join(
+            conditions = ", ".join(
                 f"{condition.type}={condition.status} ({condition.reason})"
                 for condition in message.conditions
             )
             return (
                 message.service,
-                f"reports on {message.kind} {message.name}: {said or 'nothing more'}",
+                f"reports on {message.kind} {message.name}: {conditions or 'nothing more'}",
             )
         case ActionTaken():
             ended = "" if message.outcome == "done" else f" {message.outcome}: {message.detail}"
@@ -154,23 +154,23 @@ def state_of(message: ObjectChanged) -> str:
     return str(status.get("phase") or ("there" if status else "created"))
 
 
-def telling(links: Iterable[Link]) -> list[tuple[Link, str, str]]:
-    """The links worth telling, with who and what: no versions that our own writes made, no
-    status writes but the last, no news twice."""
-    told: list[tuple[Link, str, str]] = []
-    said: set[tuple[str, str]] = set()
+def notable_links(links: Iterable[Link]) -> list[tuple[Link, str, str]]:
+    """The links worth showing, with who and what. Omits versions that our own writes made, status
+    writes but the last, and repeated news."""
+    notable: list[tuple[Link, str, str]] = []
+    descriptions: set[tuple[str, str]] = set()
     links = list(links)
     for link in links:
-        message, words = link.event.message, describe(link)
+        message, description = link.event.message, describe(link)
         is_status_write = (
             isinstance(message, ActionTaken)
             and message.verb == WRITE_STATUS
             and link is not links[-1]
         )
-        if not link.written and not is_status_write and words not in said:
-            said.add(words)
-            told.append((link, *words))
-    return told
+        if not link.written and not is_status_write and description not in descriptions:
+            descriptions.add(description)
+            notable.append((link, *description))
+    return notable
 
 
 def links(events: Iterable[Event], epoch_at: Mapping[int, int]) -> dict[int, Link]:
@@ -181,8 +181,8 @@ def links(events: Iterable[Event], epoch_at: Mapping[int, int]) -> dict[int, Lin
 
 
 def epochs(events: Iterable[Event]) -> dict[int, int]:
-    """By sequence, the epoch of each event: of what does not say it, the latest that was heard
-    of by then."""
+    """The epoch of each event, by sequence. An event without an epoch belongs to the latest epoch
+    so far."""
     found, latest = {}, 0
     for event in sorted(events, key=lambda each: each.seq):
         message = event.message

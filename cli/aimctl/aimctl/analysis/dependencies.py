@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import caches_of, discovery_result_of, models_named
 from aimcontroller.workloads import container_termination, pod_start_failure, pods_of
-from aimctl.analysis.diagnosis import Told, diagnose, last_cause
+from aimctl.analysis.diagnosis import Diagnosis, diagnose, root_cause
 from aimschema import labels
 from aimschema.messages import Progress
 from aimschema.resources import CACHE, JOB, MODEL, POD, SERVICE, TEMPLATE, Key, Resource
@@ -20,8 +20,8 @@ NO_PROGRESS: Mapping[Key, Progress] = {}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A chain: empty where it begins later, or where something is not there yet. `why`: what it
-    waits for, or what Ready says."""
+    """A chain. A column is empty if the chain starts later or the object does not exist yet. `why`
+    is the root cause, or the message of Ready."""
 
     namespace: str
     service: str
@@ -33,7 +33,7 @@ class Row:
 
 
 def rows(
-    seen: Projection, root: Resource | None, namespace: str | None, now: datetime.datetime
+    state: Projection, root: Resource | None, namespace: str | None, now: datetime.datetime
 ) -> list[Row]:
     """Of every object of a kind; without one, of every service, and of what no service uses.
     `namespace` None: of all."""
@@ -41,48 +41,48 @@ def rows(
     covered: set[Key] = set()
     found = []
     for kind in kinds:
-        for present in sorted(seen.everywhere(kind.kind), key=lambda each: each.key):
+        for obj in sorted(state.everywhere(kind.kind), key=lambda each: each.key):
             if (
-                namespace in {None, present.key.namespace} or not kind.namespaced
-            ) and present.key not in covered:
-                chain = [present, *_below(seen, present)]
+                namespace in {None, obj.key.namespace} or not kind.namespaced
+            ) and obj.key not in covered:
+                chain = [obj, *_below(state, obj)]
                 covered |= {each.key for each in chain}
-                found.append(_row(chain, diagnose(seen, present.key, now, NO_PROGRESS)))
+                found.append(_row(chain, diagnose(state, obj.key, now, NO_PROGRESS)))
     return found
 
 
-def _below(seen: Projection, present: KubeObject) -> Iterator[KubeObject]:
+def _below(state: Projection, obj: KubeObject) -> Iterator[KubeObject]:
     """Template, model, caches of a service; model and caches of a template."""
-    if present.key.kind == SERVICE.kind:
-        template = seen.get(
-            Key(TEMPLATE.kind, present.key.namespace, str(present.spec.get("templateRef")))
+    if obj.key.kind == SERVICE.kind:
+        template = state.get(
+            Key(TEMPLATE.kind, obj.key.namespace, str(obj.spec.get("templateRef")))
         )
         if template is not None:
             yield template
-            yield from _below(seen, template)
-    elif present.key.kind == TEMPLATE.kind:
-        yield from models_named(seen, str(present.spec.get("model")))[:1]
-        yield from caches_for(seen, present)
+            yield from _below(state, template)
+    elif obj.key.kind == TEMPLATE.kind:
+        yield from models_named(state, str(obj.spec.get("model")))[:1]
+        yield from caches_for(state, obj)
 
 
-def caches_for(seen: Projection, template: KubeObject) -> list[KubeObject]:
+def caches_for(state: Projection, template: KubeObject) -> list[KubeObject]:
     """The cache that counts of each of the template's sources."""
-    answer = discovery_result_of(seen, template)
+    answer = discovery_result_of(state, template)
     return [
         cache
         for source in (answer.sources if answer else ())
-        for cache in caches_of(seen, template.key.namespace, source)[:1]
+        for cache in caches_of(state, template.key.namespace, source)[:1]
     ]
 
 
-def _row(chain: Sequence[KubeObject], told: Told) -> Row:
+def _row(chain: Sequence[KubeObject], diagnosis: Diagnosis) -> Row:
     root = chain[0]
     names = {
         kind.kind: ", ".join(each.key.name for each in chain if each.key.kind == kind.kind)
         for kind in ROOTS
     }
-    end = last_cause(told)
-    why = told.words if end is told else f"{end.key.kind}/{end.key.name} {end.words}"
+    end = root_cause(diagnosis)
+    why = diagnosis.summary if end is diagnosis else f"{end.key.kind}/{end.key.name} {end.summary}"
     return Row(
         namespace=root.key.namespace or "",
         service=names[SERVICE.kind],
@@ -90,35 +90,35 @@ def _row(chain: Sequence[KubeObject], told: Told) -> Row:
         or (str(root.spec.get("templateRef")) if root.key.kind == SERVICE.kind else ""),
         model=names[MODEL.kind] or str(root.spec.get("model", "")),
         cache=names[CACHE.kind],
-        state=str(root.status.get("status") or told.state),
+        state=str(root.status.get("status") or diagnosis.state),
         why=why,
     )
 
 
-def pods_behind(seen: Projection, key: Key) -> list[KubeObject]:
+def pods_behind(state: Projection, key: Key) -> list[KubeObject]:
     """The pods that belong to an object through its chain, those in trouble first, then the
     oldest. Jobs go once their outcome is recorded."""
-    present = seen.get(key)
-    found = {pod.key: pod for pod in (_pods(seen, present) if present is not None else ())}
+    obj = state.get(key)
+    found = {pod.key: pod for pod in (_pods(state, obj) if obj is not None else ())}
     return sorted(found.values(), key=lambda pod: (not in_trouble(pod), pod.created, pod.key))
 
 
-def _pods(seen: Projection, present: KubeObject) -> Iterator[KubeObject]:
-    match present.key.kind:
+def _pods(state: Projection, obj: KubeObject) -> Iterator[KubeObject]:
+    match obj.key.kind:
         case POD.kind:
-            yield present
+            yield obj
         case JOB.kind:
-            yield from pods_of(seen, present)
+            yield from pods_of(state, obj)
         case SERVICE.kind:
-            pods = seen.all(POD.kind, present.key.namespace)
+            pods = state.all(POD.kind, obj.key.namespace)
             yield from (
-                pod for pod in pods if pod.labels.get(labels.KSERVE_ISVC_LABEL) == present.key.name
+                pod for pod in pods if pod.labels.get(labels.KSERVE_ISVC_LABEL) == obj.key.name
             )
         case _:
-            for job in seen.owned(present.uid, JOB.kind, present.key.namespace):
-                yield from pods_of(seen, job)
-    for below in _below(seen, present):
-        yield from _pods(seen, below)
+            for job in state.owned(obj.uid, JOB.kind, obj.key.namespace):
+                yield from pods_of(state, job)
+    for below in _below(state, obj):
+        yield from _pods(state, below)
 
 
 def in_trouble(pod: KubeObject) -> bool:
@@ -142,11 +142,11 @@ def containers(pod: KubeObject) -> list[str]:
     ]
 
 
-def to_retry(told: Told) -> list[Key]:
+def to_retry(diagnosis: Diagnosis) -> list[Key]:
     """What of a chain has failed, or waits for its next try, and would try again at once:
     templates, caches and models."""
-    own = told.key.kind in {TEMPLATE.kind, CACHE.kind, MODEL.kind} and (
-        told.state == "failed" or told.seconds_left is not None
+    own = diagnosis.key.kind in {TEMPLATE.kind, CACHE.kind, MODEL.kind} and (
+        diagnosis.state == "failed" or diagnosis.seconds_left is not None
     )
-    found = [key for behind in told.because for key in to_retry(behind)]
-    return list(dict.fromkeys([*found, told.key] if own and not found else found))
+    found = [key for behind in diagnosis.causes for key in to_retry(behind)]
+    return list(dict.fromkeys([*found, diagnosis.key] if own and not found else found))

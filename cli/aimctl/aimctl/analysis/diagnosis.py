@@ -1,9 +1,7 @@
-"""What an object is waiting for, in plain words: since when, how far that is, and what a person has
-to do. Pure.
+"""What an object waits for: since when, how far it is, and what a person has to do. Pure.
 
-It follows the conditions: each says which object decides next (service → template → model, cache →
-volume → Job → pod, route → gateway), and the last of the chain is what there really is to wait for
-or to do.
+The diagnosis follows the conditions. Each names the object that decides next: service → template →
+model, cache → volume → Job → pod, route → gateway. The last object of the chain is the root cause.
 """
 
 import datetime
@@ -41,23 +39,23 @@ State = Literal["ready", "working", "waiting", "failed", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Diagnosis:
     """One object of the chain. `percent` and `seconds_left`: how far it is, or without `percent`
-    how long until the next attempt; `to_do`: for a person, empty where it goes on by itself."""
+    how long until the next attempt; `remedy`: for a person, empty where it goes on by itself."""
 
     key: Key
     state: State
-    words: str
+    summary: str
     reason: str = ""
     since: datetime.datetime | None = None
     percent: int | None = None
     seconds_left: float | None = None
-    to_do: str = ""
-    because: tuple["Told", ...] = ()
+    remedy: str = ""
+    causes: tuple["Diagnosis", ...] = ()
 
 
 RETRY = "then try at once: aimctl retry"
-TO_DO: Mapping[str, str] = {
+REMEDIES: Mapping[str, str] = {
     reasons.TEMPLATE_NOT_FOUND: "create the template, or change spec.templateRef",
     reasons.MODEL_NOT_FOUND: "create an AIMClusterModel with that spec.name, or change spec.model",
     reasons.RUNTIME_CONFIG_MISSING: "create the AIMNamespaceConfig, or name another",
@@ -92,7 +90,7 @@ TO_DO: Mapping[str, str] = {
     reasons.METADATA_MISSING: "build the image with labels",
 }
 """What a person has to do, by reason; a reason that is not here goes on by itself."""
-GIVEN_UP = f"correct the image, the spec or the config as the message says, {RETRY}"
+DISCOVERY_REMEDY = f"correct the image, the spec or the config as the message says, {RETRY}"
 
 
 FILLING = frozenset({reasons.DOWNLOADING, reasons.VERIFYING})
@@ -101,17 +99,17 @@ GARBAGE_COLLECTION = frozenset({"foregroundDeletion", "orphan"})
 
 
 def diagnose(
-    seen: Projection, key: Key, now: datetime.datetime, live: Mapping[Key, Progress]
-) -> Told:
+    state: Projection, key: Key, now: datetime.datetime, live: Mapping[Key, Progress]
+) -> Diagnosis:
     """The chain that begins with `key`. `live`: the latest progress of downloads, where any was
     heard."""
-    return _Chain(seen, now, live).of(key)
+    return _Chain(state, now, live).of(key)
 
 
-def last_cause(told: Told) -> Told:
+def root_cause(diagnosis: Diagnosis) -> Diagnosis:
     """The end of the first chain of what is not ready: what there really is to wait for."""
-    unready = next((each for each in told.because if each.state != "ready"), None)
-    return told if unready is None else last_cause(unready)
+    unready = next((each for each in diagnosis.causes if each.state != "ready"), None)
+    return diagnosis if unready is None else root_cause(unready)
 
 
 def because_of(condition: Mapping[str, Any]) -> str:
@@ -123,40 +121,40 @@ def because_of(condition: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Chain:
-    seen: Projection
+    state: Projection
     now: datetime.datetime
     live: Mapping[Key, Progress]
 
-    def of(self, key: Key) -> Told:
-        present = self.seen.get(key)
-        if present is None:
-            return Told(key, "missing", "does not exist", to_do=self.missing(key))
-        if present.deleting:
-            return self.going(present)
+    def of(self, key: Key) -> Diagnosis:
+        obj = self.state.get(key)
+        if obj is None:
+            return Diagnosis(key, "missing", "does not exist", remedy=self.missing(key))
+        if obj.deleting:
+            return self.going(obj)
         match key.kind:
             case SERVICE.kind:
-                return self.ours(present, self.service(present))
+                return self.ours(obj, self.service(obj))
             case TEMPLATE.kind:
-                return self.ours(present, self.template(present))
+                return self.ours(obj, self.template(obj))
             case CACHE.kind:
-                return self.cache(present)
+                return self.cache(obj)
             case MODEL.kind:
-                return self.ours(present, ())
+                return self.ours(obj, ())
             case JOB.kind:
-                return self.job(present)
+                return self.job(obj)
             case POD.kind:
-                return self.pod(present)
+                return self.pod(obj)
             case CLAIM.kind:
-                return self.claim(present)
+                return self.claim(obj)
             case GATEWAY.kind:
-                return self.gateway(present)
+                return self.gateway(obj)
             case _:
-                return self.other(present)
+                return self.other(obj)
 
     def missing(self, key: Key) -> str:
         elsewhere = sorted(
             str(each.key.namespace)
-            for each in self.seen.everywhere(key.kind)
+            for each in self.state.everywhere(key.kind)
             if each.key.name == key.name
         )
         where = "" if key.namespace is None else f" in namespace {key.namespace}"
@@ -167,10 +165,10 @@ class _Chain:
         )
         return f"create it{where}, if it was not a slip: {known}"
 
-    def going(self, present: KubeObject) -> Told:
+    def going(self, obj: KubeObject) -> Diagnosis:
         """Being deleted: who set a finalizer ends that."""
-        finalizers = [str(each) for each in present.body["metadata"].get("finalizers") or ()]
-        words = (
+        finalizers = [str(each) for each in obj.body["metadata"].get("finalizers") or ()]
+        summary = (
             f"is being deleted, held by finalizer {', '.join(finalizers)}"
             if finalizers
             else "is being deleted"
@@ -180,29 +178,29 @@ class _Chain:
             for each in finalizers
             if not each.startswith("kubernetes.io/") and each not in GARBAGE_COLLECTION
         ]
-        to_do = (
+        remedy = (
             f"if that lasts, see whether the controller that set {', '.join(others)} runs"
             if others
             else ""
         )
-        return Told(
-            present.key,
+        return Diagnosis(
+            obj.key,
             "working",
-            words,
-            since=_time(present.body["metadata"].get("deletionTimestamp")),
-            to_do=to_do,
+            summary,
+            since=_time(obj.body["metadata"].get("deletionTimestamp")),
+            remedy=remedy,
         )
 
-    def ours(self, present: KubeObject, because: Iterable[Told]) -> Told:
+    def ours(self, obj: KubeObject, causes: Iterable[Diagnosis]) -> Diagnosis:
         """An object with the three summary conditions: Ready has the reason and the message of
         what decides. `seconds_left` is the time to the next attempt."""
-        ready = present.condition(reasons.READY)
+        ready = obj.condition(reasons.READY)
         if ready is None:
-            return Told(
-                present.key,
+            return Diagnosis(
+                obj.key,
                 "waiting",
                 "nothing has been done yet: are the services running?",
-                since=_time(present.created),
+                since=_time(obj.created),
             )
         reason, message, since = (
             str(ready.get("reason", "")),
@@ -210,25 +208,29 @@ class _Chain:
             _time(ready.get("lastTransitionTime")),
         )
         if ready.get("status") == "True":
-            return Told(present.key, "ready", f"is ready: {message or reason}", reason, since)
-        failed = present.holds(reasons.FAILURE)
-        due = self.seconds_to(present.status.get("nextAttemptTime"))
-        to_do = GIVEN_UP if failed and reason == reasons.DISCOVERY_FAILED else TO_DO.get(reason, "")
+            return Diagnosis(obj.key, "ready", f"is ready: {message or reason}", reason, since)
+        failed = obj.holds(reasons.FAILURE)
+        due = self.seconds_to(obj.status.get("nextAttemptTime"))
+        remedy = (
+            DISCOVERY_REMEDY
+            if failed and reason == reasons.DISCOVERY_FAILED
+            else REMEDIES.get(reason, "")
+        )
         what = "has failed" if failed else "waits"
         if not failed and reason in FILLING:
             what = "is being filled"
-        return Told(
-            present.key,
+        return Diagnosis(
+            obj.key,
             "failed" if failed else "waiting",
             f"{what}: {message or reason}",
             reason,
             since,
             seconds_left=due,
-            to_do=to_do,
-            because=tuple(because),
+            remedy=remedy,
+            causes=tuple(causes),
         )
 
-    def service(self, service: KubeObject) -> Iterator[Told]:
+    def service(self, service: KubeObject) -> Iterator[Diagnosis]:
         """First match wins, as for its status: resolved, cached, running, routed."""
         resolved, cached = (
             service.condition(reasons.RESOLVED),
@@ -237,7 +239,7 @@ class _Chain:
         if resolved is not None and resolved.get("status") != "True":
             yield from self.unresolved(service, str(resolved.get("reason")))
         elif cached is not None and cached.get("status") != "True":
-            template = self.seen.get(
+            template = self.state.get(
                 Key(TEMPLATE.kind, service.key.namespace, str(service.spec.get("templateRef")))
             )
             yield from self.caches(template)
@@ -246,7 +248,7 @@ class _Chain:
         elif not service.holds(reasons.ROUTING_READY):
             yield from self.route(service)
 
-    def unresolved(self, service: KubeObject, reason: str) -> Iterator[Told]:
+    def unresolved(self, service: KubeObject, reason: str) -> Iterator[Diagnosis]:
         namespace, spec = service.key.namespace, service.spec
         if reason in {
             reasons.TEMPLATE_NOT_FOUND,
@@ -259,18 +261,18 @@ class _Chain:
         elif reason == reasons.RUNTIME_CONFIG_MISSING:
             yield self.of(Key(CONFIG.kind, namespace, str(spec.get("configRef", "default"))))
 
-    def model(self, name: str) -> Told:
-        found = models_named(self.seen, name)
+    def model(self, name: str) -> Diagnosis:
+        found = models_named(self.state, name)
         if found:
             return self.of(found[0].key)
-        return Told(
+        return Diagnosis(
             Key(MODEL.kind, None, name),
             "missing",
             f"no AIMClusterModel has spec.name {name}",
-            to_do=TO_DO[reasons.MODEL_NOT_FOUND],
+            remedy=REMEDIES[reasons.MODEL_NOT_FOUND],
         )
 
-    def template(self, template: KubeObject) -> Iterator[Told]:
+    def template(self, template: KubeObject) -> Iterator[Diagnosis]:
         found = template.condition(reasons.DISCOVERED) or {}
         if found.get("reason") == reasons.MODEL_NOT_FOUND:
             yield self.model(str(template.spec.get("model")))
@@ -279,47 +281,47 @@ class _Chain:
         else:
             yield from (
                 self.job(job)
-                for job in self.seen.owned(template.uid, JOB.kind, template.key.namespace)[-1:]
+                for job in self.state.owned(template.uid, JOB.kind, template.key.namespace)[-1:]
             )
 
-    def caches(self, template: KubeObject | None) -> Iterator[Told]:
-        found = None if template is None else discovery_result_of(self.seen, template)
+    def caches(self, template: KubeObject | None) -> Iterator[Diagnosis]:
+        found = None if template is None else discovery_result_of(self.state, template)
         if template is None or found is None:
             return
         for source in found.sources:
-            cache = next(iter(caches_of(self.seen, template.key.namespace, source)), None)
+            cache = next(iter(caches_of(self.state, template.key.namespace, source)), None)
             if cache is None:
                 missing = Key(CACHE.kind, template.key.namespace, names.cache_for(source))
-                yield Told(missing, "waiting", f"is about to be made for {source}")
+                yield Diagnosis(missing, "waiting", f"is about to be made for {source}")
             elif cache.status.get("status") != reasons.AVAILABLE_STATE:
                 yield self.cache(cache)
 
-    def cache(self, cache: KubeObject) -> Told:
-        told = self.ours(cache, self.filling(cache))
-        if told.state in {"ready", "failed"}:
-            return told
+    def cache(self, cache: KubeObject) -> Diagnosis:
+        diagnosis = self.ours(cache, self.filling(cache))
+        if diagnosis.state in {"ready", "failed"}:
+            return diagnosis
         progress = self.live.get(cache.key)
-        left, percent = told.seconds_left, _percent(cache.status.get("progress"))
+        left, percent = diagnosis.seconds_left, _percent(cache.status.get("progress"))
         if progress is not None and progress.total:
             percent, left = 100 * progress.bytes // progress.total, progress.seconds_left
-        working = told.reason in FILLING
-        return Told(
+        working = diagnosis.reason in FILLING
+        return Diagnosis(
             cache.key,
             "working" if working else "waiting",
-            told.words,
-            told.reason,
-            told.since,
+            diagnosis.summary,
+            diagnosis.reason,
+            diagnosis.since,
             percent,
             left,
-            told.to_do,
-            told.because,
+            diagnosis.remedy,
+            diagnosis.causes,
         )
 
-    def filling(self, cache: KubeObject) -> Iterator[Told]:
+    def filling(self, cache: KubeObject) -> Iterator[Diagnosis]:
         namespace, name = cache.key.namespace, cache.key.name
-        claim = self.seen.get(Key(CLAIM.kind, namespace, names.cache_claim(name)))
+        claim = self.state.get(Key(CLAIM.kind, namespace, names.cache_claim(name)))
         jobs = [
-            self.seen.get(Key(JOB.kind, namespace, job))
+            self.state.get(Key(JOB.kind, namespace, job))
             for job in (names.cache_download_job(name), names.cache_size_job(name))
         ]
         for job in jobs:
@@ -328,22 +330,22 @@ class _Chain:
         if claim is not None and not cache.holds(reasons.STORAGE_READY):
             yield self.of(claim.key)
 
-    def runtime(self, service: KubeObject) -> Iterator[Told]:
+    def runtime(self, service: KubeObject) -> Iterator[Diagnosis]:
         pods = [
             pod
-            for pod in self.seen.all(POD.kind, service.key.namespace)
+            for pod in self.state.all(POD.kind, service.key.namespace)
             if pod.labels.get(labels.KSERVE_ISVC_LABEL) == service.key.name
         ]
         unready = [pod for pod in pods if not pod.holds(reasons.READY)]
-        there = self.seen.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
+        isvc = self.state.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
         if unready:
             yield from (self.of(pod.key) for pod in sorted(unready, key=lambda pod: pod.key.name))
-        elif there is not None:
-            yield self.of(there.key)
+        elif isvc is not None:
+            yield self.of(isvc.key)
 
-    def route(self, service: KubeObject) -> Iterator[Told]:
-        route = self.seen.get(Key(ROUTE.kind, service.key.namespace, service.key.name))
-        config = self.seen.get(
+    def route(self, service: KubeObject) -> Iterator[Diagnosis]:
+        route = self.state.get(Key(ROUTE.kind, service.key.namespace, service.key.name))
+        config = self.state.get(
             Key(CONFIG.kind, service.key.namespace, str(service.spec.get("configRef", "default")))
         )
         gateway = ((config.spec if config is not None else {}).get("routing") or {}).get(
@@ -365,110 +367,114 @@ class _Chain:
         if route is None:
             yield from behind
             return
-        said = [
+        rejections = [
             c
             for parent in route.status.get("parents") or ()
             for c in parent.get("conditions") or ()
             if c.get("status") != "True"
         ]
-        words = f"is not taken{because_of(said[0])}" if said else "waits for the gateway"
-        yield Told(route.key, "waiting", words, since=_time(route.created), because=behind)
+        summary = (
+            f"is not taken{because_of(rejections[0])}" if rejections else "waits for the gateway"
+        )
+        yield Diagnosis(route.key, "waiting", summary, since=_time(route.created), causes=behind)
 
-    def job(self, job: KubeObject) -> Told:
+    def job(self, job: KubeObject) -> Diagnosis:
         state, since = job_state(job), _time(job.created)
         if state == "failed":
-            return Told(job.key, "failed", f"has failed: {job_failure(job)}", since=since)
+            return Diagnosis(job.key, "failed", f"has failed: {job_failure(job)}", since=since)
         if state == "succeeded":
-            return Told(job.key, "ready", "has ended well", since=since)
-        pods = pods_of(self.seen, job)
+            return Diagnosis(job.key, "ready", "has ended well", since=since)
+        pods = pods_of(self.state, job)
         if not pods:
             way = (
                 f"if that lasts, kubectl describe job -n {job.key.namespace} {job.key.name} shows a"
                 " quota or pod security rule in its events"
             )
-            return Told(
+            return Diagnosis(
                 job.key,
                 "waiting",
                 "has no pod yet",
                 since=since,
-                to_do=way if self.age_s(job) > 30 else "",
+                remedy=way if self.age_s(job) > 30 else "",
             )
         pod = self.pod(pods[-1])
-        return Told(job.key, "working", "is at work", since=since, because=(pod,))
+        return Diagnosis(job.key, "working", "is at work", since=since, causes=(pod,))
 
-    def pod(self, pod: KubeObject) -> Told:
+    def pod(self, pod: KubeObject) -> Diagnosis:
         trouble, since = pod_start_failure(pod), _time(pod.status.get("startTime") or pod.created)
         if trouble is not None:
             if trouble.waits:
-                return Told(pod.key, "waiting", trouble.text, since=since)
-            to_do = "free or add nodes that fit it" if trouble.reason == UNSCHEDULABLE else ""
-            return Told(pod.key, "failed", trouble.text, since=since, to_do=to_do)
+                return Diagnosis(pod.key, "waiting", trouble.text, since=since)
+            remedy = "free or add nodes that fit it" if trouble.reason == UNSCHEDULABLE else ""
+            return Diagnosis(pod.key, "failed", trouble.text, since=since, remedy=remedy)
         if pod.holds(reasons.READY) and pod.owner(JOB.kind) is None:
-            return Told(pod.key, "ready", "is ready", since=since)
+            return Diagnosis(pod.key, "ready", "is ready", since=since)
         if pod.status.get("phase") != "Running":
-            return Told(pod.key, "working", "is being started", since=since)
-        return Told(
+            return Diagnosis(pod.key, "working", "is being started", since=since)
+        return Diagnosis(
             pod.key,
             "working",
             "runs" if pod.owner(JOB.kind) is not None else "runs, but is not ready yet",
             since=since,
         )
 
-    def claim(self, claim: KubeObject) -> Told:
+    def claim(self, claim: KubeObject) -> Diagnosis:
         phase, class_ = claim.status.get("phase"), claim.spec.get("storageClassName")
         if phase == "Bound":
-            return Told(claim.key, "ready", "has its volume", since=_time(claim.created))
+            return Diagnosis(claim.key, "ready", "has its volume", since=_time(claim.created))
         if phase == "Lost":
-            return Told(claim.key, "failed", "has lost its volume", to_do=TO_DO[reasons.PVC_LOST])
+            return Diagnosis(
+                claim.key, "failed", "has lost its volume", remedy=REMEDIES[reasons.PVC_LOST]
+            )
         way = (
             f"if that lasts, look at its events: kubectl describe pvc {claim.key.name} -n"
             f" {claim.key.namespace}"
             if self.age_s(claim) > 60
             else ""
         )
-        return Told(
+        return Diagnosis(
             claim.key,
             "waiting",
             f"waits for a volume of class {class_ or '(default)'}",
             since=_time(claim.created),
-            to_do=way,
+            remedy=way,
         )
 
-    def gateway(self, gateway: KubeObject) -> Told:
+    def gateway(self, gateway: KubeObject) -> Diagnosis:
         bad = [
             c
             for c in gateway.status.get("conditions") or ()
             if c.get("type") in {"Accepted", "Programmed"} and c.get("status") != "True"
         ]
         if bad:
-            words = f"is not working: {bad[0].get('reason')}: {bad[0].get('message', '')}"
-            return Told(gateway.key, "failed", words, to_do="ask whoever runs the gateway")
+            summary = f"is not working: {bad[0].get('reason')}: {bad[0].get('message', '')}"
+            return Diagnosis(gateway.key, "failed", summary, remedy="ask whoever runs the gateway")
         if not gateway.status.get("addresses"):
-            return Told(
+            return Diagnosis(
                 gateway.key,
                 "waiting",
                 "has no address yet",
-                to_do="ask whoever runs the gateway, if that lasts",
+                remedy="ask whoever runs the gateway, if that lasts",
             )
-        return Told(
+        return Diagnosis(
             gateway.key, "ready", f"is there, at {gateway.status['addresses'][0].get('value')}"
         )
 
-    def other(self, present: KubeObject) -> Told:
-        ready = present.condition(reasons.READY)
+    def other(self, obj: KubeObject) -> Diagnosis:
+        ready = obj.condition(reasons.READY)
         if ready is None:
-            return Told(
-                present.key,
-                "ready" if present.key.kind == CONFIG.kind else "waiting",
+            return Diagnosis(
+                obj.key,
+                "ready" if obj.key.kind == CONFIG.kind else "waiting",
                 "is there",
-                since=_time(present.created),
+                since=_time(obj.created),
             )
         word: State = "ready" if ready.get("status") == "True" else "waiting"
-        words = ("is ready" if word == "ready" else "is not ready yet") + because_of(ready)
-        return Told(
-            present.key,
+        summary = ("is ready" if word == "ready" else "is not ready yet") + because_of(ready)
+        return Diagnosis(
+            obj.key,
             word,
-            words,
+            summary,
             str(ready.get("reason", "")),
             _time(ready.get("lastTransitionTime")),
         )
@@ -477,8 +483,8 @@ class _Chain:
         at = _time(due)
         return None if at is None or at <= self.now else (at - self.now).total_seconds()
 
-    def age_s(self, present: KubeObject) -> float:
-        created = _time(present.created)
+    def age_s(self, obj: KubeObject) -> float:
+        created = _time(obj.created)
         return 0.0 if created is None else (self.now - created).total_seconds()
 
 
@@ -494,15 +500,15 @@ def _percent(text: Any) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def told_data(told: Told) -> dict[str, Any]:
+def diagnosis_data(diagnosis: Diagnosis) -> dict[str, Any]:
     return {
-        "object": str(told.key),
-        "state": told.state,
-        "reason": told.reason,
-        "words": told.words,
-        "since": None if told.since is None else timestamp(told.since),
-        "percent": told.percent,
-        "seconds_left": told.seconds_left,
-        "to_do": told.to_do,
-        "because": [told_data(behind) for behind in told.because],
+        "object": str(diagnosis.key),
+        "state": diagnosis.state,
+        "reason": diagnosis.reason,
+        "words": diagnosis.summary,
+        "since": None if diagnosis.since is None else timestamp(diagnosis.since),
+        "percent": diagnosis.percent,
+        "seconds_left": diagnosis.seconds_left,
+        "to_do": diagnosis.remedy,
+        "because": [diagnosis_data(behind) for behind in diagnosis.causes],
     }

@@ -1,10 +1,10 @@
-"""Comparing what was said or applied with what would be: field by field, forgiving only what a
+"""Compares recorded with replayed reports and objects, field by field. It forgives only what a
 replay cannot know. Pure.
 
-- Times in a text are the same within `CLOCK_S`: the live service looked a moment after the event.
-- Of an applied object only the fields count that the service sets; quantities are compared by
-  value, as the server may write them otherwise; a value that was taken out before publishing or
-  recording (environment variables, what was too large) is not compared.
+- Times in a text are equal within `CLOCK_S`: the live service reconciled a moment after the event.
+- Of an applied object only the fields that the service sets count. Quantities are compared by
+  value, since the server may write them differently. A value that was removed before publishing or
+  recording (environment variables, large values) is not compared.
 """
 
 import datetime
@@ -25,7 +25,7 @@ _MISSING = object()
 
 
 def alike(then: Any, now: Any) -> bool:
-    """Whether two reports, or two statuses, say the same."""
+    """Whether two reports or two statuses are equal."""
     return bool(then == now) or next(differing(then, now), None) is None
 
 
@@ -39,8 +39,8 @@ def applied_alike(wrote: ObjectChanged, body: Any) -> bool:
 
 
 def as_shown(then: Any, body: Any) -> Any:
-    """Of an applied object what its event has, of whatever release that is, or can have; a
-    literal that is not published is not compared."""
+    """The part of an applied object that its event has or can have, in any release. A literal that
+    is not published is not compared."""
     return (
         _shown_of(then, body, published(body)) if isinstance(body, dict) and is_ours(body) else body
     )
@@ -49,12 +49,14 @@ def as_shown(then: Any, body: Any) -> Any:
 def _shown_of(then: Any, body: Any, shown: Any) -> Any:
     if isinstance(then, dict) and isinstance(body, dict):
         parts = shown if isinstance(shown, dict) else {}
-        there = {
+        completed = {
             name: _shown_of(then[name], body[name], parts.get(name))
             for name in body
             if name in then
         }
-        return there | {name: parts[name] for name in body if name not in then and name in parts}
+        return completed | {
+            name: parts[name] for name in body if name not in then and name in parts
+        }
     if (
         isinstance(then, list)
         and isinstance(body, list)
@@ -92,7 +94,7 @@ def _differing(then: Any, now: Any, path: str, applied: bool) -> Iterator[tuple[
 
 
 def _named(then: Any, now: Any) -> tuple[Any, Any]:
-    """Lists whose items have a type or a name (list-maps) by it: their order says nothing."""
+    """Lists whose items have a type or a name (list-maps), keyed by it: their order has no meaning."""
     for name in ("type", "name"):
         both = [
             (
@@ -157,13 +159,15 @@ def _shown(value: Any) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
-def words(value: Any) -> str:
+def summarize(value: Any) -> str:
     """A report or a status in a line."""
     if value is None:
         return "nothing"
     plain = _plain(value)
     conditions = plain.get("conditions") or ()
-    said = [f"{c.get('type')}={c.get('status')} ({c.get('reason')})" for c in conditions]
+    conditions_shown = [
+        f"{c.get('type')}={c.get('status')} ({c.get('reason')})" for c in conditions
+    ]
     fields = (
         plain.get("fields") or {}
         if isinstance(value, StatusReported)
@@ -172,7 +176,12 @@ def words(value: Any) -> str:
         else {}
     )
     return (
-        ", ".join([*said, *(f"{name}={_shown(field)}" for name, field in sorted(fields.items()))])
+        ", ".join(
+            [
+                *conditions_shown,
+                *(f"{name}={_shown(field)}" for name, field in sorted(fields.items())),
+            ]
+        )
         or "nothing more"
     )
 

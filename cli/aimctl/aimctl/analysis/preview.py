@@ -1,14 +1,13 @@
-"""`aimctl plan -f`: what would be made and changed if manifests were applied. Pure but for reading
-them.
+"""`aimctl plan -f`: what applying manifests would create and change. Pure, except for reading the
+manifests.
 
-1. The manifests are put over a picture of the cluster, with the defaults of the kinds; then every
-   service plans as it would, its writes are put in too, and so on until nothing new is planned.
-   Nothing is written.
-2. It ends where the outside decides: what a model image answers, whether a volume is bound, how a
-   Job ends.
-3. What would be done without the manifests as well is left out.
-4. The rules of admission are the API server's; what the kinds' own schema says of a manifest is
-   checked.
+1. The manifests are applied to a copy of the cluster state, with the defaults of their kinds. Then
+   every service plans, its writes are applied to the copy too, and so on until nothing new is
+   planned. Nothing is written to the cluster.
+2. The preview ends where the outside decides: the answer of a model image, the binding of a volume,
+   the result of a Job.
+3. Actions that would happen without the manifests are left out.
+4. The rules of admission are the API server's. Only the schema of the kinds is checked here.
 """
 
 import datetime
@@ -35,16 +34,16 @@ from aimschema.messages import ObjectDeleted, timestamp
 from aimschema.reasons import READY
 from aimschema.resources import AIM_GROUP, AIM_KINDS, GATEWAY, RESOURCES, STORAGE_CLASS, Key, key_of
 
-MOST_LOOKS = 500
+MAX_RECONCILES = 500
 YOU = "you"
 FOUNDATIONS = (GATEWAY, STORAGE_CLASS)
-"""What others make and planners ask for: where a manifest brings one that is not there, it will
-be. A change of one is not looked at."""
+"""Objects that others create and planners read. One that a manifest brings counts as created; a
+change of an existing one is ignored."""
 Body = dict[str, Any]
 
 
 class BadManifest(ValueError):
-    """A manifest that would not be taken; the message says which object and field."""
+    """An invalid manifest. The message names object and field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """`outlook`: what each object of ours that is concerned would then say of itself."""
+    """`outlook` is the expected summary of each AIM object concerned."""
 
     changes: tuple[Change, ...]
     outlook: tuple[tuple[Key, str], ...]
@@ -152,13 +151,16 @@ def _with_defaults(document: Body, namespace: str | None, file: Path) -> Body:
 
 
 def preview(
-    seen: Projection, wanted: Sequence[Body], services: Sequence[Component], now: datetime.datetime
+    state: Projection,
+    desired: Sequence[Body],
+    services: Sequence[Component],
+    now: datetime.datetime,
 ) -> Preview:
-    """What applying `wanted` would lead to."""
-    anyway = _Future(seen, services, now)
-    anyway.run({key_of(body) for body in wanted})
-    future = _Future(seen, services, now)
-    future.apply_all(wanted)
+    """What applying `desired` would lead to."""
+    anyway = _Future(state, services, now)
+    anyway.run({key_of(body) for body in desired})
+    future = _Future(state, services, now)
+    future.apply_all(desired)
     without = [(change.key, change.after) for change in anyway.changes]
     changes = tuple(
         change for change in future.changes if (change.key, change.after) not in without
@@ -168,29 +170,31 @@ def preview(
 
 def _outlook(future: "_Future") -> Iterator[tuple[Key, str]]:
     for key in sorted(future.concerned, key=str):
-        present = future.seen.get(key)
-        ready = None if present is None else present.condition(READY)
-        if present is not None and ready is not None:
-            state = f"{present.status['status']} " if "status" in present.status else ""
+        existing = future.state.get(key)
+        ready = None if existing is None else existing.condition(READY)
+        if existing is not None and ready is not None:
+            state = f"{existing.status['status']} " if "status" in existing.status else ""
             yield key, f"{state}({ready.get('reason')}): {ready.get('message', '')}"
 
 
 @dataclass
 class _Future:
-    seen: Projection
+    state: Projection
     services: Sequence[Component]
     now: datetime.datetime
     changes: list[Change] = field(default_factory=list)
     concerned: set[Key] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._version = self.seen.latest
-        self._seq = max((present.seq for present in self.seen.everything()), default=0) + 1_000_000
+        self._version = self.state.latest
+        self._seq = (
+            max((existing.seq for existing in self.state.everything()), default=0) + 1_000_000
+        )
         self._open: deque[tuple[Component, Key]] = deque()
 
-    def apply_all(self, wanted: Sequence[Body]) -> None:
-        for body in wanted:
-            if RESOURCES[body["kind"]] not in FOUNDATIONS or self.seen.get(key_of(body)) is None:
+    def apply_all(self, desired: Sequence[Body]) -> None:
+        for body in desired:
+            if RESOURCES[body["kind"]] not in FOUNDATIONS or self.state.get(key_of(body)) is None:
                 self._write(YOU, body)
         self.run(set())
 
@@ -202,48 +206,48 @@ class _Future:
                 {
                     (service, each)
                     for service in self.services
-                    for each in service.affected(self.seen, key)
+                    for each in service.affected(self.state, key)
                 }
             )
-        for _ in range(MOST_LOOKS):
+        for _ in range(MAX_RECONCILES):
             if not self._open:
                 return
             service, key = self._open.popleft()
-            self._look(service, key)
+            self._reconcile(service, key)
 
-    def _look(self, service: Component, key: Key) -> None:
-        plan = service.plan(self.seen, key, self.now)
+    def _reconcile(self, service: Component, key: Key) -> None:
+        plan = service.plan(self.state, key, self.now)
         for report in plan.reports:
             message = report.message(service.name)
-            if self.seen.report(report.key, service.name) != message:
+            if self.state.report(report.key, service.name) != message:
                 self._seq += 1
-                self.seen = fold(self.seen, message, self._seq)
+                self.state = fold(self.state, message, self._seq)
                 self._touch({(each, report.key) for each in self.services if each.reports})
         for action in plan.actions:
             self._act(service.name, action)
 
     def _act(self, who: str, action: Action) -> None:
-        """As aimcontroller.applier: what is there and somebody else's is not written over, and
-        what is made once is not written again."""
+        """As aimcontroller.applier: never overwrites an object of another owner, and never rewrites
+        a create-only kind."""
         match action:
             case ApplyObject(body=body):
-                present = self.seen.get(action.key)
-                if present is None or (
-                    action.key.kind not in CREATE_ONLY_KINDS and same_owner(body, present.body)
+                existing = self.state.get(action.key)
+                if existing is None or (
+                    action.key.kind not in CREATE_ONLY_KINDS and same_owner(body, existing.body)
                 ):
                     self._write(who, body)
             case PatchObject(key=key, patch=patch):
-                present = self.seen.get(key)
-                if present is not None:
+                existing = self.state.get(key)
+                if existing is not None:
                     after = KubeObject(
-                        key, present.uid, present.version, merged(present.body, patch)
+                        key, existing.uid, existing.version, merged(existing.body, patch)
                     )
-                    self.changes.append(Change(who, key, _as_written(present), _as_written(after)))
-                    self._put(after.body, present)
+                    self.changes.append(Change(who, key, _as_written(existing), _as_written(after)))
+                    self._put(after.body, existing)
             case WriteStatus(key=key, status=status):
-                present = self.seen.get(key)
-                if present is not None:
-                    self._put({**present.body, "status": status}, present)
+                existing = self.state.get(key)
+                if existing is not None:
+                    self._put({**existing.body, "status": status}, existing)
             case DeleteObject(key=key):
                 self._delete(who, key)
             case _:
@@ -251,12 +255,12 @@ class _Future:
 
     def _write(self, who: str, body: Body) -> None:
         key = key_of(body)
-        present = self.seen.get(key)
-        if present is None:
+        existing = self.state.get(key)
+        if existing is None:
             self.changes.append(Change(who, key, None, body))
-        elif present.deleting or (
-            next(differing(present.body, body, applied=True), None) is None
-            and not _dropped(who, present, body)
+        elif existing.deleting or (
+            next(differing(existing.body, body, applied=True), None) is None
+            and not _dropped(who, existing, body)
         ):
             return
         else:
@@ -264,18 +268,18 @@ class _Future:
                 Change(
                     who,
                     key,
-                    managed_fields_of(body, present.body) if who != YOU else _as_written(present),
+                    managed_fields_of(body, existing.body) if who != YOU else _as_written(existing),
                     body,
                 )
             )
-        self._put(body if present is None else _over(present, body), present)
+        self._put(body if existing is None else _over(existing, body), existing)
 
-    def _put(self, body: Body, present: KubeObject | None) -> None:
+    def _put(self, body: Body, existing: KubeObject | None) -> None:
         self._version += 1
-        known: Body = {} if present is None else present.body["metadata"]
+        known: Body = {} if existing is None else existing.body["metadata"]
         key = key_of(body)
         generation = int(known.get("generation", 0)) + (
-            present is None or present.spec != body.get("spec")
+            existing is None or existing.spec != body.get("spec")
         )
         metadata = {
             "uid": f"uid-to-be-of-{key.name}",
@@ -285,27 +289,27 @@ class _Future:
             "resourceVersion": str(self._version),
             "generation": generation,
         }
-        before = self.seen
-        self.seen = fold(self.seen, changed_from_response({**body, "metadata": metadata}))
+        before = self.state
+        self.state = fold(self.state, changed_from_response({**body, "metadata": metadata}))
         self._touch(self._touched(before, key))
 
     def _delete(self, who: str, key: Key) -> None:
-        present = self.seen.get(key)
-        if present is None or present.deleting:
+        existing = self.state.get(key)
+        if existing is None or existing.deleting:
             return
-        self.changes.append(Change(who, key, _as_written(present), None))
-        before = self.seen
+        self.changes.append(Change(who, key, _as_written(existing), None))
+        before = self.state
         self._version += 1
-        gone = ObjectDeleted(
+        deletion = ObjectDeleted(
             kind=key.kind,
             namespace=key.namespace,
             name=key.name,
-            uid=present.uid,
+            uid=existing.uid,
             resource_version=str(self._version),
-            object=present.body,
-            epoch=present.epoch,
+            object=existing.body,
+            epoch=existing.epoch,
         )
-        self.seen = fold(self.seen, gone)
+        self.state = fold(self.state, deletion)
         self._touch(self._touched(before, key))
 
     def _touched(self, before: Projection, key: Key) -> set[tuple[Component, Key]]:
@@ -317,7 +321,7 @@ class _Future:
         return {
             (service, each)
             for service in follows
-            for each in service.touched(before, self.seen, key)
+            for each in service.touched(before, self.state, key)
         }
 
     def _touch(self, touched: set[tuple[Component, Key]]) -> None:
@@ -330,32 +334,32 @@ class _Future:
                 self._open.append((service, key))
 
 
-def _dropped(who: str, present: KubeObject, body: Body) -> bool:
+def _dropped(who: str, existing: KubeObject, body: Body) -> bool:
     """Whether a manifest leaves out something that is in the spec: kubectl apply takes that out."""
-    return who == YOU and present.spec != body.get("spec")
+    return who == YOU and existing.spec != body.get("spec")
 
 
-def _over(present: KubeObject, body: Body) -> Body:
+def _over(existing: KubeObject, body: Body) -> Body:
     """The object once `body` has been applied: what others set stays, a manifest's spec is taken
     whole."""
-    metadata = dict(present.body["metadata"])
+    metadata = dict(existing.body["metadata"])
     for name, value in body["metadata"].items():
         metadata[name] = (
             {**(metadata.get(name) or {}), **value} if isinstance(value, dict) else value
         )
-    return {**present.body, **body, "metadata": metadata}
+    return {**existing.body, **body, "metadata": metadata}
 
 
-def _as_written(present: KubeObject) -> Body:
-    """As somebody would write it: without what the server and the control plane add."""
+def _as_written(existing: KubeObject) -> Body:
+    """As a person would write it: without what the server and the control plane add."""
     metadata = {
-        name: present.body["metadata"][name]
+        name: existing.body["metadata"][name]
         for name in ("name", "namespace", "labels", "annotations")
-        if present.body["metadata"].get(name)
+        if existing.body["metadata"].get(name)
     }
     return {
         name: value
-        for name, value in {**present.body, "metadata": metadata}.items()
+        for name, value in {**existing.body, "metadata": metadata}.items()
         if name != "status"
     }
 
@@ -367,7 +371,7 @@ def diff(change: Change) -> list[str]:
 
 
 class _NoAliases(yaml.SafeDumper):
-    """What is said twice is written twice."""
+    """YAML without anchors and aliases: repeated values are repeated."""
 
     def ignore_aliases(self, _data: Any) -> bool:
         return True

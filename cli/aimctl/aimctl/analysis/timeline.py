@@ -1,13 +1,13 @@
-"""What happened to an object and to all that it depends on or owns, in causal order: who did what,
-because of what, how long after. Pure.
+"""What happened to an object and its dependencies, in causal order: who did what, why, and how much
+later. Pure.
 
-1. A step comes after what led to it, whatever the order in which both were stored: the watcher may
-   tell of a version before the service that wrote it tells that it did.
-2. An object that nobody here wrote, such as a Job's pod, hangs on its owner.
-3. A version that one of our own actions made is told with the action; one in which nothing changed
-   that is worth telling is left out, and what it led to hangs on what led to it.
-4. A cluster that was restored from an older backup begins a new epoch. What is then as it was, is
-   not told again; what went back, is.
+1. A step comes after its cause, whatever the order in which both were stored: the watcher may
+   publish a version before the service that wrote it publishes its action.
+2. An object that no service of ours wrote, such as a Job's pod, belongs to its owner.
+3. A version that one of our actions wrote is shown with the action. A version without a relevant
+   change is left out; its effects belong to its cause.
+4. A cluster that was restored from a backup begins a new epoch. Only what differs from before the
+   restore is shown.
 """
 
 import datetime
@@ -53,10 +53,10 @@ EDITED = ("annotations", "labels", "deletionTimestamp")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A step. `cause` is the sequence of the step it hangs on, None for what nobody here did;
-    `after_s` the time since that.
+    """A step. `cause` is the sequence of the step that led to it; None if no service of ours did.
+    `after_s` is the time since that step.
 
-    `epoch`: how often the cluster had gone back in time by then.
+    `epoch` is how often the cluster had been restored by then.
     """
 
     seq: int
@@ -74,7 +74,9 @@ def build_timeline(events: Sequence[Event], key: Key) -> list[Entry]:
     """The steps of an object's story, in causal order."""
     about = related(events, key)
     ours = [
-        event for event in events if (told := _key(event.message)) is not None and told in about
+        event
+        for event in events
+        if (event_key := _key(event.message)) is not None and event_key in about
     ]
     epoch_at = epochs(events)
     linked = links(ours, epoch_at)
@@ -89,7 +91,7 @@ def build_timeline(events: Sequence[Event], key: Key) -> list[Entry]:
     before: dict[Key, ObjectChanged] = {}
     instead: dict[int, int | None] = {}
     last: dict[tuple[str, Key], str] = {}
-    said: dict[tuple[str, Key], StatusReported] = {}
+    last_reports: dict[tuple[str, Key], StatusReported] = {}
     for seq in _causal(parents):
         link = linked[seq]
         subject = _key(link.event.message)
@@ -107,7 +109,7 @@ def build_timeline(events: Sequence[Event], key: Key) -> list[Entry]:
                 ),
                 default=None,
             )
-        who, what, why = _words(link, epoch_at[seq], said, versions, before)
+        who, what, why = _describe(link, epoch_at[seq], last_reports, versions, before)
         if link.written or not what or last.get((who, subject)) == what + why:
             instead[seq] = cause
             continue
@@ -125,14 +127,14 @@ def build_timeline(events: Sequence[Event], key: Key) -> list[Entry]:
 
 
 def settled(events: Sequence[Event], key: Key) -> list[Entry]:
-    """The steps less the status writes whose version has not come yet: only that says what was
-    written, and it may come later."""
+    """The steps without status writes whose version has not arrived yet: only the version has the
+    content, and it may arrive later."""
     return [entry for entry in build_timeline(events, key) if entry.what != WRITE_STATUS]
 
 
 def _parents(link: Link, linked: dict[int, Link]) -> set[int]:
-    """What is known of what came right before, less the very version that an action wrote, where
-    the watcher told of that first."""
+    """The known causes, without the version that the action itself wrote, in case the watcher
+    published that first."""
     found = {parent for parent in link.parents if parent in linked and parent != link.event.seq}
     if isinstance(link.event.message, ActionTaken):
         found = {
@@ -176,19 +178,20 @@ def _key(message: Message) -> Key | None:
             return None
 
 
-def _words(
+def _describe(
     link: Link,
     epoch: int,
-    said: dict[tuple[str, Key], StatusReported],
+    last_reports: dict[tuple[str, Key], StatusReported],
     versions: dict[tuple[int, Key | None, str], ObjectChanged],
     before: dict[Key, ObjectChanged],
 ) -> tuple[str, str, str]:
-    """Who, what and why; `said` and `before` are what was last, and are kept."""
+    """Who, what and why. Updates `last_reports` and `before`, which have the latest report and
+    version of each object."""
     message = link.event.message
     match message:
         case StatusReported():
             place = (message.service, Key(message.kind, message.namespace, message.name))
-            last, said[place] = said.get(place), message
+            last, last_reports[place] = last_reports.get(place), message
             return (message.service, *_news(last, message))
         case ActionTaken(verb=verb) if verb == WRITE_STATUS:
             version = versions.get((epoch, _key(message), message.resource_version))
@@ -221,7 +224,7 @@ def _words(
 
 
 def _news(before: StatusReported | None, now: StatusReported) -> tuple[str, str]:
-    """The conditions that are new or say something else than before."""
+    """The conditions that are new or have changed."""
     known = (
         {condition.type: condition for condition in before.conditions} if before is not None else {}
     )
@@ -236,7 +239,7 @@ def _news(before: StatusReported | None, now: StatusReported) -> tuple[str, str]
 
 
 def _edited(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
-    """What somebody changed of an object of ours; empty for other objects and the first version."""
+    """What a person changed of an AIM object; empty for other objects and the first version."""
     if before is None or not str(now.get("apiVersion", "")).startswith(f"{AIM_GROUP}/"):
         return ""
     then, after = (
@@ -255,8 +258,7 @@ def _ready_message(version: ObjectChanged | None) -> str:
 
 
 def related(events: Iterable[Event], key: Key) -> set[Key]:
-    """The object, what it owns, what it depends on, and so on; as any version of any of them
-    says."""
+    """The object, what it owns, what it depends on, and so on, as named by any version of them."""
     leads_to: defaultdict[Key, set[Key]] = defaultdict(set)
     named: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
     wants: defaultdict[Key, set[tuple[str, str]]] = defaultdict(set)

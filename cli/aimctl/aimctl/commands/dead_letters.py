@@ -35,7 +35,7 @@ async def list_dead_letters(console: PlainConsole, form: Form) -> None:
 
 
 async def retry_dead_letters(requested: list[str] | None, console: PlainConsole) -> bool:
-    """`requested` are subjects, None is all. Raises RuntimeError for a subject of which there is no
+    """`requested` are subjects; None selects all. Raises RuntimeError for a subject without a dead
     letter."""
     async with connected_bus() as bus:
         found = await unhandled_dead_letters(bus)

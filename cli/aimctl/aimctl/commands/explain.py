@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 from rich.tree import Tree
 
-from aimctl.analysis.diagnosis import State, Told, diagnose, told_data
+from aimctl.analysis.diagnosis import Diagnosis, State, diagnose, diagnosis_data
 from aimctl.connect import connected_bus
 from aimctl.options import Named, Namespace, a_console, named, run
 from aimctl.output.console import PlainConsole
@@ -43,36 +43,36 @@ async def show_explanation(key: Key, console: PlainConsole, form: Form) -> bool:
             for cache in state.everywhere(CACHE.kind)
         )
         live = await live_progress(bus, key.namespace) if filling else {}
-    told = diagnose(state, key, datetime.datetime.now(datetime.UTC), live)
+    diagnosis = diagnose(state, key, datetime.datetime.now(datetime.UTC), live)
     if form != "text":
-        print_data(console, told_data(told), form)
+        print_data(console, diagnosis_data(diagnosis), form)
     else:
-        console.print(words_of(told, datetime.datetime.now(datetime.UTC)))
-    return told.state not in {"failed", "missing"}
+        console.print(tree_of(diagnosis, datetime.datetime.now(datetime.UTC)))
+    return diagnosis.state not in {"failed", "missing"}
 
 
-def words_of(told: Told, now: datetime.datetime) -> Tree:
+def tree_of(diagnosis: Diagnosis, now: datetime.datetime) -> Tree:
     """The chain as a tree, each with what is to be done."""
-    root = Tree(_label(told, now), guide_style="dim")
-    if told.to_do:
-        root.add(Text(printable(f"you: {told.to_do}"), style="bold"))
-    for behind in told.because:
-        root.add(words_of(behind, now))
+    root = Tree(_label(diagnosis, now), guide_style="dim")
+    if diagnosis.remedy:
+        root.add(Text(printable(f"you: {diagnosis.remedy}"), style="bold"))
+    for behind in diagnosis.causes:
+        root.add(tree_of(behind, now))
     return root
 
 
-def _label(told: Told, now: datetime.datetime) -> Text:
-    text = Text(f"{MARKS[told.state]} ", style=STYLES[told.state])
-    text.append(f"{told.key.kind}/{told.key.name} ", style="bold")
-    text.append(printable(told.words), style="none")
-    far = [] if told.percent is None else [f"{told.percent} %"]
-    if told.seconds_left is not None:
-        left = seconds(told.seconds_left)
-        far.append(f"next attempt in {left}" if told.percent is None else f"about {left} left")
+def _label(item: Diagnosis, now: datetime.datetime) -> Text:
+    text = Text(f"{MARKS[item.state]} ", style=STYLES[item.state])
+    text.append(f"{item.key.kind}/{item.key.name} ", style="bold")
+    text.append(printable(item.summary), style="none")
+    far = [] if item.percent is None else [f"{item.percent} %"]
+    if item.seconds_left is not None:
+        left = seconds(item.seconds_left)
+        far.append(f"next attempt in {left}" if item.percent is None else f"about {left} left")
     far += (
         []
-        if told.since is None
-        else [f"for {seconds((now - told.since).total_seconds())}, since {timestamp(told.since)}"]
+        if item.since is None
+        else [f"for {seconds((now - item.since).total_seconds())}, since {timestamp(item.since)}"]
     )
     return text.append(f" ({', '.join(far)})" if far else "", style="dim")
 

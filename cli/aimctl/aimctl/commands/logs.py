@@ -1,5 +1,5 @@
-"""`aimctl logs`: of all pods that belong to an object through its chain; those in trouble come
-first, with their last words."""
+"""`aimctl logs`: logs of all pods that belong to an object through its chain. Failing pods come
+first, with the end of their logs."""
 
 import asyncio
 from collections.abc import Iterable
@@ -64,8 +64,8 @@ class _Lines:
         self._cluster, self._console, self._tail = cluster, console, tail_lines
 
     async def show(self, pod: KubeObject, container: str) -> None:
-        """Of a pod in trouble the last words; of a container that waits to be started again,
-        those from before."""
+        """For a failing pod, the end of the log; for a container that waits for a restart, the log
+        of its previous run."""
         trouble = in_trouble(pod)
         tail = FAILED_TAIL_LINES if trouble and self._tail is None else self._tail
         try:

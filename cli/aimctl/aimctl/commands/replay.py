@@ -20,7 +20,7 @@ from aimctl.output.format import print_text
 from aimctl.output.structured import Form, Output, print_data
 from aimctl.replay.check import Outcome, check, services_in, up_to
 from aimctl.replay.comparator import Difference
-from aimctl.replay.engine import Look, Step
+from aimctl.replay.engine import Reconciliation, Step
 from aimctl.replay.recording import (
     VERSION,
     Header,
@@ -105,7 +105,7 @@ class _Teller:
 
 
 def _head(step: Step) -> tuple[int, datetime.datetime, str]:
-    if isinstance(step, Look):
+    if isinstance(step, Reconciliation):
         return step.seq, step.time, f"{step.service} looks at {step.key}: {step.why}"
     message = step.event.message
     assert isinstance(message, StatusReported | ActionTaken)
@@ -115,7 +115,7 @@ def _head(step: Step) -> tuple[int, datetime.datetime, str]:
 def _print_outcome(outcome: Outcome, console: PlainConsole) -> None:
     did = (
         f"{outcome.service}: {outcome.own} reports and actions in {outcome.events} events, looked"
-        f" {outcome.looks} times"
+        f" {outcome.reconciliations} times"
     )
     print_text(
         console,
@@ -139,7 +139,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
     return {
         "service": outcome.service,
         "events": outcome.events,
-        "looks": outcome.looks,
+        "looks": outcome.reconciliations,
         "own": outcome.own,
         "differences": [_difference(each) for each in outcome.differences],
     }

@@ -1,8 +1,8 @@
-"""`aimctl retry`: what has failed is tried again at once, by the annotation that the services look
-at (BEHAVIOUR: aim.silogen.ai/retry).
+"""`aimctl retry`: retries what has failed at once, by an annotation that the services read
+(BEHAVIOUR: aim.silogen.ai/retry).
 
-It is part of what a try is made from, like the spec: a new value is a new first try, whoever is at
-work, and however often it is looked at.
+The annotation is an input of an attempt, like the spec. A new value starts with attempt 1,
+whichever replica leads and however often it reconciles.
 """
 
 import datetime
@@ -25,8 +25,8 @@ from aimschema.resources import RESOURCES, Key
 
 
 async def try_again(key: Key, kubeconfig: Path | None, console: PlainConsole, form: Form) -> bool:
-    """False where nothing of the chain has failed or waits for its next try. Raises
-    RuntimeError, without a bus or where the API server refuses."""
+    """False if nothing of the chain has failed or waits for its next attempt. Raises RuntimeError
+    without a bus, or if the API server rejects the annotation."""
     state, now = await current_state(), datetime.datetime.now(datetime.UTC)
     diagnosis = diagnose(state, key, now, NO_PROGRESS)
     found = to_retry(diagnosis)
@@ -35,7 +35,7 @@ async def try_again(key: Key, kubeconfig: Path | None, console: PlainConsole, fo
     if form != "text":
         print_data(console, {"tried_again": [str(each) for each in found]}, form)
     elif not found:
-        print_text(console, f"there is nothing to try again: {key} {diagnosis.words}", "bold red")
+        print_text(console, f"there is nothing to try again: {key} {diagnosis.summary}", "bold red")
     for each in found if form == "text" else ():
         print_text(console, f"{each} is tried again")
     return bool(found)

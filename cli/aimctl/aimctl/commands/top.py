@@ -33,8 +33,8 @@ BEHIND = 100
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A service: events it sends a second, events it has still to read, and dead letters of it.
-    `pending` None: it does not read."""
+    """A service: events it publishes a second, events it has not read, and its dead letters.
+    `pending` is None if it does not read."""
 
     service: str
     events_per_s: float
@@ -53,8 +53,8 @@ class Sample:
 
 
 async def show_top(console: PlainConsole, form: Form, *, once: bool) -> None:
-    """A picture every two seconds, until cancelled; `once`, as a document, or where nobody
-    looks: one. Raises RuntimeError without a stream."""
+    """Shows a view every two seconds, until cancelled. Prints one sample with `once`, as a
+    document, or without a terminal. Raises RuntimeError without a stream."""
     async with connected_bus() as bus:
         first = await sample(bus)
         if once or form != "text" or not console.is_terminal:

@@ -1,8 +1,8 @@
-"""`aimctl wait`: until an object is as wanted, saying what it waits for; and no longer than there
-is hope.
+"""`aimctl wait`: waits until an object reaches a goal, and prints what it waits for. It gives up
+when only a person can help.
 
-What looks hopeless must last `PATIENCE_S`: of what was applied together one thing is seen before
-another, and a failure stands until the service has looked at what put it right.
+A hopeless state must last `PATIENCE_S`: objects that were applied together arrive one after
+another, and a failure stays until the service has reconciled its fix.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Protocol
 import typer
 
 from aimcontroller.projection import Projection
-from aimctl.analysis.diagnosis import Told, because_of, diagnose, last_cause, told_data
+from aimctl.analysis.diagnosis import Diagnosis, because_of, diagnose, diagnosis_data, root_cause
 from aimctl.connect import connected_bus
 from aimctl.options import Named, Namespace, a_console, named, run
 from aimctl.output.console import PlainConsole
@@ -64,31 +64,31 @@ def goal_of(text: str) -> Goal:
     return Goal("condition", type_, status or "True")
 
 
-def reached_by(goal: Goal, seen: Projection, told: Told) -> bool:
-    present = seen.get(told.key)
+def reached_by(goal: Goal, state: Projection, diagnosis: Diagnosis) -> bool:
+    obj = state.get(diagnosis.key)
     match goal.what:
         case "ready":
-            return told.state == "ready"
+            return diagnosis.state == "ready"
         case "deleted":
-            return present is None
+            return obj is None
         case _:
-            found = None if present is None else present.condition(goal.type_)
+            found = None if obj is None else obj.condition(goal.type_)
             return found is not None and str(found.get("status")).lower() == goal.status.lower()
 
 
-def condition_of(goal: Goal, seen: Projection, key: Key) -> Mapping[str, Any]:
+def condition_of(goal: Goal, state: Projection, key: Key) -> Mapping[str, Any]:
     """The condition that is waited for, as it is; empty where the object or the condition is
     missing, and for a deletion."""
-    present = seen.get(key)
+    obj = state.get(key)
     found = (
         None
-        if present is None or goal.what == "deleted"
-        else present.condition(goal.type_ or reasons.READY)
+        if obj is None or goal.what == "deleted"
+        else obj.condition(goal.type_ or reasons.READY)
     )
     return found or {}
 
 
-def hopeless(goal: Goal, told: Told) -> Told | None:
+def hopeless(goal: Goal, diagnosis: Diagnosis) -> Diagnosis | None:
     """What only a person can change, in the chain: an object of ours that has failed, or one
     that does not exist. Nothing stops a deletion."""
     if goal.what == "deleted":
@@ -96,43 +96,43 @@ def hopeless(goal: Goal, told: Told) -> Told | None:
     return next(
         (
             each
-            for each in _chain(told)
+            for each in _chain(diagnosis)
             if each.state == "missing" or (each.state == "failed" and each.key.kind in OURS)
         ),
         None,
     )
 
 
-def _chain(told: Told) -> Iterator[Told]:
+def _chain(diagnosis: Diagnosis) -> Iterator[Diagnosis]:
     """The causes before what they cause."""
-    for behind in told.because:
+    for behind in diagnosis.causes:
         yield from _chain(behind)
-    yield told
+    yield diagnosis
 
 
 async def wait_for(
     key: Key, goal: Goal, timeout_s: float, console: PlainConsole, form: Form
 ) -> Code:
     """Raises RuntimeError where there is no bus or no stream to read."""
-    waiting = Waiting(key, goal, console, quiet=form != "text")
+    tracker = WaitTracker(key, goal, console, quiet=form != "text")
     async with connected_bus() as bus, watched_states(bus) as states:
         try:
             async with asyncio.timeout(timeout_s):
-                code = await waiting.until_decided(states)
+                code = await tracker.until_decided(states)
         except TimeoutError:
             code = Code.TIMED_OUT
     if form != "text":
         print_data(
             console,
-            {"reached": code is Code.REACHED, "exit_code": int(code), **waiting.data()},
+            {"reached": code is Code.REACHED, "exit_code": int(code), **tracker.data()},
             form,
         )
     elif code is Code.REACHED:
         print_text(console, f"{key} is {goal}", "green")
     else:
-        if waiting.why():
+        if tracker.why():
             print_text(
-                console, f"{key.kind}/{key.name} {goal.type_ or reasons.READY}{waiting.why()}"
+                console, f"{key.kind}/{key.name} {goal.type_ or reasons.READY}{tracker.why()}"
             )
         print_text(
             console,
@@ -145,55 +145,57 @@ async def wait_for(
     return code
 
 
-class Looks(Protocol):
+class StateSource(Protocol):
     """As aimctl.state_stream has it."""
 
     async def next(self, within_s: float | None = None) -> Projection | None: ...
 
 
-class Waiting:
-    """Tells of each change in what is waited for; `quiet`: only keeps it."""
+class WaitTracker:
+    """Prints each change of the cause; `quiet` only records it."""
 
     def __init__(self, key: Key, goal: Goal, console: PlainConsole, *, quiet: bool) -> None:
         self._key, self._goal, self._console, self._quiet = key, goal, console, quiet
-        self._told: Told | None = None
+        self._diagnosis: Diagnosis | None = None
         self._condition: Mapping[str, Any] = {}
-        self._said = ""
+        self._last_line = ""
 
     def data(self) -> dict[str, Any]:
-        return {} if self._told is None else told_data(self._told)
+        return {} if self._diagnosis is None else diagnosis_data(self._diagnosis)
 
     def why(self) -> str:
         """The reason and the message of the condition that is waited for, after a colon; empty
         where there is none."""
         return because_of(self._condition)
 
-    async def until_decided(self, states: Looks) -> Code:
+    async def until_decided(self, states: StateSource) -> Code:
         clock, give_up_s = asyncio.get_running_loop().time, float("inf")
         while True:
             left_s = give_up_s - clock()
-            seen = await states.next(max(0.0, left_s) if left_s < float("inf") else None)
-            if seen is None:
+            state = await states.next(max(0.0, left_s) if left_s < float("inf") else None)
+            if state is None:
                 return Code.HOPELESS
-            told = self._told = diagnose(seen, self._key, datetime.datetime.now(datetime.UTC), {})
-            self._condition = condition_of(self._goal, seen, self._key)
-            if reached_by(self._goal, seen, told):
+            diagnosis = self._diagnosis = diagnose(
+                state, self._key, datetime.datetime.now(datetime.UTC), {}
+            )
+            self._condition = condition_of(self._goal, state, self._key)
+            if reached_by(self._goal, state, diagnosis):
                 return Code.REACHED
-            self._tell(hopeless(self._goal, told) or last_cause(told))
-            if hopeless(self._goal, told) is None:
+            self._print_cause(hopeless(self._goal, diagnosis) or root_cause(diagnosis))
+            if hopeless(self._goal, diagnosis) is None:
                 give_up_s = float("inf")
             elif give_up_s == float("inf"):
                 give_up_s = clock() + PATIENCE_S
 
-    def _tell(self, cause: Told) -> None:
+    def _print_cause(self, cause: Diagnosis) -> None:
         is_reason = cause.state != "ready" or self._goal.what == "deleted"
-        words = cause.words if is_reason else f"is not {self._goal}{self.why()}"
-        line = f"{cause.key.kind}/{cause.key.name} {words}" + (
-            f"; you: {cause.to_do}" if cause.to_do else ""
+        summary = cause.summary if is_reason else f"is not {self._goal}{self.why()}"
+        line = f"{cause.key.kind}/{cause.key.name} {summary}" + (
+            f"; you: {cause.remedy}" if cause.remedy else ""
         )
-        if line != self._said and not self._quiet:
+        if line != self._last_line and not self._quiet:
             print_text(self._console, line)
-        self._said = line
+        self._last_line = line
 
 
 def wait(
@@ -211,8 +213,8 @@ def wait(
     """Wait until an object is ready. Exits 1 if manual action is required, 124 on timeout."""
     key = named(what, namespace)
     try:
-        wanted, timeout_s = goal_of(goal), duration_s(timeout)
+        parsed_goal, timeout_s = goal_of(goal), duration_s(timeout)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     console = a_console()
-    raise typer.Exit(run(console, wait_for(key, wanted, timeout_s, console, output)))
+    raise typer.Exit(run(console, wait_for(key, parsed_goal, timeout_s, console, output)))

@@ -1,9 +1,8 @@
-"""`aimctl doctor`: what a cluster has and lacks for the control plane, each finding with its fix.
+"""`aimctl doctor`: checks the prerequisites of the control plane; each finding has its fix.
 
-1. `facts` says what was looked at, `gather` looks, `findings` and `fit` say what follows (pure),
-   `show` prints it.
-2. What cannot be looked at is a finding of its own and hides nothing else; every look has a
-   time-out.
-3. An error is what will not work, a warning what cannot be known from here, or what is not there
-   yet and may never be needed.
+1. `snapshot` has the facts, `collect` reads them from cluster and bus. `checks`, `network` and
+   `requirements` draw the conclusions and are pure. The command prints them.
+2. What cannot be read is a finding of its own and hides no other. Every request has a timeout.
+3. An error will not work. A warning cannot be decided from here, or names what does not exist yet
+   and may never be needed.
 """

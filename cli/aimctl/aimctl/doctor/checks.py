@@ -52,7 +52,7 @@ FULL = 0.9
 
 
 def findings(facts: Facts) -> list[Finding]:
-    """Everything that there is to say, by area. Without an API server only the bus is told of."""
+    """All findings, by area. Without an API server only the bus is checked."""
     if isinstance(facts.server, Unknown):
         fix = (
             "put the kubeconfig right (--kubeconfig, KUBECONFIG), or start the cluster: aimlab dev"
@@ -265,7 +265,7 @@ def gateway_api(facts: Facts) -> Iterator[Finding]:
 
 
 def unlisted_kinds(facts: Facts) -> Iterator[Finding]:
-    """Kinds that could not be listed: what is said below does not count them."""
+    """Kinds that could not be listed: the findings below do not count them."""
     for kind, found in facts.objects.items():
         if isinstance(found, Unknown):
             yield Finding(
@@ -277,7 +277,7 @@ def unlisted_kinds(facts: Facts) -> Iterator[Finding]:
 
 
 def services(facts: Facts) -> Iterator[Finding]:
-    """Who is at work, by the leases."""
+    """Which services have a leader, by their Leases."""
     leases = {lease["metadata"]["name"]: lease.get("spec") or {} for lease in facts.of(LEASE)}
     active: list[str] = []
     inactive: list[str] = []

@@ -1,5 +1,4 @@
-"""Looking at a cluster and its bus. Whatever does not answer, or not in time, is Unknown and
-hides nothing else."""
+"""Reads a cluster and its bus. What does not answer in time is Unknown and hides nothing else."""
 
 import asyncio
 import datetime
@@ -55,7 +54,7 @@ SELECTED = {
     CLAIM.kind: f"{MANAGED_BY}={MANAGED_BY_AIM}",
     ENDPOINT_SLICE.kind: "kubernetes.io/service-name=kubernetes",
 }
-"""By label: all Deployments and claims of a cluster are too many to look at."""
+"""By label: a cluster has too many Deployments and claims to list all."""
 
 
 async def known(request: Awaitable[T]) -> T | Unknown:

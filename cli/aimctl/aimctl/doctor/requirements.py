@@ -44,8 +44,8 @@ SHARES_NOT = (
     "csi.hetzner.cloud",
     "topolvm.io",
 )
-"""Provisioners by the end of their name: with ReadWriteMany file systems, and without. Their own
-documentation says so; the API does not."""
+"""Provisioners by the end of their name: file systems with ReadWriteMany, and storage without.
+Source: their own documentation; the API does not have it."""
 BETA = "beta."
 """Before the names of the AMD node labeller's labels, in its older releases."""
 
@@ -253,7 +253,7 @@ def _is_meant(listener: Body, reference: Body) -> bool:
 
 def _lets_in(listener: Body, gateway_namespace: str, namespace: Body) -> bool:
     """AllowedRoutes of the Gateway API: the kinds as the router reads them; the namespaces by
-    `from`, Same where it is not said."""
+    `from`, Same by default."""
     spaces = (listener.get("allowedRoutes") or {}).get("namespaces") or {}
     match spaces.get("from", "Same"):
         case "All":

@@ -1,4 +1,4 @@
-"""What a look at a cluster and its bus brings; each part is there or says why not."""
+"""The facts of a cluster and its bus. Each is known, or has the reason why it is not."""
 
 import datetime
 from collections.abc import Mapping
@@ -86,11 +86,11 @@ class Access:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """`objects`: by kind, those of a kind that is not installed are none. `crds`: by name, None
-    where it is not there.
+    """`objects` are by kind; a kind that is not installed has none. `crds` are by name, None if
+    missing.
 
-    `registries`: by host, why it does not answer, empty where it does. `nats_url` is empty where
-    nobody said one.
+    `registries` has, by host, why it does not answer; empty if it does. `nats_url` is empty if it
+    is not configured.
     """
 
     namespace: str
@@ -105,7 +105,7 @@ class Facts:
     registries: Mapping[str, str]
 
     def of(self, resource: Resource) -> tuple[Body, ...]:
-        """All of a kind that could be seen."""
+        """All objects of a kind that could be listed."""
         found = self.objects.get(resource.kind, ())
         return () if isinstance(found, Unknown) else found
 

@@ -1,8 +1,8 @@
-"""Free loopback ports for servers that must be told theirs.
+"""Free loopback ports for servers that take their port as an argument.
 
-They lie below the range that the kernel takes ports of outgoing connections from
-(ip_local_port_range, 32768 and up by default), and each number is held as a UDP port, which no
-server here uses: between the look and the server's start nobody else comes by one.
+They lie below the range of outgoing connections (ip_local_port_range, 32768 and up by default).
+Each number is held as a UDP port, which no server here uses, so that no other process takes it
+before the server starts.
 """
 
 import random

@@ -31,8 +31,8 @@ async def start_services(
     for ever.
 
     `accounts` has the kubeconfig of each `aim-<service>`; None: all use the current one. `access`
-    says with which files each goes to NATS. Raises RuntimeError naming the one that ended or is not
-    ready in time, and its log.
+    gives the NATS credentials of each. Raises RuntimeError that names the service that ended or is
+    not ready in time, and its log.
     """
     urls = {}
     for service, port in zip(SERVICES, free_ports(len(SERVICES)), strict=True):

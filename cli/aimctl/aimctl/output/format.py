@@ -1,4 +1,4 @@
-"""Foreign words for a terminal, objects as people name them, and times as people give them."""
+"""Formats foreign text for a terminal, and objects, times and durations for people."""
 
 from rich.text import Text
 

@@ -14,8 +14,7 @@ Output = Annotated[Form, typer.Option("--output", "-o", help="Output format.")]
 
 
 def print_data(console: PlainConsole, data: Any, form: Form) -> None:
-    """A document, in ASCII: what foreign words can do to a terminal they can do to no reader
-    either."""
+    """A document, in ASCII: foreign text cannot inject control sequences into a terminal."""
     if form == "json":
         console.print_json(json.dumps(data), ensure_ascii=True)
     else:

@@ -8,8 +8,8 @@ from msgspec import structs
 from aimbus.tracing import linked_span, tracer
 from aimcontroller.component import Component
 from aimctl.component_registry import PLANNERS, planner
-from aimctl.replay.comparator import Difference, Judge
-from aimctl.replay.engine import Look, Own, Step, missing_markers, replay, takes_part
+from aimctl.replay.comparator import Comparator, Difference
+from aimctl.replay.engine import OwnEvent, Reconciliation, Step, missing_markers, replay, takes_part
 from aimctl.replay.recording import Recording
 
 
@@ -19,19 +19,19 @@ class Outcome:
 
     service: str
     events: int
-    looks: int
+    reconciliations: int
     own: int
     differences: tuple[Difference, ...]
 
 
-Told = Callable[[Step, list[str], list[Difference]], None]
+OnStep = Callable[[Step, list[str], list[Difference]], None]
 
 
-def check(service: Component, recording: Recording, told: Told | None = None) -> Outcome:
-    """Run a service over a recording. `told` hears of each step: what is new in it, and the
-    differences that it makes certain.
+def check(service: Component, recording: Recording, on_step: OnStep | None = None) -> Outcome:
+    """Run a service over a recording. `on_step` gets each step, its new actions and reports, and
+    the differences that it makes certain.
 
-    Raises RuntimeError where the record lacks what the service waits for, so that it would plan
+    Raises RuntimeError if the record lacks a marker that the service waits for: it would plan
     nothing.
     """
     if missing := missing_markers(service, recording.events):
@@ -39,7 +39,7 @@ def check(service: Component, recording: Recording, told: Told | None = None) ->
             f"the record never says that every {', '.join(missing)} has been published, so the"
             f" {service.name} would not begin"
         )
-    judge, looks, own, found = Judge(), 0, 0, list[Difference]()
+    comparator, reconciliations, own, found = Comparator(), 0, 0, list[Difference]()
     until = recording.header.until
     with linked_span(
         tracer("aimctl"),
@@ -47,14 +47,17 @@ def check(service: Component, recording: Recording, told: Told | None = None) ->
         (event.traceparent for event in recording.events),
     ):
         for step in replay(service, recording.events, begins=recording.header.begins, until=until):
-            looks, own = looks + isinstance(step, Look), own + isinstance(step, Own)
-            news = judge.news(step) if told is not None else []
-            differences = list(judge.take(step))
+            reconciliations, own = (
+                reconciliations + isinstance(step, Reconciliation),
+                own + isinstance(step, OwnEvent),
+            )
+            news = comparator.news(step) if on_step is not None else []
+            differences = list(comparator.take(step))
             found += differences
-            if told is not None:
-                told(step, news, differences)
-        found += judge.end(until)
-    return Outcome(service.name, len(recording.events), looks, own, tuple(found))
+            if on_step is not None:
+                on_step(step, news, differences)
+        found += comparator.end(until)
+    return Outcome(service.name, len(recording.events), reconciliations, own, tuple(found))
 
 
 def up_to(recording: Recording, seq: int | None) -> Recording:
@@ -66,11 +69,11 @@ def up_to(recording: Recording, seq: int | None) -> Recording:
     return Recording(structs.replace(recording.header, until=ended), events)
 
 
-def services_in(recording: Recording, wanted: str | None) -> list[Component]:
-    """The one that is wanted, else all that said or did something."""
-    names = [wanted] if wanted is not None else list(PLANNERS)
+def services_in(recording: Recording, only: str | None) -> list[Component]:
+    """The named service, else all that reported or did something."""
+    names = [only] if only is not None else list(PLANNERS)
     return [
         service
         for service in (planner(name, recording.events) for name in names)
-        if wanted is not None or takes_part(service, recording.events)
+        if only is not None or takes_part(service, recording.events)
     ]

@@ -1,23 +1,21 @@
-"""Where a replay differs from what was said and done then. Pure; the rule is docs/adr/0020.
+"""Where a replay differs from the record. Pure; docs/adr/0020 has the rule.
 
 For each object, what the service reports (the statuswriter: the status it writes):
 
-1. Said then and not now. Every recorded report must be among the replayed ones, in the same order
-   and no later than `GRACE_S` after it. More in between is fine: the live service looks at a key
-   once for several events.
-2. Not said then and said now. A replayed report that stays what the service would say for longer
-   than `SETTLES_S` must be the last one recorded, before another takes its place or the record
-   ends.
+1. Reported then and not now. Every recorded report must be among the replayed ones, in the same
+   order and no later than `GRACE_S` after it. More in between is fine: the live service reconciles
+   a key once for several events.
+2. Not reported then and reported now. A replayed report that stays for longer than `SETTLES_S` must
+   be the last one recorded, before another takes its place or the record ends.
 
 For each action (for which object, what, on which):
 
-3. Done then and not now. A recorded action must have been planned since the last of its kind; an
-   object that was applied must have, in every field that the service sets, the value it would set.
+3. Done then and not now. A recorded action must have been planned since the last of its kind. An
+   applied object must have, in every field that the service sets, the value that it would set.
 4. Not done then and done now. A planned action that would change something and stays planned for
    longer than `SETTLES_S` must be recorded.
 
-Times of the same second, give or take `CLOCK_S`, are the same: the live service looked a moment
-after the event.
+Times are equal within `CLOCK_S`: the live service reconciled a moment after the event.
 """
 
 import datetime
@@ -31,16 +29,16 @@ from aimbus import Event
 from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject
 from aimcontroller.applier import CREATE_ONLY_KINDS
 from aimcontroller.drift import digest, managed_fields_of
-from aimctl.analysis.diff import alike, applied_alike, as_shown, differing, words
-from aimctl.replay.engine import Look, Own, Step
+from aimctl.analysis.diff import alike, applied_alike, as_shown, differing, summarize
+from aimctl.replay.engine import OwnEvent, Reconciliation, Step
 from aimctl.replay.inferred_observations import known
 from aimschema.messages import ActionTaken, ObjectChanged, StatusReported
 from aimschema.resources import Key
 
 GRACE_S = 1.0
 SETTLES_S = 5.0
-MOST_BODIES = 8
-MOST_SAID = 64
+MAX_BODIES = 8
+MAX_ENTRIES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +55,16 @@ class Difference:
     at: tuple[tuple[str, str, str], ...] = ()
 
 
-Deed: TypeAlias = tuple[Key, str, Key]
+ActionKey: TypeAlias = tuple[Key, str, Key]
 RECORDED = ApplyObject | DeleteObject | PatchObject | InspectImage | ReadLog
-"""Actions that the bus tells of and that are compared."""
+"""Actions that are published and compared."""
 """For which object, what, on which object."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """`value` is compared; `whole` is what people are shown. `instead`: what would have been
-    said at that moment."""
+class _Entry:
+    """`value` is compared; `whole` is shown. `instead` is what would have been reported at that
+    moment."""
 
     seq: int
     time: datetime.datetime
@@ -76,205 +74,225 @@ class _Said:
 
 
 @dataclass
-class _Speech:
-    """What is said of one object: replayed values since the last recorded; `open`: not said yet
-    (rule 2); `unmatched`: not replayed yet (rule 1)."""
+class _ReportHistory:
+    """The reports on one object: replayed values since the last recorded one. `open` is not
+    recorded yet (rule 2), `unmatched` is not replayed yet (rule 1)."""
 
-    history: list[_Said] = field(default_factory=list)
-    open: _Said | None = None
-    unmatched: _Said | None = None
+    entries: list[_Entry] = field(default_factory=list)
+    open: _Entry | None = None
+    unmatched: _Entry | None = None
 
 
 @dataclass
-class _Offer:
+class _PlannedAction:
     """An action as planned: bodies since it was last done (and the one that was), and since when
     it would change something."""
 
     bodies: list[Any]
     current: bool = True
     done: bool = False
-    open: _Said | None = None
+    open: _Entry | None = None
 
 
-class Judge:
+class Comparator:
     """Takes the steps of a replay in order; `take` and `end` give the differences that they make
     certain."""
 
     def __init__(self) -> None:
-        self._speeches: dict[Key, _Speech] = {}
-        self._offers: dict[Deed, _Offer] = {}
-        self._of: dict[Key, tuple[set[Key], set[Deed]]] = {}
+        self._histories: dict[Key, _ReportHistory] = {}
+        self._planned: dict[ActionKey, _PlannedAction] = {}
+        self._of: dict[Key, tuple[set[Key], set[ActionKey]]] = {}
         self._applied: dict[Key, tuple[str, Any]] = {}
         self._failing: dict[Key, str] = {}
 
     def take(self, step: Step) -> Iterator[Difference]:
         match step:
-            case Look():
-                yield from self._looked(step)
-            case Own(event=event, wrote=wrote):
+            case Reconciliation():
+                yield from self._take_reconciliation(step)
+            case OwnEvent(event=event, wrote=wrote):
                 match event.message:
                     case StatusReported() as report:
-                        yield from self._said(
+                        yield from self._record_report(
                             Key(report.kind, report.namespace, report.name), event, report
                         )
                     case ActionTaken() as action:
-                        yield from self._did(event, action, wrote)
+                        yield from self._record_action(event, action, wrote)
 
     def news(self, step: Step) -> list[str]:
-        """What a step would do and say that it has not before, in words; to be asked before
-        `take`."""
-        if isinstance(step, Own):
+        """The new actions and reports of a step, as text; call it before `take`."""
+        if isinstance(step, OwnEvent):
             message = step.event.message
             if isinstance(message, StatusReported):
-                return [f"said on {message.kind} {message.name}: {words(message)}"]
+                return [f"said on {message.kind} {message.name}: {summarize(message)}"]
             assert isinstance(message, ActionTaken)
             ended = f"{message.outcome} {message.detail}".rstrip()
             return [f"{message.verb} {message.kind} {message.name}: {ended}"]
-        would_say = [
-            f"would say on {report.key}: {words(whole)}"
+        new_reports = [
+            f"would say on {report.key}: {summarize(whole)}"
             for report in step.plan.reports
-            if not _is_said(
-                self._speeches.get(report.key),
+            if not _is_reported(
+                self._histories.get(report.key),
                 known(whole := report.message(step.service)),
-                _last_said(step, report.key),
+                _last_reported(step, report.key),
             )
         ]
-        would_do = [
-            f"would {deed[1]} {deed[2]}"
+        new_actions = [
+            f"would {action_key[1]} {action_key[2]}"
             for action in step.plan.actions
             if isinstance(action, RECORDED | WriteStatus)
             and (
-                (offer := self._offers.get(deed := _deed(step.key, action))) is None
-                or offer.open is None
+                (planned := self._planned.get(action_key := _action_key(step.key, action))) is None
+                or planned.open is None
             )
             and self._changes_something(step, action)
         ]
         return [
             *([f"the planner fails: {step.failed}"] if step.failed else []),
-            *would_say,
-            *would_do,
+            *new_reports,
+            *new_actions,
         ]
 
     def end(self, now: datetime.datetime) -> Iterator[Difference]:
-        for key, speech in self._speeches.items():
-            yield from _unmatched(key, speech)
-            yield from self._settle(key, speech, now)
-        for deed, offer in self._offers.items():
-            yield from _undone(deed, offer, now)
+        for key, history in self._histories.items():
+            yield from _unmatched(key, history)
+            yield from self._settle(key, history, now)
+        for action_key, planned in self._planned.items():
+            yield from _undone(action_key, planned, now)
 
-    def _looked(self, look: Look) -> Iterator[Difference]:
-        if look.failed and self._failing.get(look.key) != look.failed:
-            yield Difference(look.seq, look.time, look.key, "the planner fails", "", look.failed)
-        self._failing[look.key] = look.failed
-        spoken, deeds = self._of.get(look.key, (set(), set()))
+    def _take_reconciliation(self, reconciliation: Reconciliation) -> Iterator[Difference]:
+        if reconciliation.failed and self._failing.get(reconciliation.key) != reconciliation.failed:
+            yield Difference(
+                reconciliation.seq,
+                reconciliation.time,
+                reconciliation.key,
+                "the planner fails",
+                "",
+                reconciliation.failed,
+            )
+        self._failing[reconciliation.key] = reconciliation.failed
+        reported, action_keys = self._of.get(reconciliation.key, (set(), set()))
         values: dict[Key, Any] = {
-            report.key: report.message(look.service) for report in look.plan.reports
+            report.key: report.message(reconciliation.service)
+            for report in reconciliation.plan.reports
         }
         values |= {
             action.key: action.status
-            for action in look.plan.actions
+            for action in reconciliation.plan.actions
             if isinstance(action, WriteStatus)
         }
         for key, value in values.items():
-            yield from self._would_say(key, look, value)
-        for key in spoken - values.keys():
-            yield from self._settle(key, self._speeches[key], look.time)
-        recorded = (action for action in look.plan.actions if isinstance(action, RECORDED))
-        actions = {_deed(look.key, action): action for action in recorded}
-        for deed, action in actions.items():
-            self._would_do(deed, look, action)
-        for deed in deeds - actions.keys():
-            offer = self._offers[deed]
-            offer.current, offer.bodies, offer.done = (
+            yield from self._plan_report(key, reconciliation, value)
+        for key in reported - values.keys():
+            yield from self._settle(key, self._histories[key], reconciliation.time)
+        recorded = (
+            action for action in reconciliation.plan.actions if isinstance(action, RECORDED)
+        )
+        actions = {_action_key(reconciliation.key, action): action for action in recorded}
+        for action_key, action in actions.items():
+            self._plan_action(action_key, reconciliation, action)
+        for action_key in action_keys - actions.keys():
+            planned = self._planned[action_key]
+            planned.current, planned.bodies, planned.done = (
                 False,
-                [] if offer.done else offer.bodies,
+                [] if planned.done else planned.bodies,
                 False,
             )
-            yield from _undone(deed, offer, look.time)
-        self._of[look.key] = (set(values), set(actions))
+            yield from _undone(action_key, planned, reconciliation.time)
+        self._of[reconciliation.key] = (set(values), set(actions))
 
-    def _would_say(self, key: Key, look: Look, whole: Any) -> Iterator[Difference]:
-        speech, value = self._speeches.setdefault(key, _Speech()), known(whole)
-        said = _Said(look.seq, look.time, value, whole)
-        if not speech.history or not alike(speech.history[-1].value, value):
-            speech.history = [*speech.history[-MOST_SAID:], said]
-        if speech.unmatched is not None:
-            if (look.time - speech.unmatched.time).total_seconds() > GRACE_S:
-                yield from _unmatched(key, speech)
-            elif alike(speech.unmatched.value, value):
-                speech.unmatched = None
-        last = _last_said(look, key)
+    def _plan_report(
+        self, key: Key, reconciliation: Reconciliation, whole: Any
+    ) -> Iterator[Difference]:
+        history, value = self._histories.setdefault(key, _ReportHistory()), known(whole)
+        entry = _Entry(reconciliation.seq, reconciliation.time, value, whole)
+        if not history.entries or not alike(history.entries[-1].value, value):
+            history.entries = [*history.entries[-MAX_ENTRIES:], entry]
+        if history.unmatched is not None:
+            if (reconciliation.time - history.unmatched.time).total_seconds() > GRACE_S:
+                yield from _unmatched(key, history)
+            elif alike(history.unmatched.value, value):
+                history.unmatched = None
+        last = _last_reported(reconciliation, key)
         if last is not None and alike(last, value):
-            yield from self._settle(key, speech, look.time)
-        elif speech.open is None or not alike(speech.open.value, value):
-            yield from self._settle(key, speech, look.time)
-            speech.open = said
+            yield from self._settle(key, history, reconciliation.time)
+        elif history.open is None or not alike(history.open.value, value):
+            yield from self._settle(key, history, reconciliation.time)
+            history.open = entry
 
-    def _said(self, key: Key, event: Event, whole: Any) -> Iterator[Difference]:
-        speech, value = self._speeches.setdefault(key, _Speech()), known(whole)
-        instead = speech.history[-1].whole if speech.history else None
-        said = _Said(event.seq, event.time, value, whole, instead)
-        yield from _unmatched(key, speech)
-        if speech.open is not None and alike(speech.open.value, value):
-            speech.open = None
+    def _record_report(self, key: Key, event: Event, whole: Any) -> Iterator[Difference]:
+        history, value = self._histories.setdefault(key, _ReportHistory()), known(whole)
+        instead = history.entries[-1].whole if history.entries else None
+        entry = _Entry(event.seq, event.time, value, whole, instead)
+        yield from _unmatched(key, history)
+        if history.open is not None and alike(history.open.value, value):
+            history.open = None
         match = next(
             (
                 number
-                for number, earlier in enumerate(speech.history)
+                for number, earlier in enumerate(history.entries)
                 if alike(earlier.value, value)
             ),
             None,
         )
         if match is None:
-            speech.unmatched = said
+            history.unmatched = entry
         else:
-            speech.history = speech.history[match:]
+            history.entries = history.entries[match:]
 
-    def _settle(self, key: Key, speech: _Speech, now: datetime.datetime) -> Iterator[Difference]:
+    def _settle(
+        self, key: Key, history: _ReportHistory, now: datetime.datetime
+    ) -> Iterator[Difference]:
         """Rule 2: what was open is not any more."""
-        if (said := speech.open) is not None and (now - said.time).total_seconds() > SETTLES_S:
+        if (entry := history.open) is not None and (now - entry.time).total_seconds() > SETTLES_S:
             yield Difference(
-                said.seq, said.time, key, "would be said now, was not then", "", words(said.whole)
+                entry.seq,
+                entry.time,
+                key,
+                "would be said now, was not then",
+                "",
+                summarize(entry.whole),
             )
-        speech.open = None
+        history.open = None
 
-    def _would_do(self, deed: Deed, look: Look, action: Action) -> None:
+    def _plan_action(
+        self, action_key: ActionKey, reconciliation: Reconciliation, action: Action
+    ) -> None:
         body = action.body if isinstance(action, ApplyObject) else None
-        offer = self._offers.get(deed)
-        if offer is None:
-            offer = self._offers[deed] = _Offer([])
-        offer.current = True
-        if body not in offer.bodies:
-            offer.bodies = [*offer.bodies[-MOST_BODIES:], body]
-        if not self._changes_something(look, action):
-            offer.open = None
-        elif offer.open is None:
-            offer.open = _Said(look.seq, look.time, action)
+        planned = self._planned.get(action_key)
+        if planned is None:
+            planned = self._planned[action_key] = _PlannedAction([])
+        planned.current = True
+        if body not in planned.bodies:
+            planned.bodies = [*planned.bodies[-MAX_BODIES:], body]
+        if not self._changes_something(reconciliation, action):
+            planned.open = None
+        elif planned.open is None:
+            planned.open = _Entry(reconciliation.seq, reconciliation.time, action)
 
-    def _changes_something(self, look: Look, action: Action) -> bool:
+    def _changes_something(self, reconciliation: Reconciliation, action: Action) -> bool:
         """As aimcontroller.applier decides it. What was there before the record began is taken
         to be as the service applied it."""
         if not isinstance(action, ApplyObject):
             return True
-        present = look.seen.get(action.key)
-        if present is None:
+        existing = reconciliation.state.get(action.key)
+        if existing is None:
             return True
-        if present.deleting or action.key.kind in CREATE_ONLY_KINDS:
+        if existing.deleting or action.key.kind in CREATE_ONLY_KINDS:
             return False
-        would_be = (digest(action.body), managed_fields_of(action.body, present.body))
+        would_be = (digest(action.body), managed_fields_of(action.body, existing.body))
         return self._applied.setdefault(action.key, would_be) != would_be
 
-    def _did(
+    def _record_action(
         self, event: Event, action: ActionTaken, wrote: ObjectChanged | None
     ) -> Iterator[Difference]:
         target = Key(action.kind, action.namespace, action.name)
         if action.verb == WriteStatus.verb:
             if wrote is not None:
-                yield from self._said(target, event, wrote.object.get("status") or {})
+                yield from self._record_report(target, event, wrote.object.get("status") or {})
             return
-        deed = (action.about, action.verb, target)
-        offer = self._offers.get(deed)
-        if offer is None or not offer.bodies:
+        action_key = (action.about, action.verb, target)
+        planned = self._planned.get(action_key)
+        if planned is None or not planned.bodies:
             yield Difference(
                 event.seq,
                 event.time,
@@ -284,18 +302,18 @@ class Judge:
                 "",
             )
             return
-        body = offer.bodies[-1]
+        body = planned.bodies[-1]
         if wrote is not None and body is not None:
-            yield from _applied_otherwise(event, deed, offer, wrote)
+            yield from _applied_otherwise(event, action_key, planned, wrote)
             self._applied[target] = (digest(body), managed_fields_of(body, wrote.object))
-        offer.bodies, offer.done, offer.open = (
-            ([body] if offer.current else []),
-            offer.current,
+        planned.bodies, planned.done, planned.open = (
+            ([body] if planned.current else []),
+            planned.current,
             None,
         )
 
 
-def _deed(about: Key, action: Action) -> Deed:
+def _action_key(about: Key, action: Action) -> ActionKey:
     """As aimcontroller.controller records it: what is neither applied nor deleted is on the
     object it is for."""
     return (
@@ -305,40 +323,42 @@ def _deed(about: Key, action: Action) -> Deed:
     )
 
 
-def _last_said(look: Look, key: Key) -> Any:
-    """What the service had said last of an object; the statuswriter says what stands on it."""
-    report = look.seen.report(key, look.service)
+def _last_reported(reconciliation: Reconciliation, key: Key) -> Any:
+    """The last report of the service on an object; for the statuswriter, the status of the object."""
+    report = reconciliation.state.report(key, reconciliation.service)
     return None if report is None else known(report)
 
 
-def _is_said(speech: _Speech | None, value: Any, last: Any) -> bool:
-    """Whether it was said then, or was what would be said at the last look."""
+def _is_reported(history: _ReportHistory | None, value: Any, last: Any) -> bool:
+    """Whether it was reported then, or would have been at the last reconcile."""
     return (last is not None and alike(last, value)) or (
-        speech is not None and speech.open is not None and alike(speech.open.value, value)
+        history is not None and history.open is not None and alike(history.open.value, value)
     )
 
 
-def _unmatched(key: Key, speech: _Speech) -> Iterator[Difference]:
-    """Rule 1: nothing that was replayed up to now is what was said."""
-    said, speech.unmatched = speech.unmatched, None
-    if said is not None:
-        at = () if said.instead is None else tuple(differing(said.whole, said.instead))
+def _unmatched(key: Key, history: _ReportHistory) -> Iterator[Difference]:
+    """Rule 1: no replayed report matches the recorded one."""
+    entry, history.unmatched = history.unmatched, None
+    if entry is not None:
+        at = () if entry.instead is None else tuple(differing(entry.whole, entry.instead))
         yield Difference(
-            said.seq,
-            said.time,
+            entry.seq,
+            entry.time,
             key,
             "was said then, would not be now",
-            words(said.whole),
-            words(said.instead),
+            summarize(entry.whole),
+            summarize(entry.instead),
             at,
         )
 
 
-def _undone(deed: Deed, offer: _Offer, now: datetime.datetime) -> Iterator[Difference]:
+def _undone(
+    action_key: ActionKey, offered: _PlannedAction, now: datetime.datetime
+) -> Iterator[Difference]:
     """Rule 4: what was planned is not any more."""
-    planned, offer.open = offer.open, None
+    planned, offered.open = offered.open, None
     if planned is not None and (now - planned.time).total_seconds() > SETTLES_S:
-        about, verb, target = deed
+        about, verb, target = action_key
         yield Difference(
             planned.seq,
             planned.time,
@@ -350,12 +370,14 @@ def _undone(deed: Deed, offer: _Offer, now: datetime.datetime) -> Iterator[Diffe
 
 
 def _applied_otherwise(
-    event: Event, deed: Deed, offer: _Offer, wrote: ObjectChanged
+    event: Event, action_key: ActionKey, planned: _PlannedAction, wrote: ObjectChanged
 ) -> Iterator[Difference]:
     """Rule 3: none of the bodies that were planned is what was applied."""
-    if not any(applied_alike(wrote, body) for body in offer.bodies):
-        about, verb, target = deed
-        at = tuple(differing(wrote.object, as_shown(wrote.object, offer.bodies[-1]), applied=True))
+    if not any(applied_alike(wrote, body) for body in planned.bodies):
+        about, verb, target = action_key
+        at = tuple(
+            differing(wrote.object, as_shown(wrote.object, planned.bodies[-1]), applied=True)
+        )
         yield Difference(
             event.seq,
             event.time,

@@ -1,17 +1,16 @@
-"""A service run again over what happened: its own fold and plan, no I/O, no clock but the events'
-times. Pure.
+"""Runs a service over a record: its own fold and plan, no I/O, no clock but the times of the
+events. Pure.
 
-1. The picture is built from the record alone. What the service would do or say now changes nothing:
-   it can be compared with what was done and said then step by step, and one difference does not
-   lead to others.
-2. The service looks at every key that an event touches, right after the event and at the event's
-   time; at a key whose time to look again has come between two events, at that time; and once more
-   at the time of each report and action of its own, for then it did look.
-3. It begins as a process does: nothing is planned before all that was there has been folded and
-   every followed kind was marked as synced.
-4. An own write is seen as soon as it is recorded, not only when the watcher brings it, since the
-   service had the answer.
-5. Observations that were never on the bus are inferred from what the service then reported
+1. The state comes from the record alone. The results of the replay change nothing: each step is
+   compared with the record by itself, and one difference does not lead to others.
+2. The service reconciles every key that an event affects, right after the event and at its time. It
+   reconciles a key whose requeue time comes between two events at that time. It reconciles once
+   more at the time of each of its own reports and actions, since the live service did so too.
+3. It starts as a process does: nothing is planned before the initial state is folded and every
+   followed kind is marked as synced.
+4. An own write is folded as soon as it is recorded, before the watcher publishes it, since the
+   service had the response.
+5. Observations that were never on the bus are inferred from the following reports
    (aimctl.replay.inferred_observations), or stay unknown.
 """
 
@@ -33,34 +32,34 @@ from aimcontroller.projection import (
     changed_from_response,
     fold,
 )
-from aimctl.replay.inferred_observations import learned_from
+from aimctl.replay.inferred_observations import infer_observations
 from aimschema.messages import ActionTaken, KindSynced, ObjectChanged, ObjectDeleted, StatusReported
 from aimschema.resources import Key
 
 SOONEST_S = 1.0
-"""How soon a key is looked at again at the earliest. Events and own reports are looked at
-anyway; this bounds the work between them."""
+"""The shortest requeue delay. Events and own reports are reconciled anyway; this bounds the work
+between them."""
 LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 WRITES = frozenset({"apply", "patch", "write-status"})
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """The service looks at a key: the picture it has, what it would do and say. `seq`: the last
-    event it knows. `failed`: what the planner raised."""
+class Reconciliation:
+    """A reconcile of a key: the state and the plan. `seq` is the last event that the service knows.
+    `failed` is what the planner raised."""
 
     service: str
     seq: int
     time: datetime.datetime
     why: str
     key: Key
-    seen: Projection
+    state: Projection
     plan: Plan
     failed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class OwnEvent:
     """A report or an action of the service itself, as recorded; `wrote` is the version of the
     object that the action made, where that is known."""
 
@@ -68,7 +67,7 @@ class Own:
     wrote: ObjectChanged | None = None
 
 
-Step: TypeAlias = Look | Own
+Step: TypeAlias = Reconciliation | OwnEvent
 Versions: TypeAlias = dict[tuple[Key, str, int], ObjectChanged]
 """By key, version and epoch: after a restore the same version may come again."""
 
@@ -80,10 +79,10 @@ def replay(
     begins: int = 0,
     until: datetime.datetime | None = None,
 ) -> Iterator[Step]:
-    """Everything the service looks at, and everything it said and did, in order.
+    """Every reconcile, and every recorded report and action of the service, in order.
 
-    Events up to `begins` say how things were. `until`: when the record ends; later timers do not
-    come due.
+    Events up to `begins` are the initial state. `until` is the end of the record; later timers do
+    not fire.
     """
     run = _Run(service, begins, _versions(events), events)
     for place, event in enumerate(events):
@@ -93,7 +92,7 @@ def replay(
 
 
 def takes_part(service: Component, events: Iterable[Event]) -> bool:
-    """Whether the service said or did anything."""
+    """Whether the service reported or did anything."""
     return any(
         isinstance(event.message, StatusReported | ActionTaken)
         and event.message.service == service.name
@@ -102,8 +101,7 @@ def takes_part(service: Component, events: Iterable[Event]) -> bool:
 
 
 def missing_markers(service: Component, events: Iterable[Event]) -> list[str]:
-    """Kinds that the record never says are complete: a service that follows one of them plans
-    nothing."""
+    """Kinds without a sync marker in the record: a service that follows one of them plans nothing."""
     marked = {event.message.kind for event in events if isinstance(event.message, KindSynced)}
     return [resource.kind for resource in service.follows if resource.kind not in marked]
 
@@ -123,7 +121,7 @@ class _Run:
     begins: int
     versions: Versions
     events: Sequence[Event]
-    seen: Projection = field(default_factory=Projection)
+    state: Projection = field(default_factory=Projection)
     seq: int = 0
     now: datetime.datetime = LONG_AGO
     epoch: int = 0
@@ -144,7 +142,7 @@ class _Run:
             if self.due.get(key) == due:
                 del self.due[key]
                 self.now = due
-                yield self.look(key, "its time has come")
+                yield self.reconcile(key, "its time has come")
 
     def take(self, event: Event, place: int) -> Iterator[Step]:
         self.now = max(self.now, event.time)
@@ -156,18 +154,18 @@ class _Run:
         match message:
             case ObjectChanged() | ObjectDeleted() if message.kind in self.follows:
                 key = _key(message)
-                before = self.seen
+                before = self.state
                 self.fold_in(event)
-                yield from self.look_at(self.touched(before, key), event)
+                yield from self.reconcile_keys(self.touched(before, key), event)
             case StatusReported() if message.service == self.service.name:
                 yield from self.own(event, self.reported_for(_key(message)), None)
             case StatusReported() if self.service.reports:
                 self.fold_in(event)
-                yield from self.look_at({_key(message)}, event)
+                yield from self.reconcile_keys({_key(message)}, event)
             case ActionTaken() if message.service == self.service.name:
-                yield from self.acted(event, message, place)
+                yield from self.on_action(event, message, place)
             case KindSynced():
-                yield from self.synced(event, message)
+                yield from self.on_synced(event, message)
             case _:
                 pass
 
@@ -175,11 +173,11 @@ class _Run:
         if self.unsynced:
             return
         self.started = True
-        keys = {seen.key for kind in self.plans_for for seen in self.seen.everywhere(kind)}
-        yield from (self.look(key, "the start") for key in sorted(keys, key=str))
+        keys = {obj.key for kind in self.plans_for for obj in self.state.everywhere(kind)}
+        yield from (self.reconcile(key, "the start") for key in sorted(keys, key=str))
 
-    def synced(self, event: Event, message: KindSynced) -> Iterator[Step]:
-        changed = self.seen.installed(message.kind) != message.installed
+    def on_synced(self, event: Event, message: KindSynced) -> Iterator[Step]:
+        changed = self.state.installed(message.kind) != message.installed
         self.fold_in(event)
         self.unsynced.discard(message.kind)
         self.started = self.started and not changed
@@ -187,73 +185,75 @@ class _Run:
             yield from self.start()
 
     def own(self, event: Event, keys: set[Key], wrote: ObjectChanged | None) -> Iterator[Step]:
-        """The service looked at these keys, then said or did it, then saw that it had."""
-        yield from self.look_at(keys, event, "what it then said or did")
-        yield Own(event, wrote)
+        """The service reconciled these keys, reported or acted, and then received its own event."""
+        yield from self.reconcile_keys(keys, event, "what it then said or did")
+        yield OwnEvent(event, wrote)
         self.fold_in(event)
         touched = set[Key]()
         if wrote is not None:
-            before = self.seen
-            self.seen = fold(self.seen, changed_from_response(wrote.object))
+            before = self.state
+            self.state = fold(self.state, changed_from_response(wrote.object))
             touched = self.touched(before, _key(wrote))
-        yield from self.look_at(keys | touched, event, "its own news")
+        yield from self.reconcile_keys(keys | touched, event, "its own news")
 
-    def acted(self, event: Event, message: ActionTaken, place: int) -> Iterator[Step]:
+    def on_action(self, event: Event, message: ActionTaken, place: int) -> Iterator[Step]:
         target, wrote = _key(message), None
         if message.outcome == "done" and message.verb in WRITES:
             wrote = self.versions.get((target, message.resource_version, self.epoch))
         yield from self.own(event, {message.about}, wrote)
-        for fact in learned_from(
-            message, self.planned.get(message.about, ()), self.seen, self.events, place
+        for observation in infer_observations(
+            message, self.planned.get(message.about, ()), self.state, self.events, place
         ):
-            self.seen = fold(self.seen, fact)
-            yield from self.look_at({message.about}, event, "what it found out")
+            self.state = fold(self.state, observation)
+            yield from self.reconcile_keys({message.about}, event, "what it found out")
 
     def reported_for(self, key: Key) -> set[Key]:
-        """Which keys the service may have looked at to say this."""
-        return {key} if key.kind in self.plans_for else self.touched(self.seen, key)
+        """The keys whose reconcile may have led to this report."""
+        return {key} if key.kind in self.plans_for else self.touched(self.state, key)
 
     def touched(self, before: Projection, key: Key) -> set[Key]:
         return (
-            set(self.service.touched(before, self.seen, key))
+            set(self.service.touched(before, self.state, key))
             if self.started and key.kind in self.follows
             else set()
         )
 
     def fold_in(self, event: Event) -> None:
-        self.seen = fold(self.seen, event.message, event.seq)
+        self.state = fold(self.state, event.message, event.seq)
         self.seq = event.seq
 
-    def look_at(self, keys: set[Key], event: Event, why: str = "") -> Iterator[Step]:
+    def reconcile_keys(self, keys: set[Key], event: Event, why: str = "") -> Iterator[Step]:
         if self.started:
             for key in sorted(keys, key=str) if len(keys) > 1 else keys:
                 if key.kind in self.plans_for:
-                    yield self.look(key, why or event.subject)
+                    yield self.reconcile(key, why or event.subject)
 
-    def look(self, key: Key, why: str) -> Look:
+    def reconcile(self, key: Key, why: str) -> Reconciliation:
         try:
-            plan, failed = self.service.plan(self.seen, key, self.now), ""
+            plan, failed = self.service.plan(self.state, key, self.now), ""
         except Exception as error:  # (a planner may be the very thing that is being tested)
             plan, failed = EMPTY_PLAN, repr(error)
-        plan = self.without_refusal(key, plan)
+        plan = self.without_rejection(key, plan)
         self.planned[key] = plan.actions
         if plan.requeue_after_s is not None:
             due = self.now + datetime.timedelta(seconds=max(SOONEST_S, plan.requeue_after_s))
             if due < self.due.get(key, due + datetime.timedelta(1)):
                 self.due[key] = due
                 heapq.heappush(self.timers, (due, key))
-        return Look(self.service.name, self.seq, self.now, why, key, self.seen, plan, failed)
+        return Reconciliation(
+            self.service.name, self.seq, self.now, why, key, self.state, plan, failed
+        )
 
-    def without_refusal(self, key: Key, plan: Plan) -> Plan:
-        """A refusal is forgotten once what was refused is no longer wanted: then the service
-        gets through its actions."""
-        refusal: ApplyRejected | None = self.seen.learned(key, REJECTED)
+    def without_rejection(self, key: Key, plan: Plan) -> Plan:
+        """Drops a rejection once the rejected object is no longer planned: then the service
+        continues with its other actions."""
+        rejection: ApplyRejected | None = self.state.learned(key, REJECTED)
         targets = {
             action.key
             for action in plan.actions
             if isinstance(action, ApplyObject | DeleteObject | PatchObject)
         }
-        if refusal is None or refusal.target in targets or refusal.target == key:
+        if rejection is None or rejection.target in targets or rejection.target == key:
             return plan
-        self.seen = fold(self.seen, Observation(key, REJECTED, None))
-        return self.service.plan(self.seen, key, self.now)
+        self.state = fold(self.state, Observation(key, REJECTED, None))
+        return self.service.plan(self.state, key, self.now)

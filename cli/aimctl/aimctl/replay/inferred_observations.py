@@ -49,7 +49,7 @@ from aimschema.resources import CONFIG_MAP, JOB, Key
 _BY_PROGRESS = frozenset({reasons.DOWNLOADING, reasons.VERIFYING})
 
 
-def learned_from(
+def infer_observations(
     action: ActionTaken,
     planned: Sequence[Action],
     state: Projection,

@@ -31,11 +31,11 @@ T = TypeVar("T")
 
 
 class BadRecording(ValueError):
-    """A file that is no recording, or one of a later version; the message says which line."""
+    """A file that is no recording, or one of a later version; the message names the line."""
 
 
 class Header(Struct, frozen=True, kw_only=True):
-    """The first line. `until`: when it was made, so that what nobody said by then can be told
+    """The first line. `until` is when the recording was made: it separates what was never reported
     from what was cut off."""
 
     recording: int

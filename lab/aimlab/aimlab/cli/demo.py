@@ -14,7 +14,7 @@ from rich.text import Text
 
 import aimbus
 from aimbus import Bus, Event
-from aimctl.analysis.causality import Link, story, telling
+from aimctl.analysis.causality import Link, notable_links, story
 from aimctl.nats.key_files import NATS_KEYS, guarded
 from aimctl.output.console import PlainConsole
 from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl_env
@@ -230,6 +230,6 @@ def _print_story(links: list[Link], console: PlainConsole) -> None:
     if not links:
         return
     first = links[0].event.time
-    for link, who, what in telling(links):
+    for link, who, what in notable_links(links):
         after_s = (link.event.time - first).total_seconds()
         console.print(f"  {link.event.seq:>4}  +{after_s:6.2f} s  {who:<13} {what}", soft_wrap=True)

@@ -138,7 +138,7 @@ objects = st.fixed_dictionaries(
 
 
 def filled(obj: Obj) -> dict[Any, Any]:
-    """The leaves that are not empty containers, which merging cannot tell from absent ones."""
+    """The leaves without empty containers, which a merge cannot distinguish from missing ones."""
     return {path: value for path, value in owned(obj, SCHEMA).items() if value not in ({}, [])}
 
 

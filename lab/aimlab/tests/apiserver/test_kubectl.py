@@ -1,4 +1,4 @@
-"""The real kubectl against the double: what the README tells people to do must work."""
+"""The real kubectl against the double: the commands of the README must work."""
 
 import asyncio
 import os
@@ -46,8 +46,8 @@ def crd() -> str:
 
 @pytest.fixture
 async def bare(server: ApiServer, tmp_path: Path) -> AsyncIterator[Run]:
-    """Runs kubectl with a home of its own; returns what it said, fails the test if it fails (or
-    does not, with `fails`)."""
+    """Runs kubectl with its own home; returns its output. Fails the test if it fails (or, with
+    `fails`, if it does not)."""
     env = {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none"), "PATH": os.defpath}
     started: list[asyncio.subprocess.Process] = []
 

@@ -1,4 +1,4 @@
-"""The list and watch of lightkube, a client that nobody here wrote, against the double."""
+"""The list and watch of lightkube, a foreign client, against the double."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from aimlab.apiserver import ApiServer
 
 
 class Recorder(httpx2.AsyncHTTPTransport):
-    """Remembers the version that each watch began from; `watches` says that one more did."""
+    """Records the version from which each watch started; `watches` is set at each new one."""
 
     def __init__(self) -> None:
         super().__init__()

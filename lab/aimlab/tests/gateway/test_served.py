@@ -99,8 +99,8 @@ def route() -> Body:
 async def gateway(
     cluster: Cluster, api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Gateway]:
-    """Of this cluster, whichever the environment names, and whatever the working directory holds:
-    Traefik takes a token for the path of a file wherever there is one of that name."""
+    """The token of this cluster, whatever the environment names and the working directory holds:
+    Traefik takes a token for the path of a file if there is one of that name."""
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "of-another-cluster"))
     (tmp_path / "checkout" / "lab").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "checkout")

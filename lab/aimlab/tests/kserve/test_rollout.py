@@ -1,4 +1,4 @@
-"""Pods are replaced as the strategy says, and never more than asked for."""
+"""Pods are replaced by the strategy, never more than it allows."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
-"""What an InferenceService becomes, and what its status says where no recording does; the
-recorded cases are in test_kserve_transcripts."""
+"""The objects and the status of an InferenceService that no recording covers; the recorded cases
+are in test_kserve_transcripts."""
 
 from datetime import UTC, datetime
 from typing import Any

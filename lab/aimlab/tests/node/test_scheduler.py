@@ -1,4 +1,4 @@
-"""Which pods fit the node, and what is said of those that don't."""
+"""Which pods fit the node, and the messages for those that do not."""
 
 from datetime import UTC, datetime
 from typing import Any

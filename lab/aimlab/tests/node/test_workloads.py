@@ -47,7 +47,7 @@ def workload(kind: str, replicas: int, image: str = "bus:1", **spec: Any) -> Bod
 
 
 class Cluster:
-    """Objects that what is planned is carried out on; its pods get ready when told."""
+    """Objects to which the plan is applied; pods become ready on request."""
 
     def __init__(self, *bodies: Body) -> None:
         self.objects = Objects(bodies)
@@ -65,7 +65,7 @@ class Cluster:
         return found["status"], found["reason"]
 
     def step(self) -> list[str]:
-        """One pass; what it did, in words."""
+        """One reconcile; returns its actions as text."""
         return [
             word for write in plan(self.objects, self.now).writes for word in self._carry_out(write)
         ]

@@ -1,5 +1,5 @@
-"""The lab's hub against an unmodified huggingface_hub: what it lists, what it serves, and which
-of the library's errors its refusals become."""
+"""The lab's hub against an unmodified huggingface_hub: what it lists and serves, and the errors of
+the library."""
 
 import asyncio
 import os
@@ -156,7 +156,7 @@ def metadata(of: HfApi) -> object:
     ],
 )
 @pytest.mark.usefixtures("model")
-async def test_refusals_are_the_hubs(
+async def test_rejections_are_the_hubs(
     running: Hub,
     restrict: dict[str, bool],
     token: str | None,

@@ -1,4 +1,4 @@
-"""The model image stand-in: what it lists, what it refuses to serve, what it answers."""
+"""The model image stand-in: what it lists, what it rejects, what it answers."""
 
 import hashlib
 import json
