@@ -31,7 +31,7 @@ promtool: .venv/bin/python ## fetch Prometheus and promtool into .venv, for the 
 	@if [ -x .venv/prometheus/usr/bin/promtool ] || ! command -v apt-get >/dev/null; then exit 0; fi; \
 	mkdir -p .venv/prometheus && cd .venv/prometheus && echo "fetching promtool …" && \
 	{ apt-get -qq download prometheus || { apt-get -qq update && apt-get -qq download prometheus; }; } && dpkg -x prometheus_*.deb . && rm prometheus_*.deb || \
-	echo "promtool could not be fetched; the tests that need it say so" >&2
+	echo "promtool could not be fetched; the tests that need it are skipped" >&2
 
 test-cluster: .venv/dev-installed ## run the scenario tests on the API server of KUBEBUILDER_ASSETS or KUBECONFIG, which must have no nodes
 	@$(BIN)/python tests/cluster/run.py
@@ -63,8 +63,8 @@ check: .venv/dev-installed ## check lint, formatting, types and import rules
 	$(BIN)/lint-imports
 
 bench: install ## run every bench/*.py and write bench/RESULTS.md; takes several minutes
-	@echo "measuring; this takes some minutes, on an idle machine if possible …"
-	@{ echo "# Results"; echo; echo 'Written by `make bench`, which runs every `bench/*.py`; each says what it measures in its first lines.'; \
+	@echo "measuring; takes some minutes, best on an idle machine …"
+	@{ echo "# Results"; echo; echo 'Written by `make bench`, which runs every `bench/*.py`. The head of each file describes what it measures.'; \
 	for script in bench/*.py; do echo; echo "  $$script" >&2; $(BIN)/python $$script; done; } > bench/RESULTS.new
 	@mv bench/RESULTS.new bench/RESULTS.md && cat bench/RESULTS.md
 
@@ -82,7 +82,7 @@ contracts: .venv/demo-installed ## regenerate contracts/ from messages and servi
 image-lists: .venv/demo-installed ## regenerate deploy/images/requirements from requirements/demo.txt
 	$(BIN)/python -m tools.image_requirements
 
-generate: crds contracts chart image-lists ## regenerate all generated files but the pages that need a cluster (fault and permission tables)
+generate: crds contracts chart image-lists ## regenerate all generated files except the fault and permission tables, which need a cluster
 
 verify: generate ## fail if a generated file differs from its source
 	git diff --exit-code --stat -- deploy contracts

@@ -47,17 +47,17 @@ def main() -> None:
     print(
         f"`.venv/bin/python bench/replay.py`, one core, CPU time, load {os.getloadavg()[0]:.1f} at"
         f" the end. A recorded quickstart of {len(once.events)} events in {copies} namespaces,"
-        f" {EVENTS:,} events in one file. Asked for: within {LIMIT_S:.0f} s.\n"
+        f" {EVENTS:,} events in one file. Target: {LIMIT_S:.0f} s.\n"
     )
     print(
-        "| service | loading | replay | together | looks | events/s | differences"
+        "| service | loading | replay | total | reconciles | events/s | differences"
         " |\n|---|---|---|---|---|---|---|"
     )
     print("\n".join(rows))
 
 
 def save_many(once: Recording, file: Path) -> int:
-    """Gives the number of namespaces."""
+    """Returns the number of namespaces."""
     shared = [event for event in once.events if ".quickstart." not in event.subject]
     copied = [event for event in once.events if ".quickstart." in event.subject]
     copies = -(-(EVENTS - len(shared)) // len(copied))
@@ -112,10 +112,10 @@ def row(name: str, file: Path) -> str:
         reconciliations += isinstance(step, Reconciliation)
         differences += sum(1 for _ in comparator.take(step))
     ended_s = time.process_time()
-    together_s = ended_s - started_s
+    total_s = ended_s - started_s
     return (
-        f"| {name} | {loaded_s - started_s:.1f} s | {ended_s - loaded_s:.1f} s | {together_s:.1f} s"
-        f" | {reconciliations:,} | {len(recording.events) / together_s:,.0f} | {differences} |"
+        f"| {name} | {loaded_s - started_s:.1f} s | {ended_s - loaded_s:.1f} s | {total_s:.1f} s"
+        f" | {reconciliations:,} | {len(recording.events) / total_s:,.0f} | {differences} |"
     )
 
 

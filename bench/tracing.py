@@ -1,5 +1,5 @@
-"""What tracing costs a publication and a pass, off and on, on one core: an embedded NATS server,
-and an exporter that drops what it gets.
+"""The cost of tracing for a publication and a reconcile, off and on, on one core: with an embedded
+NATS server, and an exporter that drops all spans.
 
 Run by `make bench`; prints a section of RESULTS.md.
 """
@@ -44,7 +44,7 @@ def pod(number: int, version: int) -> ObjectChanged:
 
 
 async def publish_us(folder: Path, versions: Sequence[int]) -> float:
-    """CPU time a message, one after another, the best of the rounds; this process alone."""
+    """CPU time per message, one after another, of this process only; the best of the rounds."""
     server = NatsServer(folder)
     await server.start()
     bus = await connect(server.url, name="bench")
@@ -63,7 +63,7 @@ async def publish_us(folder: Path, versions: Sequence[int]) -> float:
 
 
 def pass_us() -> float:
-    """What an event heard and a pass over its key cost on top of the planner, the best of the
+    """The cost of an event and a reconcile of its key without the planner; the best of the
     rounds."""
     passes, key, now, message = (
         ReconcileTracer(tracer("bench")),
@@ -112,7 +112,7 @@ def main() -> None:
     )
     print("| | off | on | on/off |\n|---|---|---|---|")
     for what, off, on in zip(
-        (f"publish a message (of {MESSAGES:,})", f"an event heard, a pass (of {PASSES:,})"),
+        (f"publish a message (of {MESSAGES:,})", f"receive an event and reconcile (of {PASSES:,})"),
         off_us,
         on_us,
         strict=True,

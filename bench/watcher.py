@@ -1,9 +1,9 @@
-"""How the watcher does with 10,000 objects, and whether killing it in mid-publication loses or
-repeats anything.
+"""How fast the watcher publishes 10,000 objects, and whether a kill during the publication loses or
+repeats a message.
 
 Run by `make bench`; prints a section of RESULTS.md. The API server double, the NATS server (on
-disk, every write of the log synced) and the watcher are processes of their own. Times depend on the
-machine: the ratio to a bare list of the same objects, in the same run, less so.
+disk, every write of the log synced) and the watcher are separate processes. Times depend on the
+machine, the ratio to a bare list of the same objects in the same run less so.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ from aimschema.resources import CACHE, CONFIG_MAP, JOB, LEASE, Key, Resource, ke
 Body = dict[str, Any]
 COUNTS: dict[Resource, int] = {CACHE: 5_000, JOB: 3_000, CONFIG_MAP: 2_000}
 MIX = (
-    "5,000 ModelCaches, 3,000 Jobs, 2,000 ConfigMaps of about 4 KB. Asked for: caught up within 10"
-    " s and 250 MB; nothing lost, nothing twice."
+    "5,000 ModelCaches, 3,000 Jobs, 2,000 ConfigMaps of about 4 KB. Target: caught up within 10 s"
+    " and 250 MB; no message lost or repeated."
 )
 TOTAL = sum(COUNTS.values())
 TOUCHED = 500  # deleted while the watcher is down, and as many changed
@@ -102,8 +102,7 @@ class Lab:
     async def start_watcher(self) -> "Watcher":
         with contextlib.suppress(
             NotFound
-            # a killed leader's lease would hold its successor up for its length, which is not
-            # measured here
+            # a killed leader's lease would delay its successor, which is not measured here
         ):
             await self.cluster.delete(LEASE, "aim-system", "aim-watcher")
         port = free_ports(1)[0]
@@ -127,7 +126,7 @@ class Watcher:
     started_s: float
 
     async def ready_s(self) -> float:
-        """Seconds from the start of the process to its being ready."""
+        """Seconds from the start of the process until it is ready."""
         await until_answers(
             self.process,
             self.readyz,
@@ -137,7 +136,7 @@ class Watcher:
         return time.perf_counter() - self.started_s
 
     async def level_s(self, bus: Bus, objects: int) -> float:
-        """Seconds from the start to AIM_STATE having all of AIM_LOG, and at least so many
+        """Seconds from the start until AIM_STATE has all of AIM_LOG, and at least this many
         objects."""
         while True:
             log, state = await info(bus, "AIM_LOG"), await info(bus, "AIM_STATE")
@@ -207,7 +206,7 @@ async def kill_and_resume(
     lab: Lab, bus: Bus, rows: list[tuple[str, str, str]], list_s: float
 ) -> list[str]:
     watcher = await lab.start_watcher()
-    while (await info(bus, "AIM_LOG"))["messages"] < KILL_AT:  # noqa: ASYNC110 (the server tells nobody)
+    while (await info(bus, "AIM_LOG"))["messages"] < KILL_AT:  # noqa: ASYNC110 (the server sends no event)
         await asyncio.sleep(POLL_S)
     await lab.children.kill("watcher")
     before = await published_messages(bus)
@@ -260,8 +259,11 @@ async def count(
         ),
         "",
         f"- lost: {lost} (objects whose last message is not their state)",
-        f"- twice: {len(versions) - len(set(versions))} (messages of the same object and version)",
-        f"- said to be there and gone: {len(living.keys() - latest.keys())}",
+        (
+            f"- repeated: {len(versions) - len(set(versions))} (messages of the same object and"
+            " version)"
+        ),
+        f"- published but deleted: {len(living.keys() - latest.keys())}",
         (
             f"- deletes published: {sum(isinstance(last[key], ObjectDeleted) for key in deleted)}"
             f" of {len(deleted)}"
@@ -278,7 +280,7 @@ async def count(
 
 
 async def publishing(bus: Bus) -> list[str]:
-    """The same number of messages one by one, as changes go, and in batches, as lists go."""
+    """The same number of messages one by one, as for changes, and in batches, as for lists."""
     await aimbus.ensure_streams(bus)
     rates = []
     for uid in ("single", "batch"):
