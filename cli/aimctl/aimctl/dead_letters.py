@@ -44,7 +44,7 @@ class ListedDeadLetter:
 
     @property
     def subject(self) -> str:
-        """What `retry` takes: the subject of the undecodable message, or that of the dead letter."""
+        """What `retry` takes: the subject of the undecodable message, or of the dead letter."""
         return self.dead_letter.subject or self.address
 
     @property

@@ -94,7 +94,7 @@ def _differing(then: Any, now: Any, path: str, applied: bool) -> Iterator[tuple[
 
 
 def _named(then: Any, now: Any) -> tuple[Any, Any]:
-    """Lists whose items have a type or a name (list-maps), keyed by it: their order has no meaning."""
+    """Lists whose items have a type or a name (list-maps), keyed by it: order has no meaning."""
     for name in ("type", "name"):
         both = [
             (

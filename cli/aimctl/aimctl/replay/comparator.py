@@ -324,7 +324,7 @@ def _action_key(about: Key, action: Action) -> ActionKey:
 
 
 def _last_reported(reconciliation: Reconciliation, key: Key) -> Any:
-    """The last report of the service on an object; for the statuswriter, the status of the object."""
+    """The last report of the service on an object; for the statuswriter, its status."""
     report = reconciliation.state.report(key, reconciliation.service)
     return None if report is None else known(report)
 

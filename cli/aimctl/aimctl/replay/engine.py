@@ -101,7 +101,7 @@ def takes_part(service: Component, events: Iterable[Event]) -> bool:
 
 
 def missing_markers(service: Component, events: Iterable[Event]) -> list[str]:
-    """Kinds without a sync marker in the record: a service that follows one of them plans nothing."""
+    """Kinds without a sync marker in the record: a service that follows one plans nothing."""
     marked = {event.message.kind for event in events if isinstance(event.message, KindSynced)}
     return [resource.kind for resource in service.follows if resource.kind not in marked]
 
