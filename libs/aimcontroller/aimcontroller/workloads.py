@@ -66,7 +66,7 @@ _REMEDIES = {
     ),
 }
 """By the kubelet's reason for a container that waits."""
-_UNTOLD_ENDS = frozenset({"", "Error", "Completed", OOM_KILLED})
+_PROGRAM_ENDS = frozenset({"", "Error", "Completed", OOM_KILLED})
 """Reasons of an end whose termination message is the program's own, not the runtime's."""
 
 
@@ -91,7 +91,7 @@ class Termination:
             return f"exit code {self.exit_code} (OOMKilled): it needs more memory than {most}"
         why = "" if self.reason in {"", "Error", "Completed"} else f" ({self.reason})"
         runtime = (
-            "" if self.reason in _UNTOLD_ENDS or not self.message else f": {_short(self.message)}"
+            "" if self.reason in _PROGRAM_ENDS or not self.message else f": {_short(self.message)}"
         )
         return f"exit code {self.exit_code}{why}{runtime}"
 
@@ -152,15 +152,17 @@ def diagnose_without_pods(
     now: datetime.datetime,
     after_s: float = POD_NOT_STARTED_S,
 ) -> Diagnosis:
-    """What the newest Warning Event on a workload (a Job, an InferenceService) without pods
-    says, from `after_s` after its creation on."""
+    """The newest Warning Event on a workload (a Job, an InferenceService) without pods, from
+    `after_s` after its creation on."""
     left_s = after_s - _age_s(workload, now)
     if left_s > 0:
         return Diagnosis(follow_up=requeue_after(left_s))
-    follow_up, latest = _read_events(state, workload, now), _latest(state, workload)
+    follow_up = _read_events(state, workload, now)
+    latest = _latest(state, workload)
     if latest is None:
         return Diagnosis(follow_up=follow_up)
-    kind, name = workload.key.kind, workload.key.name
+    kind = workload.key.kind
+    name = workload.key.name
     describe = f"kubectl describe {kind.lower()} -n {workload.key.namespace} {name}"
     text = f"has no pod: {latest.reason}: {_short(latest.note)}; see {describe}"
     return Diagnosis(Trouble(f"{kind} {name}", text, latest.reason), follow_up)
@@ -171,8 +173,10 @@ def diagnose_pods(
 ) -> Diagnosis:
     """What keeps these pods, of one Job or predictor, from doing their work: a failure before
     what only waits, the youngest first."""
-    speaking = [pod for pod in _speakers(pods) if is_pod_finished(pod) or not pod.holds("Ready")]
-    found = [diagnose_pod(state, pod, now, container) for pod in speaking]
+    unready = [
+        pod for pod in _relevant_pods(pods) if is_pod_finished(pod) or not pod.holds("Ready")
+    ]
+    found = [diagnose_pod(state, pod, now, container) for pod in unready]
     follow_up = EMPTY_PLAN
     for diagnosis in found:
         follow_up = follow_up | diagnosis.follow_up
@@ -209,8 +213,7 @@ def diagnose_pod(
 
 
 def pod_start_failure(pod: KubeObject, container: str = "") -> Trouble | None:
-    """Trouble that the pod's own status tells; None where nothing is wrong or too little time
-    has passed to know."""
+    """The failure that the pod's own status shows; None if it shows none."""
     for rule in (_pod_reason, _scheduling, _init_containers, _containers, _lost_readiness):
         found = rule(pod, container)
         if found is not None:
@@ -227,17 +230,17 @@ def job_state(job: KubeObject) -> JobState:
 
 
 def outcome(state: Projection, job: KubeObject, container: str) -> JobState:
-    """How our container of the Job ended; the Job's own word only where no pod tells.
+    """How our container of the Job ended; the condition of the Job counts only without such a pod.
 
-    A good end counts whatever became of Job and pod afterwards; the end of a pod that is being
-    deleted is no failure of the Job.
+    A successful end counts, whatever happens to Job and pod afterwards. The end of a pod that is
+    being deleted is no failure of the Job.
     """
     found = last_end(state, job, container)
     if found is not None and found[1].exit_code == 0:
         return "succeeded"
     own = job_state(job)
-    present = [pod for pod in pods_of(state, job) if not pod.deleting]
-    if own == "active" and present and container_termination(present[-1], container) is not None:
+    pods = [pod for pod in pods_of(state, job) if not pod.deleting]
+    if own == "active" and pods and container_termination(pods[-1], container) is not None:
         return "failed"
     return own
 
@@ -245,8 +248,8 @@ def outcome(state: Projection, job: KubeObject, container: str) -> JobState:
 def last_end(
     state: Projection, job: KubeObject, container: str
 ) -> tuple[KubeObject, Termination] | None:
-    """The end of our container that counts, with its pod: a good one before others, then the
-    youngest, one being deleted last."""
+    """The end of our container that counts, with its pod. A successful end comes before others, a
+    younger pod before an older one, a pod being deleted last."""
     ends = [
         (pod, end)
         for pod in pods_of(state, job)
@@ -260,36 +263,37 @@ def last_end(
 
 
 def ended_at(state: Projection, job: KubeObject, container: str) -> datetime.datetime | None:
-    """When our container ended, aware UTC; the Job's own end where no pod tells."""
+    """When our container ended, aware UTC; without such a pod the end of the Job."""
     found = last_end(state, job, container)
     return (None if found is None else _time(found[1].finished_at)) or job_finished_at(job)
 
 
 def failure(
-    state: Projection, job: KubeObject, container: str, program: str, own_words: str = ""
+    state: Projection, job: KubeObject, container: str, program: str, own_message: str = ""
 ) -> str:
-    """Why a failed Job failed: its pod's own reason, then the end of our container, or what the Job
-    says and the init containers.
+    """The cause of a failed Job: the reason of its pod, then the end of our container; without
+    one the condition of the Job and the init containers.
 
-    `program`: who ended, in words; `own_words`: what it said of its end, better than an exit code
-    unless somebody else ended it.
+    `program`: the name of what ended, for the message. `own_message`: the termination message of
+    the program. It is better than an exit code, unless another process ended the program.
     """
-    pods, found = pods_of(state, job), last_end(state, job, container)
+    pods = pods_of(state, job)
+    found = last_end(state, job, container)
     reasons = [
         trouble.message for pod in pods if (trouble := _pod_reason(pod, container)) is not None
     ][-1:]
     if found is not None:
-        by_itself = found[1].reason in _UNTOLD_ENDS - {OOM_KILLED}
-        ending = own_words if own_words and by_itself else f"{program} ended with {found[1]}"
+        by_itself = found[1].reason in _PROGRAM_ENDS - {OOM_KILLED}
+        ending = own_message if own_message and by_itself else f"{program} ended with {found[1]}"
         own = job_failure(job)
-        told = [] if own.startswith(_BACKOFF_LIMIT) or not own else [own]
-        return "; ".join([*reasons, *told, ending])
+        of_job = [] if own.startswith(_BACKOFF_LIMIT) or not own else [own]
+        return "; ".join([*reasons, *of_job, ending])
     own = job_failure(job) or f"Job {job.key.name} failed"
     reasons += [
         trouble.message for pod in pods if (trouble := _init_containers(pod, container)) is not None
     ][-1:]
-    gone = "" if pods else "; its pod is gone: evicted, deleted, or lost with its node"
-    return "; ".join([*reasons, own]) + gone
+    pod_missing = "" if pods else "; its pod is gone: evicted, deleted, or lost with its node"
+    return "; ".join([*reasons, own]) + pod_missing
 
 
 def was_oom_killed(state: Projection, job: KubeObject, container: str) -> bool:
@@ -298,21 +302,19 @@ def was_oom_killed(state: Projection, job: KubeObject, container: str) -> bool:
 
 
 def is_suspended(job: KubeObject) -> bool:
-    """A queue or a person holds it back."""
+    """A queue or a user holds it back."""
     return job.spec.get("suspend") is True or job.holds("Suspended")
 
 
 def gated_left_s(state: Projection, job: KubeObject, now: datetime.datetime) -> float | None:
-    """Seconds until the deadline would end a Job whose pods a gate holds back, less
-    `DEADLINE_MARGIN_S`; None where none is held.
+    """Seconds until the deadline ends a Job whose pods a gate holds back, less
+    `DEADLINE_MARGIN_S`; None if no pod is held back.
 
     The deadline counts from the Job's start, also while a gate holds its pods; that of a suspended
     Job does not.
     """
-    pods, deadline_s = (
-        [pod for pod in pods_of(state, job) if not pod.deleting],
-        job.spec.get("activeDeadlineSeconds"),
-    )
+    pods = [pod for pod in pods_of(state, job) if not pod.deleting]
+    deadline_s = job.spec.get("activeDeadlineSeconds")
     started = started_at(job)
     gated = [
         pod
@@ -330,8 +332,8 @@ def started_at(job: KubeObject) -> datetime.datetime | None:
 
 
 def has_not_started(state: Projection, job: KubeObject, now: datetime.datetime) -> bool:
-    """Nothing of the Job runs or has run. News of a pod may be late, so a young Job without one
-    may have started."""
+    """Nothing of the Job runs or has run. The event on a pod may be late, so a young Job without
+    one may have started."""
     pods = pods_of(state, job)
     if not pods:
         return is_suspended(job) or _age_s(job, now) >= JOB_WITHOUT_POD_S
@@ -347,16 +349,16 @@ def job_finished_at(job: KubeObject) -> datetime.datetime | None:
 
 
 def job_failure(job: KubeObject) -> str:
-    """Why the Job failed, as its controller says."""
+    """Why the Job failed, from its controller."""
     for condition in job.conditions:
         if condition.get("type") == "Failed":
             return ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
     return ""
 
 
-def pods_of(seen: Projection, job: KubeObject) -> list[KubeObject]:
+def pods_of(state: Projection, job: KubeObject) -> list[KubeObject]:
     """Pods of a Job by ownerReference uid, oldest first."""
-    return seen.owned(job.uid, POD.kind, job.key.namespace)
+    return state.owned(job.uid, POD.kind, job.key.namespace)
 
 
 def container_termination(pod: KubeObject, container: str) -> Termination | None:
@@ -369,12 +371,12 @@ def container_termination(pod: KubeObject, container: str) -> Termination | None
 
 
 def is_over(state: Projection, job: KubeObject, container: str) -> bool:
-    """Whether a pod of the Job tells how it ended: by our container, or as a whole."""
-    told = (
+    """Whether a pod of the Job has ended: by our container, or as a whole."""
+    ended_pods = (
         is_pod_finished(pod) and _pod_reason(pod, container) is not None
         for pod in pods_of(state, job)
     )
-    return last_end(state, job, container) is not None or any(told)
+    return last_end(state, job, container) is not None or any(ended_pods)
 
 
 def has_succeeded(pod: KubeObject, container: str) -> bool:
@@ -387,7 +389,7 @@ def has_succeeded(pod: KubeObject, container: str) -> bool:
 
 
 def attempt_of(job: KubeObject) -> int:
-    """Which try the Job is, from 1."""
+    """The number of the attempt that the Job is, from 1."""
     text = job.annotations.get(ANNOTATION_ATTEMPT, "")
     return int(text) if text.isascii() and text.isdigit() else 1
 
@@ -402,15 +404,15 @@ def is_pending(pod: KubeObject) -> bool:
 
 
 def is_pod_finished(pod: KubeObject) -> bool:
-    """It has ended, whatever its end was."""
+    """It has ended, successfully or not."""
     return pod.status.get("phase") in _OVER
 
 
-def _speakers(pods: Iterable[KubeObject]) -> list[KubeObject]:
-    """Youngest first. Pods that have ended count only if no younger one is there."""
+def _relevant_pods(pods: Iterable[KubeObject]) -> list[KubeObject]:
+    """Youngest first. A pod that has ended counts only if no younger one exists."""
     youngest_first = sorted(pods, key=lambda pod: (pod.created, pod.key.name), reverse=True)
-    present = [pod for pod in youngest_first if not pod.deleting]
-    return [pod for place, pod in enumerate(present) if place == 0 or not is_pod_finished(pod)]
+    existing = [pod for pod in youngest_first if not pod.deleting]
+    return [pod for place, pod in enumerate(existing) if place == 0 or not is_pod_finished(pod)]
 
 
 def _pod_reason(pod: KubeObject, _container: str) -> Trouble | None:
@@ -420,7 +422,8 @@ def _pod_reason(pod: KubeObject, _container: str) -> Trouble | None:
         pod.status.get("phase") == "Failed" or pod.deleting
     )
     source = disruption if disrupted and not pod.status.get("reason") else pod.status
-    reason, message = str(source.get("reason") or ""), str(source.get("message") or "")
+    reason = str(source.get("reason") or "")
+    message = str(source.get("message") or "")
     if not reason or pod.status.get("phase") == "Succeeded":
         return None
     text = f"{reason}{': ' if message else ''}{_short(message)}"
@@ -431,7 +434,8 @@ def _scheduling(pod: KubeObject, _container: str) -> Trouble | None:
     scheduled = pod.condition("PodScheduled") or {}
     if scheduled.get("status") != "False":
         return None
-    reason, message = str(scheduled.get("reason") or ""), str(scheduled.get("message") or "")
+    reason = str(scheduled.get("reason") or "")
+    message = str(scheduled.get("message") or "")
     if reason == GATED or pod.spec.get("schedulingGates"):
         named = ", ".join(str(gate.get("name")) for gate in _dicts(pod.spec.get("schedulingGates")))
         held = f"waits for scheduling gate {named}" if named else "is held by a scheduling gate"
@@ -493,37 +497,39 @@ def _last_end(pod: KubeObject, statuses: Sequence[Body]) -> Trouble | None:
 
 
 def _lost_readiness(pod: KubeObject, _container: str) -> Trouble | None:
-    """It was Ready and is no longer, though its containers run: its probe fails, or its node
-    does not answer."""
-    ready, statuses = pod.condition("Ready") or {}, _statuses(pod, "containerStatuses")
+    """It was Ready and is no longer, though its containers run."""
+    ready = pod.condition("Ready") or {}
+    statuses = _statuses(pod, "containerStatuses")
     if ready.get("status") == "True" or not statuses or pod.status.get("phase") != "Running":
         return None
     if any(_state(status, "state", "running") is None for status in statuses):
         return None
     if all(status.get("ready") for status in statuses):
-        if (
-            ready.get("reason") or not ready
-        ):  # the kubelet gives one: a readiness gate, a native sidecar
-            return None
-        node = pod.spec.get("nodeName", "")
-        text = (
-            f"is not Ready though its containers are: node {node} may not respond; see kubectl"
-            f" describe node {node}"
-        )
-        return Trouble(f"pod {pod.key.name}", text, NOT_RESPONDING)
-    if _runs_once(pod):
+        return _node_silent(pod, ready)
+    return None if _runs_once(pod) else _probe_failed(pod, ready, statuses)
+
+
+def _node_silent(pod: KubeObject, ready: Body) -> Trouble | None:
+    """The node does not answer. A reason of Ready comes from the kubelet: a readiness gate, or a
+    native sidecar."""
+    if ready.get("reason") or not ready:
         return None
-    since = str(ready.get("lastTransitionTime") or "")
-    started = max(
-        str((_state(status, "state", "running") or {}).get("startedAt") or "")
-        for status in statuses
+    node = pod.spec.get("nodeName", "")
+    text = (
+        f"is not Ready though its containers are: node {node} may not respond; see kubectl"
+        f" describe node {node}"
     )
-    if (
-        not started
-        or not since
-        or since <= started
-        or not all(status.get("started", True) for status in statuses)
-    ):
+    return Trouble(f"pod {pod.key.name}", text, NOT_RESPONDING)
+
+
+def _probe_failed(pod: KubeObject, ready: Body, statuses: Sequence[Body]) -> Trouble | None:
+    """A readiness probe fails that succeeded after the last start of a container."""
+    lost_at = str(ready.get("lastTransitionTime") or "")
+    running = [_state(status, "state", "running") or {} for status in statuses]
+    started_at = max(str(each.get("startedAt") or "") for each in running)
+    if not started_at or not lost_at or lost_at <= started_at:
+        return None
+    if not all(status.get("started", True) for status in statuses):
         return None
     failing = ", ".join(str(status.get("name")) for status in statuses if not status.get("ready"))
     text = (
