@@ -1,19 +1,20 @@
-"""Why Jobs and Pods do not do their work: the one reader for predictors, discovery and downloads.
+"""Diagnoses Jobs and Pods that do not do their work, for predictors, discovery and downloads alike.
 Pure.
 
 The rules follow batch/v1 JobStatus and core/v1 PodStatus:
 
-1. A pod is read in this order, first match wins: the pod's own `status.reason`; scheduling; init
-   containers; a container that waits; the last end of a container; a Ready condition that was lost;
-   a start that takes too long.
-2. Pods that have ended do not speak while a younger one is there. A pod that is being deleted never
-   speaks.
-3. What a queue or a scheduling gate holds back waits; that is no failure.
-4. Only Events say why a start takes long or a pod is not created: the diagnosis asks for them
+1. The parts of a pod are read in this order, first match wins: the pod's own `status.reason`;
+   scheduling; init containers; a waiting container; the last end of a container; a lost Ready
+   condition; a start that takes too long.
+2. A pod that has ended does not count while a younger one exists. A pod that is being deleted never
+   counts.
+3. Waiting for a queue or a scheduling gate is no failure.
+4. Only Events explain a slow start, or a pod that is not created: the diagnosis requests them
    (`ReadEvents`).
-5. A Job's outcome is that of our own container: a sidecar may keep the pod, and so the Job, open
-   for ever.
-6. The message stays the same while the cause is the same: no times that pass, no counts that grow.
+5. The outcome of a Job is that of our own container: a sidecar may run on for ever, and with it the
+   pod and the Job.
+6. The message stays the same while the cause is the same: it has no elapsed times and no growing
+   counts.
 """
 
 import datetime
@@ -45,7 +46,7 @@ GATED = "SchedulingGated"
 HELD_BACK = frozenset({SUSPENDED, GATED})
 """Reasons of troubles that are the doing of a queue or a person."""
 _BACKOFF_LIMIT = "BackoffLimitExceeded"
-"""Of a Job with one try: its pod failed. The pod says why."""
+"""Of a Job with one attempt: its pod failed. The pod has the cause."""
 UNSCHEDULABLE = "Unschedulable"
 FAILED_CREATE = "FailedCreate"
 """The API server rejects the pods of a workload."""
@@ -189,8 +190,8 @@ def diagnose_pods(
 def diagnose_pod(
     state: Projection, pod: KubeObject, now: datetime.datetime, container: str
 ) -> Diagnosis:
-    """Trouble of one pod. `container` is ours: while it runs or has ended well, other containers
-    do not matter."""
+    """The trouble of one pod. `container` is ours: while it runs, or after a successful end, other
+    containers do not matter."""
     trouble = pod_start_failure(pod, container)
     if trouble is not None or not _not_started(pod):
         return Diagnosis(trouble)
@@ -445,8 +446,8 @@ def _scheduling(pod: KubeObject, _container: str) -> Trouble | None:
 
 
 def _init_containers(pod: KubeObject, container: str) -> Trouble | None:
-    """They run before ours, one after the other; one that ended well is done. Native sidecars
-    run on beside ours."""
+    """They run before our container, one after the other; one that ended successfully is done.
+    Native sidecars run on beside our container."""
     if _runs_once(pod) and _has_begun(pod, container):
         return None
     statuses = [
@@ -456,8 +457,8 @@ def _init_containers(pod: KubeObject, container: str) -> Trouble | None:
 
 
 def _containers(pod: KubeObject, container: str) -> Trouble | None:
-    """Ours before the others; in a pod that runs once, the others only while ours has not
-    started."""
+    """Our container comes before the others. In a pod that runs once, the others only count until
+    our container starts."""
     statuses = [s for s in _statuses(pod, "containerStatuses") if not s.get("ready")]
     if _runs_once(pod) and _has_begun(pod, container):
         statuses = [s for s in statuses if s.get("name") == container and not _done(s)]
