@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.prose import MAX_WORDS, ROOT, findings, pages, sentences, words
+from tools.prose import MAX_WORDS, ROOT, findings, pages, sentences, split_words
 
 PENDING: frozenset[str] = frozenset(
     {
@@ -54,7 +54,7 @@ def test_sentences_are_split_at_full_stops_items_and_cells() -> None:
 
 
 def test_a_code_span_and_a_figure_with_its_unit_are_one_word_each() -> None:
-    assert len(words("It takes 15 s and `code`, or 8 GB – more")) == 8
+    assert len(split_words("It takes 15 s and `code`, or 8 GB – more")) == 8
 
 
 @pytest.mark.parametrize(
