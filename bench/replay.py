@@ -76,11 +76,9 @@ def save_many(once: Recording, file: Path) -> int:
 
 def again(events: list[Event], number: int) -> Iterator[Event]:
     """The same run at a later time, in another namespace and with other uids."""
-    namespace, uid, later = (
-        b"%s-%d" % (NAMESPACE, number),
-        b"%04x" % number,
-        datetime.timedelta(seconds=EVERY_S * number),
-    )
+    namespace = b"%s-%d" % (NAMESPACE, number)
+    uid = b"%04x" % number
+    later = datetime.timedelta(seconds=EVERY_S * number)
 
     def shifted(found: re.Match[bytes]) -> bytes:
         return timestamp(parse_timestamp(found[0].decode()) + later).encode()
@@ -105,7 +103,9 @@ def row(name: str, file: Path) -> str:
     started_s = time.process_time()
     recording = load(file)
     loaded_s = time.process_time()
-    comparator, reconciliations, differences = Comparator(), 0, 0
+    comparator = Comparator()
+    reconciliations = 0
+    differences = 0
     for step in replay(
         planner(name, recording.events), recording.events, until=recording.header.until
     ):

@@ -65,12 +65,10 @@ async def publish_us(folder: Path, versions: Sequence[int]) -> float:
 def pass_us() -> float:
     """The cost of an event and a reconcile of its key without the planner; the best of the
     rounds."""
-    passes, key, now, message = (
-        ReconcileTracer(tracer("bench")),
-        Key("Pod", "ml", "a"),
-        datetime.datetime.now(datetime.UTC),
-        pod(1, 1),
-    )
+    passes = ReconcileTracer(tracer("bench"))
+    key = Key("Pod", "ml", "a")
+    now = datetime.datetime.now(datetime.UTC)
+    message = pod(1, 1)
     subject, traceparent = subject_of(message), f"00-{1:032x}-{1:016x}-01"
     best_s = float("inf")
     for round_ in range(ROUNDS):

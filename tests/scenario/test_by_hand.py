@@ -315,13 +315,9 @@ class Controller:
         try:
             async with aclosing(cluster.list_and_watch(INFERENCE_SERVICE, NAMESPACE)) as events:
                 async for event in events:
-                    bodies = (
-                        event.items
-                        if isinstance(event, Snapshot)
-                        else [event.body]
-                        if isinstance(event, Modified)
-                        else []
-                    )
+                    bodies = event.items if isinstance(event, Snapshot) else ()
+                    if isinstance(event, Modified):
+                        bodies = (event.body,)
                     if any(strategy(body) != ROLLS for body in bodies):
                         self.rewrites += 1
                         await cluster.merge_patch(

@@ -229,13 +229,9 @@ class Run:
     async def watch(self) -> None:
         async with contextlib.aclosing(self.stack.lab.cluster.list_and_watch(CACHE)) as events:
             async for event in events:
-                bodies = (
-                    event.items
-                    if isinstance(event, Snapshot)
-                    else (event.body,)
-                    if isinstance(event, Modified)
-                    else ()
-                )
+                bodies = event.items if isinstance(event, Snapshot) else ()
+                if isinstance(event, Modified):
+                    bodies = (event.body,)
                 for body in bodies:
                     self.history.setdefault(body["metadata"]["name"], []).append(body)
                 async with self.news:

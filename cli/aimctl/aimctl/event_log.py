@@ -46,10 +46,8 @@ async def history(
         async for event in _paced(aimbus.read_log(bus, filters), most_per_s)
         if isinstance(event, Event)
     ]
-    known, last = (
-        {event.seq for event in logged},
-        max((event.seq for event in logged), default=None),
-    )
+    known = {event.seq for event in logged}
+    last = max((event.seq for event in logged), default=None)
     dropped = [
         event
         for event in await latest(bus, filters)

@@ -185,10 +185,8 @@ def wrote(hostname: str) -> ObjectChanged:
     )
 
 
-APPLY, DELETE = (
-    actions(ApplyObject(ROUTE)),
-    actions(DeleteObject(Key("HTTPRoute", "team", "chat"), "u")),
-)
+APPLY = actions(ApplyObject(ROUTE))
+DELETE = actions(DeleteObject(Key("HTTPRoute", "team", "chat"), "u"))
 
 
 @pytest.mark.parametrize(

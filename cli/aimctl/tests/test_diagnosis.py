@@ -98,11 +98,9 @@ def cache(
     )
 
 
-RESOLVED, CACHED, RUNS = (
-    status_condition("Resolved", True),
-    status_condition("CacheReady", True),
-    status_condition("RuntimeReady", True),
-)
+RESOLVED = status_condition("Resolved", True)
+CACHED = status_condition("CacheReady", True)
+RUNS = status_condition("RuntimeReady", True)
 DISCOVERED = template("Warming", "weights 43%", status_condition("Discovered", True))
 WARMING = service(
     "CacheWarming",

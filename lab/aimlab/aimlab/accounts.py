@@ -67,10 +67,8 @@ def api_of(kubeconfig: Path) -> Api:
         return found
 
     context = named("contexts", "context", config["current-context"])
-    server, user = (
-        named("clusters", "cluster", context["cluster"]),
-        named("users", "user", context["user"]),
-    )
+    server = named("clusters", "cluster", context["cluster"])
+    user = named("users", "user", context["user"])
     authority = server.get("certificate-authority")
     return Api(
         server["server"],

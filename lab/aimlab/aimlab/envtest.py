@@ -95,10 +95,8 @@ async def _until_ready(process: Process, kubeconfig: Path, log: Path) -> None:
     """Ready as a whole: controllers that start before give up after 10 s."""
     api = api_of(kubeconfig)
     give_up, why = time.monotonic() + READY_WITHIN_S, ""
-    tls, headers = (
-        ssl.create_default_context(cafile=api.ca_file),
-        {"Authorization": f"Bearer {api.token}"},
-    )
+    tls = ssl.create_default_context(cafile=api.ca_file)
+    headers = {"Authorization": f"Bearer {api.token}"}
     async with aiohttp.ClientSession(
         headers=headers, connector=aiohttp.TCPConnector(ssl=tls), trust_env=False
     ) as client:

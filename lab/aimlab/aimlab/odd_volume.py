@@ -39,9 +39,13 @@ _CALLS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     },
 }
 """Numbers of the system calls behind each name (asm/unistd.h)."""
-_LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_LOAD = 0x20
+_JUMP_IF_EQUAL = 0x15
+_RETURN = 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _MODE_FILTER = 22, 38, 2
+_PR_SET_SECCOMP = 22
+_PR_SET_NO_NEW_PRIVS = 38
+_MODE_FILTER = 2
 
 
 class _Program(ctypes.Structure):

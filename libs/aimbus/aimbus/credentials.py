@@ -127,7 +127,9 @@ def _head(subject: str) -> str:
     """`subject` comes in lower case from nats-py; what JetStream calls its requests is in upper
     case."""
     tokens = (subject.upper() if subject.startswith("$js.") else subject).split(".")
-    head_length = 5 if tokens[0] == "$JS" else 1 if tokens[0].startswith("_inbox") else 2
+    head_length = 1 if tokens[0].startswith("_inbox") else 2
+    if tokens[0] == "$JS":
+        head_length = 5
     return ".".join(tokens if len(tokens) <= head_length else [*tokens[:head_length], ">"])
 
 

@@ -112,13 +112,13 @@ def script(kit: Any, server: Any) -> Any:
 
     def write(*steps: Any) -> None:
         for step in steps:
-            server.script.append(
-                kit.Answer(step[1], step[0])
-                if isinstance(step, tuple)
-                else kit.Stream(step)
-                if isinstance(step, list)
-                else step
-            )
+            match step:
+                case tuple():
+                    server.script.append(kit.Answer(step[1], step[0]))
+                case list():
+                    server.script.append(kit.Stream(step))
+                case _:
+                    server.script.append(step)
 
     return write
 

@@ -202,11 +202,9 @@ class _Chain:
                 "nothing has been done yet: are the services running?",
                 since=_time(obj.created),
             )
-        reason, message, since = (
-            str(ready.get("reason", "")),
-            str(ready.get("message", "")),
-            _time(ready.get("lastTransitionTime")),
-        )
+        reason = str(ready.get("reason", ""))
+        message = str(ready.get("message", ""))
+        since = _time(ready.get("lastTransitionTime"))
         if ready.get("status") == "True":
             return Diagnosis(obj.key, "ready", f"is ready: {message or reason}", reason, since)
         failed = obj.holds(reasons.FAILURE)
@@ -232,10 +230,8 @@ class _Chain:
 
     def service(self, service: KubeObject) -> Iterator[Diagnosis]:
         """First match wins, as for its status: resolved, cached, running, routed."""
-        resolved, cached = (
-            service.condition(reasons.RESOLVED),
-            service.condition(reasons.CACHE_READY),
-        )
+        resolved = service.condition(reasons.RESOLVED)
+        cached = service.condition(reasons.CACHE_READY)
         if resolved is not None and resolved.get("status") != "True":
             yield from self.unresolved(service, str(resolved.get("reason")))
         elif cached is not None and cached.get("status") != "True":

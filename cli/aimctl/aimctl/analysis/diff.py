@@ -149,13 +149,12 @@ def _not_comparable(then: Any, now: Any, path: str) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = (
-        "nothing"
-        if value is _MISSING
-        else value
-        if isinstance(value, str)
-        else msgspec.json.encode(value).decode()
-    )
+    if value is _MISSING:
+        text = "nothing"
+    elif isinstance(value, str):
+        text = value
+    else:
+        text = msgspec.json.encode(value).decode()
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
@@ -168,13 +167,10 @@ def summarize(value: Any) -> str:
     conditions_shown = [
         f"{c.get('type')}={c.get('status')} ({c.get('reason')})" for c in conditions
     ]
-    fields = (
-        plain.get("fields") or {}
-        if isinstance(value, StatusReported)
-        else {"status": plain["status"]}
-        if "status" in plain
-        else {}
-    )
+    if isinstance(value, StatusReported):
+        fields = plain.get("fields") or {}
+    else:
+        fields = {"status": plain["status"]} if "status" in plain else {}
     return (
         ", ".join(
             [

@@ -58,7 +58,9 @@ class Change:
 
     @property
     def verb(self) -> str:
-        return "create" if self.before is None else "delete" if self.after is None else "change"
+        if self.before is None:
+            return "create"
+        return "delete" if self.after is None else "change"
 
 
 @dataclass(frozen=True, slots=True)

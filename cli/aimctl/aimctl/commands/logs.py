@@ -61,7 +61,9 @@ class _Lines:
     """Prints logs, each line behind `pod/container`."""
 
     def __init__(self, cluster: Cluster, console: PlainConsole, tail_lines: int | None) -> None:
-        self._cluster, self._console, self._tail = cluster, console, tail_lines
+        self._cluster = cluster
+        self._console = console
+        self._tail = tail_lines
 
     async def show(self, pod: KubeObject, container: str) -> None:
         """For a failing pod, the end of the log; for a container that waits for a restart, the log

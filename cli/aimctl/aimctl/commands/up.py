@@ -26,10 +26,10 @@ async def run_up(state_dir: Path, console: PlainConsole) -> None:
         )  # with one of their own, the files are named in the environment
         if nats_url is None:
             guard = guarded(state_dir / NATS_KEYS)
-            nats_url, access = (
-                (await stack.enter_async_context(embedded_nats(state_dir / "nats", guard))).url,
-                guard.access,
-            )
+            nats_url = (
+                await stack.enter_async_context(embedded_nats(state_dir / "nats", guard))
+            ).url
+            access = guard.access
             console.print(
                 f"embedded NATS server at {nats_url}, its store in {state_dir / 'nats'}; for other"
                 " commands:",

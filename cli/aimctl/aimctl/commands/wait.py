@@ -155,7 +155,10 @@ class WaitTracker:
     """Prints each change of the cause; `quiet` only records it."""
 
     def __init__(self, key: Key, goal: Goal, console: PlainConsole, *, quiet: bool) -> None:
-        self._key, self._goal, self._console, self._quiet = key, goal, console, quiet
+        self._key = key
+        self._goal = goal
+        self._console = console
+        self._quiet = quiet
         self._diagnosis: Diagnosis | None = None
         self._condition: Mapping[str, Any] = {}
         self._last_line = ""

@@ -172,10 +172,8 @@ def kserve(facts: Facts) -> Iterator[Finding]:
     controllers = facts.of(DEPLOYMENT)
     for each in controllers:
         image = _controller_image(each)
-        ready, desired = (
-            each.get("status", {}).get("readyReplicas", 0),
-            each["spec"].get("replicas", 1),
-        )
+        ready = each.get("status", {}).get("readyReplicas", 0)
+        desired = each["spec"].get("replicas", 1)
         if ready < desired or not desired:
             command = (
                 f"kubectl -n {each['metadata']['namespace']} describe deployment"
@@ -325,10 +323,8 @@ def permissions(facts: Facts) -> Iterator[Finding]:
             "run aimctl doctor from a checkout, as somebody who may ask",
         )
         return
-    accounts, expected = (
-        {body["metadata"]["name"] for body in facts.of(SERVICE_ACCOUNT)},
-        [f"aim-{service}" for service in SERVICES],
-    )
+    accounts = {body["metadata"]["name"] for body in facts.of(SERVICE_ACCOUNT)}
+    expected = [f"aim-{service}" for service in SERVICES]
     hidden = isinstance(facts.objects.get(SERVICE_ACCOUNT.kind), Unknown)
     missing = [account for account in expected if account not in accounts and not hidden]
     if len(missing) == len(expected):

@@ -173,10 +173,8 @@ def gateways(facts: Facts) -> Iterator[Finding]:
             continue
         reference = routing.get("gateway") or {}
         namespace = config["metadata"]["namespace"]
-        who, place = (
-            f"AIMNamespaceConfig {name_of(config)}",
-            (reference.get("namespace") or namespace, reference.get("name", "")),
-        )
+        who = f"AIMNamespaceConfig {name_of(config)}"
+        place = (reference.get("namespace") or namespace, reference.get("name", ""))
         if not reference.get("name"):
             yield Finding(
                 "gateway",
@@ -197,12 +195,10 @@ def gateways(facts: Facts) -> Iterator[Finding]:
 
 
 def _gateway_state(gateway: Body, reference: Body, namespace: Body, who: str) -> Iterator[Finding]:
-    name, command = (
-        name_of(gateway),
-        (
-            f"kubectl -n {gateway['metadata']['namespace']} describe gateway"
-            f" {gateway['metadata']['name']}"
-        ),
+    name = name_of(gateway)
+    command = (
+        f"kubectl -n {gateway['metadata']['namespace']} describe gateway"
+        f" {gateway['metadata']['name']}"
     )
     unmet = [type_ for type_ in ("Accepted", "Programmed") if not is_condition_true(gateway, type_)]
     if unmet:
@@ -312,7 +308,9 @@ def nodes(facts: Facts) -> Iterator[Finding]:
 
 
 def _node(node: Body, resource: str, label: str) -> Iterator[Finding]:
-    name, count, value = node["metadata"]["name"], _count(node, resource), _labels(node).get(label)
+    name = node["metadata"]["name"]
+    count = _count(node, resource)
+    value = _labels(node).get(label)
     if not count:
         yield Finding(
             "gpu",
@@ -340,11 +338,9 @@ def _node(node: Body, resource: str, label: str) -> Iterator[Finding]:
 
 def _template(template: Body, facts: Facts, usable: list[Body], level: Level) -> Iterator[Finding]:
     """Level: how bad it is where no node fits it."""
-    name, model, gpus = (
-        name_of(template),
-        template["spec"]["gpuModel"],
-        int(template["spec"]["gpusPerReplica"]),
-    )
+    name = name_of(template)
+    model = template["spec"]["gpuModel"]
+    gpus = int(template["spec"]["gpusPerReplica"])
     gpu = facts.gpus.get(model)
     if gpu is None:
         fix = (

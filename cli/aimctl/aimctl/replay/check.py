@@ -39,7 +39,10 @@ def check(service: Component, recording: Recording, on_step: OnStep | None = Non
             f"the record never says that every {', '.join(missing)} has been published, so the"
             f" {service.name} would not begin"
         )
-    comparator, reconciliations, own, found = Comparator(), 0, 0, list[Difference]()
+    comparator = Comparator()
+    reconciliations = 0
+    own = 0
+    found = list[Difference]()
     until = recording.header.until
     with linked_span(
         tracer("aimctl"),
@@ -47,10 +50,8 @@ def check(service: Component, recording: Recording, on_step: OnStep | None = Non
         (event.traceparent for event in recording.events),
     ):
         for step in replay(service, recording.events, begins=recording.header.begins, until=until):
-            reconciliations, own = (
-                reconciliations + isinstance(step, Reconciliation),
-                own + isinstance(step, OwnEvent),
-            )
+            reconciliations = reconciliations + isinstance(step, Reconciliation)
+            own = own + isinstance(step, OwnEvent)
             news = comparator.news(step) if on_step is not None else []
             differences = list(comparator.take(step))
             found += differences

@@ -192,11 +192,9 @@ class Comparator:
             self._plan_action(action_key, reconciliation, action)
         for action_key in action_keys - actions.keys():
             planned = self._planned[action_key]
-            planned.current, planned.bodies, planned.done = (
-                False,
-                [] if planned.done else planned.bodies,
-                False,
-            )
+            planned.current = False
+            planned.bodies = [] if planned.done else planned.bodies
+            planned.done = False
             yield from _undone(action_key, planned, reconciliation.time)
         self._of[reconciliation.key] = (set(values), set(actions))
 
@@ -306,11 +304,9 @@ class Comparator:
         if wrote is not None and body is not None:
             yield from _applied_otherwise(event, action_key, planned, wrote)
             self._applied[target] = (digest(body), managed_fields_of(body, wrote.object))
-        planned.bodies, planned.done, planned.open = (
-            ([body] if planned.current else []),
-            planned.current,
-            None,
-        )
+        planned.bodies = [body] if planned.current else []
+        planned.done = planned.current
+        planned.open = None
 
 
 def _action_key(about: Key, action: Action) -> ActionKey:

@@ -168,11 +168,9 @@ def allows(rule: Obj, requested: Attributes) -> bool:
             requested.path == url or (url.endswith("*") and requested.path.startswith(url[:-1]))
             for url in rule.get("nonResourceURLs") or ()
         )
-    groups, resources, names = (
-        rule.get("apiGroups") or (),
-        rule.get("resources") or (),
-        rule.get("resourceNames") or (),
-    )
+    groups = rule.get("apiGroups") or ()
+    resources = rule.get("resources") or ()
+    names = rule.get("resourceNames") or ()
     _, slash, subresource = requested.resource.partition("/")
     return (
         ("*" in groups or requested.group in groups)
@@ -240,11 +238,9 @@ def _forbidden(requested: Attributes, message: str) -> ApiError:
 def _described(binding: Obj, subject: Obj, namespace: str) -> str:
     """As a real server names a binding in the reason of an answer
     (plugin/pkg/auth/authorizer/rbac and registry/rbac/validation)."""
-    kind, name, role = (
-        "RoleBinding",
-        f"{binding['metadata']['name']}/{namespace}",
-        binding["roleRef"],
-    )
+    kind = "RoleBinding"
+    name = f"{binding['metadata']['name']}/{namespace}"
+    role = binding["roleRef"]
     if not namespace:
         kind, name = "ClusterRoleBinding", binding["metadata"]["name"]
     is_account = subject["kind"] == "ServiceAccount"

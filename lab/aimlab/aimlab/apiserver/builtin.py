@@ -326,10 +326,8 @@ def validate(obj: Obj, old: Obj | None) -> list[Cause]:
 
 def _validate_selector(obj: Obj) -> list[Cause]:
     """A workload finds its own pods, by matchLabels alone here."""
-    selector, labels = (
-        dig(obj, "spec", "selector"),
-        dig(obj, "spec", "template", "metadata", "labels") or {},
-    )
+    selector = dig(obj, "spec", "selector")
+    labels = dig(obj, "spec", "template", "metadata", "labels") or {}
     match_labels = dig(selector, "matchLabels") or {}
     causes = [] if selector else [Cause("spec.selector", "FieldValueRequired", "Required value")]
     if not selector or any(labels.get(key) != value for key, value in match_labels.items()):

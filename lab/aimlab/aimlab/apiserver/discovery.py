@@ -247,7 +247,11 @@ def _operation(resource: Resource, verb: str) -> Obj:
         ["dryRun", "fieldManager", "fieldValidation"] if verb in ("post", "put", "patch") else []
     )
     names += ["force"] if verb == "patch" else []
-    types = PATCHES if verb == "patch" else ("application/json",) if verb in ("post", "put") else ()
+    types = {
+        "patch": PATCHES,
+        "post": ("application/json",),
+        "put": ("application/json",),
+    }.get(verb, ())
     reference = {"schema": {"$ref": f"#/components/schemas/{_schema_name(resource)}"}}
     action = {"put": "put", "patch": "patch", "post": "post"}.get(verb, verb)
     return {

@@ -23,11 +23,9 @@ SIDECAR_IMAGE = "lab.aim/istio-proxy:1"
 SIDECAR: Obj = {"name": "istio-proxy", "image": SIDECAR_IMAGE}
 UID_RANGE = "openshift.io/sa.scc.uid-range"
 SCC = "restricted-v2"
-KUEUE, QUEUE_NAME, QUEUE_GATE = (
-    "lab.aim/kueue",
-    "kueue.x-k8s.io/queue-name",
-    "kueue.x-k8s.io/admission",
-)
+KUEUE = "lab.aim/kueue"
+QUEUE_NAME = "kueue.x-k8s.io/queue-name"
+QUEUE_GATE = "kueue.x-k8s.io/admission"
 
 
 def complete(namespace: Obj, obj: Obj) -> None:

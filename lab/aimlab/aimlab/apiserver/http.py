@@ -168,9 +168,13 @@ async def _dispatch(request: web.Request) -> web.StreamResponse:
     cluster = request.app[CLUSTER]
     parts = request.path.strip("/").split("/")
     if parts[0] == "api" and len(parts) > 1:
-        group, version, rest = "", parts[1], parts[2:]
+        group = ""
+        version = parts[1]
+        rest = parts[2:]
     elif parts[0] == "apis" and len(parts) > 2:
-        group, version, rest = parts[1], parts[2], parts[3:]
+        group = parts[1]
+        version = parts[2]
+        rest = parts[3:]
     elif parts[0] == "apis" and len(parts) == 2 and (found := discovery.group(cluster, parts[1])):
         return _json(found)
     else:
@@ -402,7 +406,9 @@ async def _consult(
     """Asks the webhooks. ApiError where they or the outcome are against it."""
     cluster, resource = request.app[CLUSTER], written.resource
     existing = cluster.store.collections[resource.storage].get(written.namespace, written.name)
-    operation = "DELETE" if request.method == "DELETE" else "UPDATE" if existing else "CREATE"
+    operation = "UPDATE" if existing else "CREATE"
+    if request.method == "DELETE":
+        operation = "DELETE"
     call = webhooks.Call(
         resource, written.subresource, operation, written.namespace, written.name, outcome
     )

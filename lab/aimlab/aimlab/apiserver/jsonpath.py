@@ -16,7 +16,9 @@ STEP = re.compile(
 
 @lru_cache(maxsize=1024)
 def _steps(path: str) -> tuple[dict[str, str | None], ...]:
-    text, at, steps = path.strip().strip("{}").replace("\\.", "\0").removeprefix("$"), 0, []
+    text = path.strip().strip("{}").replace("\\.", "\0").removeprefix("$")
+    at = 0
+    steps = []
     while at < len(text):
         match = STEP.match(text, at)
         if not match:
@@ -44,13 +46,9 @@ def find(value: Json, path: str) -> list[Json]:
 def _follow(value: Json, step: dict[str, str | None]) -> list[Json]:
     name = step.get("name") or step.get("quoted")
     if "*" in (name, step.get("index")):
-        return (
-            list(value.values())
-            if isinstance(value, dict)
-            else list(value)
-            if isinstance(value, list)
-            else []
-        )
+        if isinstance(value, dict):
+            return list(value.values())
+        return list(value) if isinstance(value, list) else []
     if name:
         return [value[name]] if isinstance(value, dict) and name in value else []
     if step.get("index"):

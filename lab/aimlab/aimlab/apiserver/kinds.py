@@ -150,6 +150,12 @@ EXTRA: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 
 
+def _categories(group: str, row: _Builtin) -> tuple[str, ...]:
+    if "a" in row.flags:
+        return ("all",)
+    return ("api-extensions",) if group == "apiextensions.k8s.io" else ()
+
+
 def _resource(api_version: str, row: _Builtin) -> Resource:
     group, _, version = api_version.rpartition("/")
     shared_events = group == "events.k8s.io"
@@ -163,13 +169,7 @@ def _resource(api_version: str, row: _Builtin) -> Resource:
         namespaced="c" not in row.flags,
         storage=("", "events") if shared_events else (group, row.plural),
         short_names=tuple(row.short_names.split()),
-        categories=(
-            ("all",)
-            if "a" in row.flags
-            else ("api-extensions",)
-            if group == "apiextensions.k8s.io"
-            else ()
-        ),
+        categories=_categories(group, row),
         status="s" in row.flags,
         subresources=EXTRA.get(row.kind, {}) | status,
         fields=frozenset(row.fields.split()),

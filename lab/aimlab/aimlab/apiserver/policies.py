@@ -21,10 +21,8 @@ from aimlab.apiserver.objects import Obj, dig
 from aimlab.apiserver.webhooks import GROUP, Call, fits
 from aimschema.resources import qualified
 
-POLICIES, BINDINGS = (
-    (GROUP, "validatingadmissionpolicies"),
-    (GROUP, "validatingadmissionpolicybindings"),
-)
+POLICIES = (GROUP, "validatingadmissionpolicies")
+BINDINGS = (GROUP, "validatingadmissionpolicybindings")
 CODES = {"Unauthorized": 401, "Forbidden": 403, "Invalid": 422, "RequestEntityTooLarge": 413}
 FAULTS = (
     KeyError,
@@ -97,10 +95,8 @@ def _concerned(cluster: Cluster, call: Call) -> Iterator[tuple[Obj, str]]:
 
 def denials(policy: Obj, write: Write) -> Iterator[Obj]:
     """The validations that do not hold, each with the `message` that a real server has for it."""
-    spec, bindings = (
-        policy["spec"],
-        {"object": write.obj, "oldObject": write.old, "request": write.request()},
-    )
+    spec = policy["spec"]
+    bindings = {"object": write.obj, "oldObject": write.old, "request": write.request()}
     strict = spec.get("failurePolicy", "Fail") == "Fail"
     if not all(
         _holds(each["expression"], bindings, default=strict)
@@ -134,10 +130,8 @@ def _denied(resource: Resource, write: Write, by: tuple[Obj, str], found: Obj) -
     """In the wording of a real server (apiserver, plugin/policy/validating)."""
     policy, binding = by
     which = f"ValidatingAdmissionPolicy '{policy['metadata']['name']}' with binding '{binding}'"
-    message, reason = (
-        f"{which} denied request: {found['message']}",
-        found.get("reason") or "Invalid",
-    )
+    message = f"{which} denied request: {found['message']}"
+    reason = found.get("reason") or "Invalid"
     details = named(resource.group, resource.plural, write.name) | {
         "causes": [{"message": message}]
     }

@@ -224,7 +224,9 @@ def _parses(format_: str, value: str) -> bool:
 
 
 def _number(value: float, schema: Obj, path: str) -> Iterator[Cause]:
-    lowest, highest, step = schema.get("minimum"), schema.get("maximum"), schema.get("multipleOf")
+    lowest = schema.get("minimum")
+    highest = schema.get("maximum")
+    step = schema.get("multipleOf")
     if lowest is not None and (
         value < lowest or (schema.get("exclusiveMinimum") and value == lowest)
     ):

@@ -33,7 +33,9 @@ def labels(text: str) -> Test | None:
 
 
 def _tokens(text: str) -> list[str]:
-    tokens, at, text = [], 0, text.strip()
+    tokens = []
+    at = 0
+    text = text.strip()
     while at < len(text):
         match = TOKEN.match(text, at)
         if not match:
@@ -108,9 +110,9 @@ def fields(text: str, allowed: frozenset[str]) -> Test | None:
 def _field(path: tuple[str, ...], value: str, *, equal: bool) -> Test:
     def test(obj: Obj) -> bool:
         found = dig(obj, *path)
-        text = (
-            "" if found is None else str(found).lower() if isinstance(found, bool) else str(found)
-        )
+        text = "" if found is None else str(found)
+        if isinstance(found, bool):
+            text = text.lower()
         return (text == value) is equal
 
     return test

@@ -99,17 +99,9 @@ def _custom(column: Obj, obj: Obj, now: datetime) -> Json:
         case "integer" | "number" | "boolean":
             return value if isinstance(value, bool | int | float) else None
         case _:
-            return (
-                value
-                if isinstance(value, str)
-                else (
-                    str(value).lower()
-                    if isinstance(value, bool)
-                    else str(value)
-                    if value is not None
-                    else None
-                )
-            )
+            if value is None or isinstance(value, str):
+                return value
+            return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def age(time: Json, now: datetime) -> str:
@@ -122,7 +114,9 @@ def age(time: Json, now: datetime) -> str:
 def short(seconds: float) -> str:
     """Seconds as kubectl shows a duration: the two units that matter."""
     whole = max(0, int(seconds))
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    minutes = whole // 60
+    hours = whole // 3600
+    days = whole // 86400
     if whole < 120:
         return f"{whole}s"
     if minutes < 10:
@@ -248,7 +242,9 @@ def _node_status(obj: Obj, _now: datetime) -> str:
     ready = {
         found["type"]: found["status"] for found in dig(obj, "status", "conditions") or ()
     }.get("Ready")
-    text = "Ready" if ready == "True" else "NotReady" if ready else "Unknown"
+    text = "NotReady" if ready else "Unknown"
+    if ready == "True":
+        text = "Ready"
     return f"{text},SchedulingDisabled" if dig(obj, "spec", "unschedulable") else text
 
 

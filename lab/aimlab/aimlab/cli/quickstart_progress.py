@@ -66,7 +66,9 @@ def table(state: QuickstartState) -> Group:
     for resource in SHOWN:
         for body in state.of_kind(resource):
             working = condition(body, PROGRESSING).get("status") == "True"
-            style = "green" if is_ready(body) else "yellow" if working else "red"
+            style = "yellow" if working else "red"
+            if is_ready(body):
+                style = "green"
             cells = row(body)
             shown.add_row(
                 Text(cells[0]), Text(cells[1], style=style), Text(cells[2]), Text(cells[3])

@@ -120,7 +120,9 @@ def endpoints_for(isvc: Body, pods: list[Body]) -> Body:
 
 
 def _endpoint(pod: Body) -> Body:
-    ready, going, metadata = is_true(pod, "Ready"), is_deleting(pod), pod["metadata"]
+    ready = is_true(pod, "Ready")
+    going = is_deleting(pod)
+    metadata = pod["metadata"]
     target = {"kind": "Pod"} | {key: metadata[key] for key in ("namespace", "name", "uid")}
     conditions = {"ready": ready and not going, "serving": ready, "terminating": going}
     return {"addresses": [pod["status"]["podIP"]], "conditions": conditions, "targetRef": target}

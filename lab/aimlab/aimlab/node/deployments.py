@@ -35,7 +35,9 @@ from aimschema.resources import DEPLOYMENT, POD
 
 REVISION_LABEL = "pod-template-hash"
 NUMBER_LABEL = "lab.aim/number"
-COMPLETE, CREATED, UPDATED = "NewReplicaSetAvailable", "NewReplicaSetCreated", "ReplicaSetUpdated"
+COMPLETE = "NewReplicaSetAvailable"
+CREATED = "NewReplicaSetCreated"
+UPDATED = "ReplicaSetUpdated"
 LONGEST_BACK_OFF_S = 30
 LATE, FAILED_CREATE = "ProgressDeadlineExceeded", "FailedCreate"
 
@@ -154,10 +156,8 @@ def _progressing(body: Body, counts: dict[str, int], now: datetime) -> Body | No
     if before is None or before.get("message") not in {text for _, _, text in verdicts.values()}:
         made = _condition(body, "Progressing", verdicts[CREATED], now)
         return made | {"message": verdicts[CREATED][2], "lastUpdateTime": stamp(now)}
-    desired, all_new = (
-        body["spec"].get("replicas", 1),
-        counts["replicas"] == counts["updatedReplicas"],
-    )
+    desired = body["spec"].get("replicas", 1)
+    all_new = counts["replicas"] == counts["updatedReplicas"]
     if all_new and counts["replicas"] == counts["availableReplicas"] == desired:
         return _condition(body, "Progressing", verdicts[COMPLETE], now)
     if before["reason"] == COMPLETE and all_new:

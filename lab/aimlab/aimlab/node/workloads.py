@@ -15,10 +15,8 @@ from aimlab.node.deployments import REVISION_LABEL, pod_of_template, revision_of
 from aimlab.node.events import failed_create
 from aimschema.resources import CLAIM, DEPLOYMENT, POD
 
-POD_NAME_LABEL, POD_INDEX_LABEL = (
-    "statefulset.kubernetes.io/pod-name",
-    "apps.kubernetes.io/pod-index",
-)
+POD_NAME_LABEL = "statefulset.kubernetes.io/pod-name"
+POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
 
 
 def plan(state: Objects, now: datetime) -> ReconcileResult:
@@ -112,10 +110,8 @@ def _report(body: Body, pods: list[Body]) -> list[Write]:
     """What `kubectl rollout status` reads."""
     live = [pod for pod in pods if not is_deleting(pod) and not is_finished(pod)]
     replicas, revision = body["spec"].get("replicas", 1), revision_of(body)
-    ready, updated = (
-        sum(is_true(pod, "Ready") for pod in live),
-        sum(_is_of(pod, revision) for pod in live),
-    )
+    ready = sum(is_true(pod, "Ready") for pod in live)
+    updated = sum(_is_of(pod, revision) for pod in live)
     status: Body = {
         "observedGeneration": body["metadata"].get("generation", 1),
         "replicas": len(live),

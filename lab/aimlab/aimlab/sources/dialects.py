@@ -36,13 +36,9 @@ class Rejection:
 
     def response(self, method: str) -> web.Response:
         xml = f"<Error><Code>{self.code}</Code><Message>{escape(self.message)}</Message></Error>"
-        kind = (
-            "text/html"
-            if self.body.startswith("<")
-            else "text/plain"
-            if self.body
-            else "application/xml"
-        )
+        kind = "text/plain" if self.body else "application/xml"
+        if self.body.startswith("<"):
+            kind = "text/html"
         text = "" if method == "HEAD" else self.body or xml
         return web.Response(
             status=self.status, text=text, content_type=kind, headers=dict(self.headers)

@@ -87,10 +87,8 @@ class File:
     def of(cls, path: str, content: Content) -> "File":
         """Reads and hashes all of it."""
         size_bytes = len(content) if isinstance(content, bytes) else content.stat().st_size
-        sha256, git_sha1 = (
-            hashlib.sha256(),
-            hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False),
-        )
+        sha256 = hashlib.sha256()
+        git_sha1 = hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
         for start in range(0, size_bytes, _PIECE_BYTES):
             piece = _piece(content, start, min(start + _PIECE_BYTES, size_bytes))
             sha256.update(piece)
@@ -206,7 +204,9 @@ class Hub:
     ) -> Model:
         """Makes a repository gated or private; the readers' tokens are known from then on."""
         model = self.models[name]
-        model.gated, model.private, model.readers = gated, private, set(readers)
+        model.gated = gated
+        model.private = private
+        model.readers = set(readers)
         self.tokens |= model.readers
         return model
 
@@ -334,10 +334,8 @@ class Hub:
         )
 
     async def _resolve(self, request: web.Request, model: Model) -> web.StreamResponse:
-        commit, path = (
-            model.commit_of(request.match_info["revision"]) or "",
-            request.match_info["path"],
-        )
+        commit = model.commit_of(request.match_info["revision"]) or ""
+        path = request.match_info["path"]
         file = model.commits[commit].get(path)
         pinned = {"X-Repo-Commit": commit}
         if file is None:
@@ -387,13 +385,10 @@ class Hub:
         status = 206 if "Range" in request.headers and ranges != "ignored" else 200
         if status == 206 and (start >= end or ranges == "rejected"):
             return web.Response(status=416, headers={"Content-Range": f"bytes */{size_bytes}"})
-        start, end = (
-            (0, size_bytes)
-            if status == 200
-            else (0, end - start)
-            if ranges == "shifted"
-            else (start, end)
-        )
+        if status == 200:
+            start, end = 0, size_bytes
+        elif ranges == "shifted":
+            start, end = 0, end - start
         ranged = {"Content-Range": f"bytes {start}-{end - 1}/{size_bytes}"} if status == 206 else {}
         headers = {
             name: value

@@ -136,10 +136,8 @@ def trees(of: Iterable[Span]) -> list[str]:
 
 
 def _tree(span: Span, below: dict[str, list[Span]], begin_ns: int, depth: int) -> list[str]:
-    namespace, name = (
-        span.attributes.get(otel_attributes.NAMESPACE, ""),
-        span.attributes.get(otel_attributes.OBJECT_NAME, ""),
-    )
+    namespace = span.attributes.get(otel_attributes.NAMESPACE, "")
+    name = span.attributes.get(otel_attributes.OBJECT_NAME, "")
     links = (
         f"  links to {', '.join(sorted({trace[:8] for trace, _ in span.links}))}"
         if span.links

@@ -264,7 +264,9 @@ async def replay(session: Session, recording: Iterable[Step]) -> list[Outcome]:
 
 async def check_request(session: Session, step: Step) -> list[Difference]:
     """A request and its answer."""
-    request, expected, bound = step["request"], step["response"], session.bound
+    request = step["request"]
+    expected = step["response"]
+    bound = session.bound
     path = bound.filled(request["path"])
     if "continue=ey" in path:
         path = re.sub(r"continue=[^&]+", f"continue={quote(bound.token)}", path)

@@ -465,10 +465,8 @@ async def test_what_is_granted_or_taken_away_counts_at_once(app: As) -> None:
 
 
 async def test_an_apply_that_creates_needs_create_beside_patch(app: As, server: ApiServer) -> None:
-    path, body = (
-        "/apis/batch/v1/namespaces/c/jobs/j",
-        {"apiVersion": "batch/v1", "kind": "Job", "spec": JOB},
-    )
+    path = "/apis/batch/v1/namespaces/c/jobs/j"
+    body = {"apiVersion": "batch/v1", "kind": "Job", "spec": JOB}
     await app.grant("patch", [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["patch"]}])
     status, answer = await app("PATCH", f"{path}?fieldManager=app", body, APPLY)
     assert (status, answer["message"]) == (403, 'jobs.batch "j" is forbidden: ')

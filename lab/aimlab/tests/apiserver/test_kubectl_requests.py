@@ -115,10 +115,8 @@ async def test_kubectl_asks_what_it_asks_a_real_server(
             )  # in the recording each apply had something to change
             recorded_requests.clear()
             await run(url, command, tmp_path, tmp_path / f"cache{number}")
-            known, requested = (
-                Counter(own(as_the_double(one)) for one in expected),
-                Counter(own(one) for one in recorded_requests),
-            )
+            known = Counter(own(as_the_double(one)) for one in expected)
+            requested = Counter(own(one) for one in recorded_requests)
             if known != requested:
                 wrong[number, command] = {
                     "recorded": list((known - requested).elements()),
