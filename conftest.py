@@ -1,16 +1,29 @@
-"""The same examples in every run, so that a change is what makes a test fail.
-`HYPOTHESIS_PROFILE=search` looks for new ones."""
+"""What holds for all tests of the repository.
+
+hypothesis tries the same examples in every run, so that only a change makes a test fail.
+`HYPOTHESIS_PROFILE=search` tries new ones. No example has a deadline, since a busy machine
+is slow.
+"""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from hypothesis import settings
 
-settings.register_profile("repeatable", derandomize=True, print_blob=True)
-settings.register_profile("search", print_blob=True)
+settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("search", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+# The shell ignores SIGINT for what a script starts in the background, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Servers written in Go, such as the S3 server, collect garbage less often: half the CPU time.
+os.environ.setdefault("GOGC", "200")
+os.environ.setdefault("GOMEMLIMIT", "400MiB")
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +31,40 @@ def logs_as_before() -> Iterator[None]:
     """What a command that a test calls in this process does to logging ends with the test."""
     yield
     structlog.reset_defaults()
+
+
+LONGEST = (
+    "tests/contract/test_images.py",
+    "tests/fault_catalogue/test_faults_in_turn.py",
+    "tests/fault_catalogue/test_faults.py",
+    "tests/scenario/test_chart.py",
+    "tests/scenario/test_aimctl.py",
+    "tests/chaos/test_permissions.py",
+    "tests/scenario/test_by_hand.py",
+    "tests/scenario/test_nats_permissions.py",
+    "tests/scenario/test_chart_nats.py",
+    "tests/scenario/test_sources.py",
+    "tests/contract/test_chart_upgrade.py",
+    "tests/soak/test_soak.py",
+    "tests/scenario/test_private_ca.py",
+    "tests/scenario/test_present.py",
+    "tests/cluster/test_suite.py",
+    "tests/chaos/test_world.py",
+    "tests/chaos/test_orders.py",
+    "tests/chaos/test_stuck.py",
+    "tests/scenario/test_tenants.py",
+    "tests/scenario/test_hostile_neighbour.py",
+    "tests/scenario/test_main_job.py",
+    "jobs/downloader/tests/test_dialects.py",
+    "services/watcher/tests/test_scenario.py",
+    "tests/soak/test_histories.py",
+    "tests/chaos/test_upgrade.py",
+    "lab/aimlab/tests/apiserver/test_kubectl.py",
+)
+"""Files that take 20 seconds and more. They start first, so that no worker is left alone with one
+at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {file: number for number, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
