@@ -21,6 +21,7 @@ from aim_watcher.prune import prune
 from aimcontroller.action import ApplyObject, DeleteObject
 from aimcontroller.applier import CREATE_ONLY_KINDS, Applier, NameConflict
 from aimcontroller.projection import Projection, changed_from_response, fold
+from aimctl.manifests import documents
 from aimkube import Body, Cluster, NotFound
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
@@ -40,7 +41,7 @@ GOLDEN = {
 KEPT = sorted(
     name
     for name, file in GOLDEN.items()
-    if yaml.safe_load(file.read_text())["kind"] not in CREATE_ONLY_KINDS
+    if documents(file.read_text())[0]["kind"] not in CREATE_ONLY_KINDS
 )
 MANAGER = "aim-test"
 NUMBERS = count(1)
@@ -123,13 +124,12 @@ def reference_to(owner: Body) -> Body:
 
 def definitions() -> list[Body]:
     """The real kinds before the lab's: the first of a name counts."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # they are large
     folders = (REAL, ROOT / "deploy" / "crds")
     found = [
         crd
         for folder in folders
         for file in sorted(folder.glob("*.yaml"))
-        for crd in yaml.load_all(file.read_text(), loader)
+        for crd in documents(file.read_text())
         if crd
     ]
     by_name: dict[str, Body] = {}

@@ -21,7 +21,7 @@ from aim_discovery.settings import DiscoverySettings
 from aim_watcher.nats_secrets import desired_secrets, names
 from aimcontroller.settings import ServiceSettings
 from aimctl.component_registry import SERVICES
-from aimctl.manifests import crds, rbac
+from aimctl.manifests import crds, documents, rbac
 from aimlab.testing.charts import NAMESPACE, OVERLAYS, Body, place_of, render
 from aimschema.environment import COMPONENT_VARIABLES
 from tools.kustomize import DEFINITION, folders, without_helm
@@ -758,7 +758,7 @@ def built(folder: str) -> dict[tuple[str, str, str], Body]:
     done = subprocess.run(
         [kubectl, "kustomize", str(KUSTOMIZE / folder)], capture_output=True, text=True, check=True
     )
-    return {place_of(body): body for body in yaml.safe_load_all(done.stdout)}
+    return {place_of(body): body for body in documents(done.stdout)}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

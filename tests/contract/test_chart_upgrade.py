@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from aimctl.component_registry import SERVICES
+from aimctl.manifests import documents
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
 from aimlab.envtest import kube_apiserver
@@ -144,7 +145,7 @@ def rendered(name: str) -> dict[Place, Any]:
 
 def released() -> Iterator[Any]:
     for file in sorted((Path(__file__).parent / "charts").glob("*.yaml")):
-        for name, entries in yaml.safe_load(file.read_text()).items():
+        for name, entries in documents(file.read_text())[0].items():
             yield pytest.param(
                 {tuple(entry["place"]): entry["immutable"] for entry in entries},
                 id=f"{file.stem}-{name}",

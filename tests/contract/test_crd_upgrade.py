@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from aimctl.manifests import documents
 from aimkube import Cluster
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
@@ -21,7 +21,7 @@ Body = dict[str, Any]
 
 
 def bodies(*files: Path) -> list[Body]:
-    return [body for file in files for body in yaml.safe_load_all(file.read_text()) if body]
+    return [body for file in files for body in documents(file.read_text()) if body]
 
 
 def crds(folder: Path) -> dict[str, Body]:

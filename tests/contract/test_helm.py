@@ -2,6 +2,7 @@
 upgraded, taken away."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from aimctl.component_registry import SERVICES
 from aimctl.manifests import crds
@@ -72,7 +72,7 @@ async def test_a_release_is_installed_upgraded_and_uninstalled_and_the_kinds_sta
 
 def applied(folder: Path, *bodies: Body) -> tuple[str, ...]:
     """The arguments with which kubectl applies these objects."""
-    (folder / "bodies.yaml").write_text(yaml.safe_dump_all(bodies))
+    (folder / "bodies.yaml").write_text("\n---\n".join(map(json.dumps, bodies)))
     return "kubectl", "apply", "-f", str(folder / "bodies.yaml")
 
 

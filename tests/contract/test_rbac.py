@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from aimctl.component_registry import SERVICES
-from aimctl.manifests import rbac
+from aimctl.manifests import documents, rbac
 from aimkube.rbac import Grant, granted
 from aimlab.apiserver import ApiServer
 from aimlab.apiserver.access import RBAC_GROUP
@@ -24,7 +24,7 @@ USERS = "users.yaml"
 OF_A_NAMESPACE = {resource.plural for resource in AIM_KINDS if resource.namespaced}
 SHAPE = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]
 GRANTS = granted(rbac())
-USER_ROLES = list(yaml.safe_load_all((ROOT / "deploy" / "rbac" / USERS).read_text()))
+USER_ROLES = documents((ROOT / "deploy" / "rbac" / USERS).read_text())
 READS = {"get", "list", "watch"}
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 Run = Callable[..., Awaitable[tuple[int | None, str]]]
@@ -46,7 +46,7 @@ def account(service: str) -> str:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_has_one_file_with_an_account_and_its_roles(service: str) -> None:
     name = account(service)
-    bodies = list(yaml.safe_load_all((ROOT / "deploy" / "rbac" / f"{name}.yaml").read_text()))
+    bodies = documents((ROOT / "deploy" / "rbac" / f"{name}.yaml").read_text())
     assert [body["kind"] for body in bodies] == SHAPE
     assert {body["metadata"]["name"] for body in bodies} == {name}
     assert {body["metadata"].get("namespace", SYSTEM_NAMESPACE) for body in bodies} == {

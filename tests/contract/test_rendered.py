@@ -10,12 +10,13 @@ import ast
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import kubernetes_validate
 import pytest
-import yaml
+
+from aimctl.manifests import documents
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CRDS = Path(os.environ.get("AIM_REAL_CRDS") or REPOSITORY.parent / "shared" / "crds")
@@ -24,7 +25,6 @@ KUBERNETES = "1.32"
 no_crds = pytest.mark.skipif(
     not CRDS.is_dir(), reason=f"no folder of real CRDs: set AIM_REAL_CRDS ({CRDS} is not there)"
 )
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the CRDs are large
 PRESERVE, INT_OR_STRING = "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string"
 KEPT = (
     "enum",
@@ -75,7 +75,7 @@ def schemas() -> dict[tuple[str, str], dict[str, Any]]:
     """By apiVersion and kind."""
     found = {}
     for file in [*CRDS.glob("*.yaml"), *(REPOSITORY / "deploy" / "crds").glob("*.yaml")]:
-        for crd in yaml.load_all(file.read_text(), Loader=LOADER):
+        for crd in documents(file.read_text()):
             if not crd or crd.get("kind") != "CustomResourceDefinition":
                 continue
             for version in crd["spec"]["versions"]:
@@ -95,9 +95,10 @@ def problems(body: dict[str, Any]) -> list[str]:
     ]
 
 
+@cache
 def rendered(file: Path) -> dict[str, Any]:
-    body: dict[str, Any] = yaml.safe_load(file.read_text())
-    return body
+    (body,) = documents(file.read_text())
+    return cast(dict[str, Any], body)
 
 
 def by_schema(group: str) -> list[Any]:

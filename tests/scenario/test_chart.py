@@ -20,7 +20,6 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-import yaml
 
 import aimbus
 from aim_watcher.nats_secrets import AUTHORITY, CA, OPERATOR, SEED, names, of_user
@@ -114,7 +113,7 @@ def downloader_of(bodies: list[dict[str, Any]]) -> str:
 async def install(lab: Lab, bodies: list[dict[str, Any]]) -> None:
     """Until every pod is of the newest kind and ready."""
     manifests = lab.state_dir / "rendered.yaml"
-    manifests.write_text(yaml.safe_dump_all(bodies))
+    manifests.write_text("\n---\n".join(map(json.dumps, bodies)))  # JSON is YAML
     await kubectl(lab, "apply", "-f", str(manifests))
     for kind in ("statefulset/aim-nats", *(f"deployment/aim-{service}" for service in SERVICES)):
         await kubectl(lab, "rollout", "status", kind, "-n", SYSTEM_NAMESPACE, "--timeout=60s")

@@ -6,6 +6,13 @@ from typing import Any
 
 import yaml
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML has it
+
+
+def documents(text: str) -> list[Any]:
+    """All YAML documents of a text; an empty one is None. Raises YAMLError."""
+    return list(yaml.load_all(text, Loader=_LOADER))
+
 
 def repository() -> Path:
     """The checkout that this runs from. Raises RuntimeError outside a checkout."""
@@ -27,4 +34,4 @@ def rbac() -> list[dict[str, Any]]:
 
 def _deployed(folder: str) -> list[dict[str, Any]]:
     files = sorted((repository() / "deploy" / folder).glob("*.yaml"))
-    return [body for file in files for body in yaml.safe_load_all(file.read_text())]
+    return [body for file in files for body in documents(file.read_text())]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cache, reduce
 from itertools import product
 from typing import Any
 
@@ -173,20 +173,22 @@ def flood(kind: str, first: int, count: int) -> list[ObjectDeleted]:
     ]
 
 
-def flooded(*kinds: str) -> Projection:
+@cache
+def flooded() -> Projection:
     """As many deletions are remembered as can be: with the next the older half is forgotten."""
     return reduce(
         fold,
-        [event for kind in kinds for event in flood(kind, 1, 2 * MAX_TOMBSTONES)],
+        [
+            event
+            for kind in ("Pod", "Job", "AIMClusterModel")
+            for event in flood(kind, 1, 2 * MAX_TOMBSTONES)
+        ],
         Projection(),
     )
 
 
-FULL = flooded("Pod", "Job", "AIMClusterModel")
-
-
 def later(numbered: Numbered) -> Numbered:
-    """The same after all that is in FULL."""
+    """The same after all that is in `flooded()`."""
     event, version = numbered.event, int(numbered.event.resource_version) + 2 * MAX_TOMBSTONES
     metadata = {**event.object["metadata"], "resourceVersion": str(version)}
     return Numbered(
@@ -204,11 +206,11 @@ def test_in_any_order_the_picture_is_the_same_while_deletions_are_forgotten(
 ) -> None:
     history, shuffled = ([later(numbered) for numbered in events] for events in both)
     assert (
-        picture(folded(shuffled, FULL))
-        == picture(folded(history, FULL))
+        picture(folded(shuffled, flooded()))
+        == picture(folded(history, flooded()))
         == picture(folded(history))
     )
-    assert picture(folded(shuffled[:5], folded(history, FULL))) == picture(folded(history))
+    assert picture(folded(shuffled[:5], folded(history, flooded()))) == picture(folded(history))
 
 
 def test_deletions_of_foreign_objects_do_not_grow_without_end() -> None:

@@ -3,8 +3,7 @@ ones can take their place."""
 
 from importlib import resources
 
-import yaml
-
+from aimctl.manifests import documents
 from aimlab.kinds import Body
 
 
@@ -13,5 +12,5 @@ def bundled() -> list[Body]:
     found: list[Body] = []
     for file in sorted(resources.files(__name__).iterdir(), key=lambda file: file.name):
         if file.name.endswith(".yaml"):
-            found += yaml.safe_load_all(file.read_text())
+            found += documents(file.read_text())
     return found

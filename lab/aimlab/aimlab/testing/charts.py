@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
+from aimctl.manifests import documents
 
 Body = dict[str, Any]
 NAMESPACE = "aim-system"
@@ -29,7 +29,7 @@ def render(chart: Path, *arguments: str, files: tuple[str, ...] = ()) -> list[Bo
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
-    return [body for body in yaml.safe_load_all(done.stdout) if body]
+    return [body for body in documents(done.stdout) if body]
 
 
 def place_of(body: Body) -> tuple[str, str, str]:

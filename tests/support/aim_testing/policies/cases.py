@@ -4,12 +4,12 @@ policies admit, and those that they reject."""
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, cast
 
 from aim_cacher.settings import CacherSettings
+from aimctl.manifests import documents
 from aimlab.testing.charts import NAMESPACE
 from aimschema.labels import COMPONENT, MANAGED_BY
 
@@ -43,9 +43,15 @@ class Case:
         return "CREATE" if self.before is None else "UPDATE"
 
 
-def golden(service: str, name: str) -> Body:
+@cache
+def golden_file(service: str, name: str) -> Body:
     folder = ROOT / "services" / service / "tests" / "golden"
-    body: Body = yaml.safe_load((folder / f"{name}.yaml").read_text())
+    (body,) = documents((folder / f"{name}.yaml").read_text())
+    return cast(Body, body)
+
+
+def golden(service: str, name: str) -> Body:
+    body = copy.deepcopy(golden_file(service, name))
     if service == "cacher" and body["kind"] == "Job":
         container_of(body)["image"] = CacherSettings.model_fields["downloader_image"].default
     return body
