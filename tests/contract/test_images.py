@@ -2,6 +2,7 @@
 from that alone."""
 
 import asyncio
+import importlib.metadata
 import json
 import os
 import re
@@ -34,7 +35,7 @@ NOT_IN_ANY = {
     "rich",
     "jsonschema",
 }
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(420)
 
 
 TARGETS = image_targets()
@@ -130,7 +131,8 @@ def test_the_wheels_are_built_once_for_all_images(
 
 class Venvs:
     """Virtual environments as the Dockerfile makes them: one for each different list of
-    packages."""
+    packages. One whose list is part of another's is a copy of that one with the rest removed,
+    which takes a tenth of the time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -138,42 +140,43 @@ class Venvs:
 
     def of(self, target: str) -> Path:
         """With the target's wheels installed; raises CalledProcessError if a pin is missing."""
+        names = frozenset(packages(target))
+        venv = self._folder / target
+        largest = max(TARGETS, key=lambda name: (packages(name) >= names, len(packages(name))))
+        if names not in self._made and packages(largest) == names:
+            self._run(IMAGES / "install.sh", target, self._python(), self._wheels(), venv)
+            self._made[names] = venv
+        elif names not in self._made:
+            shutil.copytree(self.of(largest), venv, symlinks=True, copy_function=os.link)
+            surplus = (f"aim-{largest}", *(packages(largest) - names))
+            self._pip(venv, "uninstall", "--quiet", "--yes", *surplus)
+            self._made[names] = venv
+        if not (self._made[names] / "bin" / f"aim-{target}").exists():
+            wheels = ("--no-index", "--no-deps", "--find-links", self._wheels())
+            self._pip(self._made[names], "install", "--quiet", *wheels, f"aim-{target}")
+            self._pip(self._made[names], "check")
+        return self._made[names]
+
+    def _python(self) -> Path:
+        """Has what the images are built with, and nothing else."""
         python = self._folder / "build" / "bin" / "python"
-        if not (wheels := self._folder / "wheels").exists():
+        if not python.exists():
             self._run(sys.executable, "-m", "venv", self._folder / "build")
-            self._run(
-                python,
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--require-hashes",
-                "--requirement",
-                ROOT / "requirements" / "images.txt",
-            )
-            self._run(IMAGES / "wheels.sh", python, wheels)
-        held = frozenset(packages(target))
-        if held not in self._made:
-            self._made[held] = self._folder / target
-            self._run(IMAGES / "install.sh", target, python, wheels, self._made[held])
-        elif not (self._made[held] / "bin" / f"aim-{target}").exists():
-            pip: list[str | Path] = [
-                python,
-                "-m",
-                "pip",
-                "--python",
-                self._made[held],
-                "install",
-                "--quiet",
-                "--no-index",
-                "--no-deps",
-            ]
-            self._run(*pip, "--find-links", wheels, f"aim-{target}")
-            self._run(python, "-m", "pip", "--python", self._made[held], "check")
-        return self._made[held]
+            pins = ("--require-hashes", "--requirement", ROOT / "requirements" / "images.txt")
+            self._run(python, "-m", "pip", "install", "--quiet", *pins)
+        return python
+
+    def _wheels(self) -> Path:
+        wheels = self._folder / "wheels"
+        if not wheels.exists():
+            self._run(IMAGES / "wheels.sh", self._python(), wheels)
+        return wheels
+
+    def _pip(self, venv: Path, *arguments: str | Path) -> None:
+        self._run(sys.executable, "-m", "pip", "--python", venv, *arguments)
 
     def _run(self, *command: str | Path) -> None:
-        env = os.environ | {"PIP_NO_COMPILE": "1"}  # most of what is installed never runs
+        env = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -189,19 +192,9 @@ def files(folder: Path) -> dict[Path, int]:
 
 
 def installed(venv: Path) -> set[str]:
-    command: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        venv,
-        "list",
-        "--format",
-        "freeze",
-        "--disable-pip-version-check",
-    ]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return {canonicalize_name(line.partition("==")[0]) for line in told.splitlines()}
+    (site,) = venv.glob("lib/python3*/site-packages")
+    found = importlib.metadata.distributions(path=[str(site)])
+    return {canonicalize_name(distribution.name) for distribution in found}
 
 
 @pytest.mark.parametrize("target", SERVICES)
