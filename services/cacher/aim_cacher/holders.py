@@ -106,7 +106,8 @@ def _holder(state: Projection, pod: KubeObject, deleted_uids: set[str]) -> _Hold
         description = f"{name} of Job {job_key.name}"
         remedy = f"delete Job {job_key.name}"
     else:
-        description, remedy = name, f"delete {name}"
+        description = name
+        remedy = f"delete {name}"
     job = None if job_key is None else state.get(job_key)
     is_leaving = (
         pod.deleting or bool(pod.owners & deleted_uids) or (job is not None and job.deleting)

@@ -37,7 +37,8 @@ SIZE_RESOURCES: Body = {
     "requests": {"cpu": "50m", "memory": "128Mi"},
     "limits": {"cpu": "1", "memory": "512Mi"},
 }
-CA_FOLDER, CA_KEY = "/etc/aim/ca", "ca.crt"
+CA_FOLDER = "/etc/aim/ca"
+CA_KEY = "ca.crt"
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 
 

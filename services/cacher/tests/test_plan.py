@@ -38,12 +38,11 @@ from aimschema.resources import CACHE, Key, key_of
 
 Setup = Callable[[Any], list[Body]]
 CLASS = storage_class()
-CLAIM, DOWNLOAD, PROBE = (
-    "apply PersistentVolumeClaim c-cache",
-    "apply Job c-download",
-    "apply Job c-size",
-)
-WAITING, DOWNLOADING = "False WaitingForPVC", "False Downloading"
+CLAIM = "apply PersistentVolumeClaim c-cache"
+DOWNLOAD = "apply Job c-download"
+PROBE = "apply Job c-size"
+WAITING = "False WaitingForPVC"
+DOWNLOADING = "False Downloading"
 HOLD = "example.org/hold"
 GIB = 1 << 30
 
@@ -1069,7 +1068,8 @@ def test_a_cache_is_created_with_ten_percent_headroom(
 
 
 def test_a_cache_remembers_the_config_of_its_first_requester(world: Any) -> None:
-    first, second = world.service("a", configRef="one"), world.service("b", configRef="two")
+    first = world.service("a", configRef="one")
+    second = world.service("b", configRef="two")
     created = applied(
         world.plan(
             projection(world.template(warm=False), world.result(), second, first),
@@ -1150,7 +1150,8 @@ def test_a_template_with_several_sources_has_a_cache_for_each(
 
 
 def test_the_next_cache_of_a_source_replaces_a_deleted_one(world: Any) -> None:
-    older, younger = world.cache(name="b", age_s=7200), world.cache()
+    older = world.cache(name="b", age_s=7200)
+    younger = world.cache()
     state = projection(CLASS, older, younger)
     assert condition_summary(world.plan(state), "Filled") == "False DuplicateSource"
     assert world.key in affected(state, Key(CACHE.kind, NAMESPACE, "b"))
@@ -1414,7 +1415,8 @@ def test_no_deadline_ends_what_a_gate_holds_back(
     assert "attempts" not in fields(plan)
 
 
-TERMINATING, GOING = "False PVCTerminating", "False PVCPending"
+TERMINATING = "False PVCTerminating"
+GOING = "False PVCPending"
 DELETED = ["delete Job c-download"]
 
 

@@ -63,7 +63,8 @@ class Simulation:
 
     def remove(self, key: Key) -> None:
         body = self.objects.pop(key)
-        uid, version = body["metadata"]["uid"], str(next(self.versions))
+        uid = body["metadata"]["uid"]
+        version = str(next(self.versions))
         self.mail.append(
             ObjectDeleted(
                 kind=key.kind,
@@ -94,10 +95,8 @@ class Simulation:
 
     def wipe(self) -> None:
         """The bus loses all messages, with every report; objects are listed and published again."""
-        self.state, self.mail = (
-            Projection(),
-            [testing.changed(copy.deepcopy(body)) for body in self.objects.values()],
-        )
+        self.state = Projection()
+        self.mail = [testing.changed(copy.deepcopy(body)) for body in self.objects.values()]
         self.deliver_all()
 
     def reconcile(self) -> None:
@@ -124,7 +123,8 @@ class Simulation:
         """What the statuswriter does with the last report."""
         if "cacher" not in self.reports:
             return
-        report, cache = self.reports["cacher"], copy.deepcopy(self.objects[CACHE_KEY])
+        report = self.reports["cacher"]
+        cache = copy.deepcopy(self.objects[CACHE_KEY])
         conditions = [
             testing.status_condition(c.type, c.status == "True", c.reason, c.message)
             for c in report.conditions

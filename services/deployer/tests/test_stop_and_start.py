@@ -23,12 +23,11 @@ from aimschema.resources import BUDGET, INFERENCE_SERVICE, SERVICE, Key
 
 Setup = Callable[[Any], list[Body]]
 STOP = "serving.kserve.io/stop"
-APPLY, PATCH = "apply InferenceService s", "patch InferenceService s"
+APPLY = "apply InferenceService s"
+PATCH = "patch InferenceService s"
 ISVC = Key(INFERENCE_SERVICE.kind, NAMESPACE, "s")
-CACHES_FAILED, CACHE_TAKEN = (
-    status_condition("Ready", False, "WarmFailed"),
-    status_condition("Ready", False, "NameConflict"),
-)
+CACHES_FAILED = status_condition("Ready", False, "WarmFailed")
+CACHE_TAKEN = status_condition("Ready", False, "NameConflict")
 MISSING = [
     pytest.param(lambda w, **spec: w.parts("AIMServiceTemplate", **spec), id="template"),
     pytest.param(lambda w, **spec: w.parts("AIMClusterModel", **spec), id="model"),

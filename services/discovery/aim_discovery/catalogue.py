@@ -104,9 +104,11 @@ def plan_model(
         return report(
             model, condition(reasons.IMAGE_INSPECTED, False, reasons.DUPLICATE_NAME, other)
         )
-    image, secrets = str(model.spec["image"]), secrets_of(state, namespace)
+    image = str(model.spec["image"])
+    secrets = secrets_of(state, namespace)
     inputs = names.short_hash([image, *secrets, model.annotations.get(labels.ANNOTATION_RETRY, "")])
-    record, inspection = image_record(state, model, namespace), _last_inspection(state, model)
+    record = image_record(state, model, namespace)
+    inspection = _last_inspection(state, model)
     if (
         record is not None
         and record.annotations.get(labels.ANNOTATION_INPUTS) == inputs
@@ -149,11 +151,9 @@ def plan_model(
 def missing_image(state: Projection, model: KubeObject) -> str:
     """Why no template of this entry may begin a discovery; empty where one may. What is not
     known stops nothing."""
-    image, inspection, reported = (
-        str(model.spec["image"]),
-        _last_inspection(state, model),
-        model.condition(reasons.IMAGE_INSPECTED) or {},
-    )
+    image = str(model.spec["image"])
+    inspection = _last_inspection(state, model)
+    reported = model.condition(reasons.IMAGE_INSPECTED) or {}
     on_object = (
         reported.get("reason") == reasons.IMAGE_NOT_FOUND
         and reported.get("observedGeneration") == model.generation

@@ -23,12 +23,14 @@ def challenges(headers: Iterable[str]) -> list[Challenge]:
     """All challenges of an answer, in order; what cannot be read ends its header. Total."""
     found: list[Challenge] = []
     for header in headers:
-        text, position = header[:LONGEST_HEADER], 0
+        text = header[:LONGEST_HEADER]
+        position = 0
         while (scheme := _SCHEME.match(text, position)) is not None:
             position = scheme.end()
             parameters: dict[str, str] = {}
             while (parameter := _PARAMETER.match(text, position)) is not None:
-                quoted, bare = parameter[2], parameter[3]
+                quoted = parameter[2]
+                bare = parameter[3]
                 parameters.setdefault(
                     parameter[1].lower(),
                     bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted),

@@ -105,11 +105,15 @@ def _whole(log: str) -> list[Any] | None:
 
 
 def _last_array(log: str) -> list[Any] | None:
-    found, rest, position, left = None, log, 0, SEARCH_BUDGET
+    found = None
+    rest = log
+    position = 0
+    left = SEARCH_BUDGET
     while left > 0 and (start := _ARRAY_START.search(rest, position)) is not None:
         begin = start.start()
         if begin > _WINDOW:
-            rest, begin = rest[begin:], 0
+            rest = rest[begin:]
+            begin = 0
         try:
             found, position = _decoder.raw_decode(rest, begin)
         except json.JSONDecodeError as error:

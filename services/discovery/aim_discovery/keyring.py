@@ -27,7 +27,8 @@ import msgspec
 
 from aim_discovery.image import DOCKER_HUB, Image
 
-CONFIG_JSON, CFG = "kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg"
+CONFIG_JSON = "kubernetes.io/dockerconfigjson"
+CFG = "kubernetes.io/dockercfg"
 _KEYS = {CONFIG_JSON: ".dockerconfigjson", CFG: ".dockercfg"}
 """By type of the Secret, where its configuration is."""
 _HUB_KEYS = frozenset({"index.docker.io", "docker.io", "registry-1.docker.io"})
@@ -151,7 +152,8 @@ def _fits(place: tuple[str, str], image: Image) -> bool:
     required, required_port = _host_and_port(image.registry.lower())
     if port != required_port or not f"/{image.repository}".startswith(path):
         return False
-    labels, required_labels = name.split("."), required.split(".")
+    labels = name.split(".")
+    required_labels = required.split(".")
     return name == required or (
         len(labels) == len(required_labels)
         and all(map(fnmatch.fnmatchcase, required_labels, labels))

@@ -6,7 +6,10 @@ import ssl
 
 import aiohttp
 
-EXPIRED, NOT_YET_VALID, OTHER_HOST, OTHER_ADDRESS = 10, 9, 62, 64
+EXPIRED = 10
+NOT_YET_VALID = 9
+OTHER_HOST = 62
+OTHER_ADDRESS = 64
 """Codes of OpenSSL's verification (X509_V_ERR_*)."""
 _PLAIN_ANSWERS = (
     "WRONG_VERSION_NUMBER",

@@ -11,7 +11,8 @@ from typing import Any
 
 from aim_discovery.image import is_digest
 
-OS, ARCHITECTURE = "linux", "amd64"
+OS = "linux"
+ARCHITECTURE = "amd64"
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -56,7 +57,8 @@ def read_index(manifests: list[Any]) -> Entries:
         if not _is_image(entry):
             artifacts += 1
             continue
-        digest, (os, architecture) = str(entry["digest"]), platform_of(entry.get("platform"))
+        digest = str(entry["digest"])
+        os, architecture = platform_of(entry.get("platform"))
         if (os, architecture) == (OS, ARCHITECTURE):
             ours.append((bool(entry["platform"].get("variant")), digest))
         elif {os, architecture} <= {"", OS, ARCHITECTURE}:

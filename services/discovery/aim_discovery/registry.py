@@ -162,7 +162,8 @@ class _Visit:
         entries = read_index(document["manifests"])
         if entries.ours:
             return await self._config((await self._manifest(entries.ours[0]))[1], levels - 1)
-        others, problems = list(entries.others), []
+        others = list(entries.others)
+        problems = []
         for digest in entries.undetermined[:MOST_EXAMINED]:
             try:
                 config = await self._config((await self._manifest(digest))[1], levels - 1)

@@ -39,7 +39,8 @@ _HASH = re.compile(r"[0-9a-f]{8}")
 
 def blocking_reason(state: Projection, template: KubeObject, now: datetime.datetime) -> str:
     """Why a template has to wait for its turn; empty where it has it."""
-    at_work, own = at_work_by_namespace(state, now), template.key.namespace
+    at_work = at_work_by_namespace(state, now)
+    own = template.key.namespace
     total = sum(at_work.values())
     if total >= MOST_AT_ONCE:
         return f"{total} discoveries are running; this one waits for its turn"

@@ -65,7 +65,8 @@ class TemplateView:
     def build(
         cls, state: Projection, template: KubeObject, model: KubeObject, options: DiscoveryOptions
     ) -> "TemplateView":
-        namespace, name = template.key.namespace, template.key.name
+        namespace = template.key.namespace
+        name = template.key.name
         spec = TemplateSpec.model_validate(template.spec)
         image = str(model.spec["image"])
         config = state.get(Key(CONFIG.kind, namespace, DEFAULT_CONFIG))

@@ -514,10 +514,8 @@ def test_a_changed_image_is_recorded_without_an_inspection() -> None:
 
 
 def test_recording_an_image_leaves_the_labels_of_another() -> None:
-    record, failed = (
-        record_of(),
-        inspected(inspection_of(model("example.org/m:2")), reason="AuthError", message="no"),
-    )
+    record = record_of()
+    failed = inspected(inspection_of(model("example.org/m:2")), reason="AuthError", message="no")
     body = applied(
         planned(projection(model("example.org/m:3"), record, learned=[failed])), CONFIG_MAP.kind
     )

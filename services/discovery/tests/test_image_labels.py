@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from aim_discovery.image_labels import Deployment, ImageLabels, read_labels
 
-NEW, OLD = "com.amd.aim.", "org.amd.silogen."
+NEW = "com.amd.aim."
+OLD = "org.amd.silogen."
 ONE: dict[str, Any] = {
     "gpuModel": "MI300X",
     "gpuCount": 8,

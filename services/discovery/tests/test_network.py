@@ -180,7 +180,8 @@ async def test_the_server_after_a_redirect_is_the_one_named(
 
 def unverified(code: int, text: str) -> aiohttp.ClientConnectorCertificateError:
     cause = ssl.SSLCertVerificationError(1, text)
-    cause.verify_code, cause.verify_message = code, text
+    cause.verify_code = code
+    cause.verify_message = text
     key = ConnectionKey(
         "r.example",
         443,

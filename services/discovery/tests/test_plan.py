@@ -41,11 +41,9 @@ from aimschema.resources import CONFIG_MAP, JOB, MODEL, TEMPLATE, Key
 plan_key = partial(plan, namespace="aim-system")
 Setup = Callable[[Any], list[Body]]
 HOLD = "example.org/hold"
-AWAITING, FAILED, FOUND = (
-    "Unknown AwaitingDiscovery",
-    "False DiscoveryFailed",
-    "True ProfilesDiscovered",
-)
+AWAITING = "Unknown AwaitingDiscovery"
+FAILED = "False DiscoveryFailed"
+FOUND = "True ProfilesDiscovered"
 NOTE = Key(CONFIG_MAP.kind, NAMESPACE, "t-discovery")
 READS_EVENTS = ["read Events of Job discover-t-*"]
 STARTS = ["apply ConfigMap t-discovery", "apply Job discover-t-*"]

@@ -12,7 +12,8 @@ from aim_discovery.registry import Registries, RegistryProblem
 from aimlab.sources.registry import CONFIG, MANIFEST, Failure, Registry, Request
 
 USERS = {"ada": "countess"}
-ADA, WRONG = Credentials("ada", "countess"), Credentials("ada", "guessed")
+ADA = Credentials("ada", "countess")
+WRONG = Credentials("ada", "guessed")
 LABELS = {"com.amd.aim.title": "Tiny"}
 REPOSITORY = "aim/tiny"
 

@@ -24,7 +24,9 @@ from aimcontroller.testing import (
 from aimschema.kinds import GatewayReference
 from aimschema.resources import CONFIG, GATEWAY, Key
 
-FAILED, WAITS, READY = "False RouteFailed", "False ConfiguringRoute", "True RouteReady"
+FAILED = "False RouteFailed"
+WAITS = "False ConfiguringRoute"
+READY = "True RouteReady"
 TCP: Body = {"name": "tcp", "protocol": "TCP", "port": 9000}
 UDP: Body = {"name": "udp", "protocol": "UDP", "port": 53}
 HTTP: Body = {"name": "http", "protocol": "HTTP", "port": 80}
@@ -236,10 +238,8 @@ def test_the_state_of_a_listener_counts(states: list[Body], expected: str) -> No
     ],
 )
 def test_a_gateway_of_another_namespace_admits_named_ones(listener: Body, open_: bool) -> None:
-    gateway, reference = (
-        gateway_object(listener, namespace="infra"),
-        GatewayReference(name="gw", namespace="infra"),
-    )
+    gateway = gateway_object(listener, namespace="infra")
+    reference = GatewayReference(name="gw", namespace="infra")
     assert bool(attached(gateway, reference, NAMESPACE)) is open_
     assert (rejection(gateway, reference, NAMESPACE) is None) is open_
 
@@ -310,7 +310,8 @@ WAY_OUT = (
 def test_a_listener_that_cannot_take_the_route_is_named(
     world: Any, listeners: list[Body], reference: Body, text: str
 ) -> None:
-    gateway, config = world.gateway_with(*listeners), world.config(reference)
+    gateway = world.gateway_with(*listeners)
+    config = world.config(reference)
     plan = world.plan(projection(world.service(), config, gateway, world.route()))
     assert condition_summary(plan, "RoutingReady") == FAILED
     assert message(plan, "RoutingReady") == text + WAY_OUT
@@ -381,10 +382,8 @@ def test_a_config_that_requests_no_routes_gets_no_warning(world: Any) -> None:
 
 
 def test_a_port_of_several_listeners_does_not_mean_one(world: Any) -> None:
-    one, other = (
-        HTTPS | {"hostname": "a.example.org"},
-        HTTPS | {"name": "b", "hostname": "b.example.org"},
-    )
+    one = HTTPS | {"hostname": "a.example.org"}
+    other = HTTPS | {"name": "b", "hostname": "b.example.org"}
     [(reason, text)] = advice(world, {"port": 443}, HTTP, one, other)
     assert (reason, "https (HTTPS 443), b (HTTPS 443)" in text) == ("SeveralListeners", True)
 

@@ -21,7 +21,9 @@ from aimschema.kinds import GatewayReference
 from aimschema.resources import ROUTE, Key
 
 Parents = Callable[[Any], list[Body]]
-WAITS, FAILED, READY = "False ConfiguringRoute", "False RouteFailed", "True RouteReady"
+WAITS = "False ConfiguringRoute"
+FAILED = "False RouteFailed"
+READY = "True RouteReady"
 POLICY = "example.org/policy-controller"
 HTTPS = {"sectionName": "https", "port": 443}
 CLOSED = status_condition("Accepted", False, "NotAllowedByListeners", "closed")

@@ -40,13 +40,12 @@ from aimschema.messages import KindSynced
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key, key_of
 
 Setup = Callable[[Any], list[Body]]
-APPLY, REMOVE = ["apply HTTPRoute s"], ["delete HTTPRoute s"]
-DISABLED, WAITS, FAILED, READY = (
-    "True RoutingDisabled",
-    "False ConfiguringRoute",
-    "False RouteFailed",
-    "True RouteReady",
-)
+APPLY = ["apply HTTPRoute s"]
+REMOVE = ["delete HTTPRoute s"]
+DISABLED = "True RoutingDisabled"
+WAITS = "False ConfiguringRoute"
+FAILED = "False RouteFailed"
+READY = "True RouteReady"
 SHARED = {labels.WORKLOAD_ID: "w"}
 
 

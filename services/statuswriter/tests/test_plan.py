@@ -180,7 +180,8 @@ def test_the_order_of_reports_does_not_matter(situation: tuple[KubeObject, Repor
 @given(situations())
 def test_transition_times_move_with_the_status_alone(situation: tuple[KubeObject, Reports]) -> None:
     obj, reports = situation
-    before, after = by_type(obj.status), by_type(compose(obj, reports, THEN))
+    before = by_type(obj.status)
+    after = by_type(compose(obj, reports, THEN))
     for type_, now in after.items():
         same = type_ in before and before[type_]["status"] == now["status"]
         assert now["lastTransitionTime"] == (
@@ -192,7 +193,8 @@ def test_transition_times_move_with_the_status_alone(situation: tuple[KubeObject
 def test_generations_never_go_back(situation: tuple[KubeObject, Reports]) -> None:
     obj, reports = situation
     status = compose(obj, reports, THEN)
-    before, after = by_type(obj.status), by_type(status)
+    before = by_type(obj.status)
+    after = by_type(status)
     assert status["observedGeneration"] >= obj.status.get("observedGeneration", 0)
     assert status["observedGeneration"] <= obj.generation
     for type_ in before.keys() & after.keys():
@@ -489,7 +491,8 @@ def model_report(inspected: tuple[str, str]) -> StatusReported:
 def test_events_of_transitions(
     before: StatusReported | None, after: StatusReported, event: tuple[str, str] | None
 ) -> None:
-    kind, service = after.kind, after.service
+    kind = after.kind
+    service = after.service
     status = None if before is None else compose(object_with(kind), {service: before}, FIRST)
     write, *events = plan(projection(object_with(kind, status), after), key_of(kind), THEN).actions
     assert isinstance(write, WriteStatus)
@@ -544,7 +547,8 @@ def test_the_event_comes_after_the_write() -> None:
 
 
 def test_a_kind_without_status_gets_only_warning_events() -> None:
-    config, since = object_with(CONFIG.kind), timestamp(FIRST)
+    config = object_with(CONFIG.kind)
+    since = timestamp(FIRST)
     gateway = ReportedWarning(
         reason=reasons.ROUTE_FAILED, message="create the Gateway", since=since
     )

@@ -215,7 +215,10 @@ def test_a_kind_that_is_not_installed_has_no_objects() -> None:
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_a_kind_that_comes_back_is_published_for_every_reader(times: int) -> None:
-    known, obj, epoch, seq = NOTHING, Projection(), 0, 0
+    known = NOTHING
+    obj = Projection()
+    epoch = 0
+    seq = 0
 
     def publish(messages: list[Outgoing]) -> None:
         nonlocal known, obj, epoch, seq
@@ -312,7 +315,9 @@ class Cluster:
         """Restored from a backup of `back` changes ago: later changes are lost, and their
         versions are used again."""
         events = self.events[: max(0, len(self.events) - back)]
-        self.version, self.objects, self.events = len(events), {}, events
+        self.version = len(events)
+        self.objects = {}
+        self.events = events
         for kind, object_ in events:
             if kind == "changed":
                 self.objects[key_of(object_)] = object_
@@ -347,8 +352,12 @@ class Watcher:
     """The shell without its I/O: `publish_at_most` is where it is killed."""
 
     def __init__(self, cluster: Cluster, bus: Bus) -> None:
-        self.cluster, self.bus, self.known, self.read = cluster, bus, NOTHING, 0
-        self.epoch, self.newest = 0, (0, 0)
+        self.cluster = cluster
+        self.bus = bus
+        self.known = NOTHING
+        self.read = 0
+        self.epoch = 0
+        self.newest = (0, 0)
         for seq, message in bus.last.values():
             self._receive(seq, message)
         if bus.marker is not None:
@@ -375,10 +384,8 @@ class Watcher:
     def _receive(self, seq: int, message: Outgoing) -> None:
         if not isinstance(message, KindSynced):
             self.known = fold(self.known, message, seq)
-        self.epoch, self.newest = (
-            max(self.epoch, message.epoch),
-            max(self.newest, plan.newest_of(message)),
-        )
+        self.epoch = max(self.epoch, message.epoch)
+        self.newest = max(self.newest, plan.newest_of(message))
 
     def _publish(self, messages: list[Outgoing], at_most: int) -> None:
         for message in messages[:at_most]:
@@ -403,7 +410,8 @@ STEPS = st.one_of(
 
 
 def run(steps: list[tuple[Any, ...]]) -> tuple[Cluster, Bus, Watcher]:
-    cluster, bus = Cluster(), Bus()
+    cluster = Cluster()
+    bus = Bus()
     watcher = Watcher(cluster, bus)
     watcher.relist()
     for step in steps:

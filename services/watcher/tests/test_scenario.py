@@ -60,7 +60,8 @@ class Reader:
                     self.state = fold(self.state, item.message, item.seq)
                 match item:
                     case Loading():
-                        self.objects, self.synced = {}, {}
+                        self.objects = {}
+                        self.synced = {}
                     case CaughtUp():
                         self.loads += 1
                     case Event(message=ObjectChanged() as message):
@@ -154,7 +155,8 @@ class Lab:
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    api, nats = ApiServer(), NatsServer(tmp_path / "nats")
+    api = ApiServer()
+    nats = NatsServer(tmp_path / "nats")
     url = await api.start()
     await nats.start()
     kubeconfig = tmp_path / "kubeconfig"
@@ -388,7 +390,8 @@ async def test_a_kill_during_publication_loses_and_repeats_nothing(lab: Lab) -> 
         if isinstance(event, Event)
     ]
     published = [message.name for message in before if isinstance(message, ObjectChanged)]
-    deleted, changed = published[:100], published[100:200]
+    deleted = published[:100]
+    changed = published[100:200]
     await _in_turn(lab.cluster.delete(CONFIG_MAP, "lab", name) for name in deleted)
     await _in_turn(
         lab.cluster.merge_patch(CONFIG_MAP, "lab", name, {"data": {"image": "2"}})

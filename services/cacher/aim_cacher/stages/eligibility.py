@@ -40,7 +40,8 @@ def report_name_conflict(view: CacheView, other: KubeObject) -> Plan:
     by itself (garbage collection)."""
     follow_up = EMPTY_PLAN
     if not is_of_former(view.cache, other):
-        message, reason = of_another(view.cache, other), reasons.NAME_CONFLICT
+        message = of_another(view.cache, other)
+        reason = reasons.NAME_CONFLICT
     elif other.deleting and other.key.kind == CLAIM.kind:
         holders = find_holders(view.state, other, view.now)
         message = (
@@ -50,7 +51,8 @@ def report_name_conflict(view: CacheView, other: KubeObject) -> Plan:
         reason = reasons.PVC_TERMINATING if holders.is_blocked else reasons.PVC_PENDING
         follow_up = holders.follow_up
     else:
-        message, reason = of_former(view.cache, other), reasons.PVC_PENDING
+        message = of_former(view.cache, other)
+        reason = reasons.PVC_PENDING
     files = filled(False, reasons.WAITING_FOR_PVC, message)
     return report(view.cache, storage_not_ready(reason, message), files) | follow_up
 

@@ -155,7 +155,8 @@ def _fail(view: CacheView, storage: ReportedCondition, task: RetryableJob, job: 
     """Report how the attempt ended and when the next is due. Once the object shows it, the Job is
     deleted."""
     attempt = attempt_of(job)
-    end, result = last_end(view.state, job, CONTAINER), read_result(view.state, job)
+    end = last_end(view.state, job, CONTAINER)
+    result = read_result(view.state, job)
     reason, wait_s = classify_exit(None if end is None else end[1].exit_code, attempt)
     ended = ended_at(view.state, job, CONTAINER) or view.now
     due = ended + datetime.timedelta(seconds=wait_s)

@@ -124,7 +124,9 @@ def _claim_phase(view: CacheView, name: str) -> ReportedCondition:
 
 
 def _bound(view: CacheView, claim: KubeObject) -> ReportedCondition:
-    name, size, requested = claim.key.name, view.spec.size, requested_size(claim)
+    name = claim.key.name
+    size = view.spec.size
+    requested = requested_size(claim)
     is_too_small = (
         size is not None
         and requested is not None
