@@ -1,11 +1,11 @@
-"""Decide the next step for a catalogue entry: look at its image's labels, keep them, say what was
-found. Pure and total; `now` is aware UTC.
+"""Decide the next step for a catalogue entry: inspect its image, record the labels, report them.
+Pure and total; `now` is aware UTC.
 
-1. What an image's labels say is kept in a ConfigMap of the control plane's namespace, owned by the
-   entry, with the inputs it was found with; for the same inputs the registry is never asked again.
-2. Every failure is tried again: an image that is not there every ten minutes, anything else with
-   backoff. Counting begins anew with the process and with other inputs.
-3. Until a new look has succeeded or failed, what was last said of the same image stays said.
+1. The labels of an image are recorded in a ConfigMap of the control plane's namespace, owned by the
+   entry, with the inputs of the inspection. For the same inputs no image is inspected again.
+2. Every failure is retried: a missing image every ten minutes, anything else with backoff. Attempts
+   count from one in a new process and for other inputs.
+3. Until a new inspection ends, the previous condition of the same image is repeated.
 """
 
 import datetime
@@ -37,7 +37,7 @@ from aimschema.messages import ReportedCondition, timestamp
 from aimschema.resources import CONFIG, CONFIG_MAP, Key
 
 INSPECTION = "inspection"
-"""Topic, of a model: how the last look at its image ended (an Inspection)."""
+"""Topic, of a model: how the last inspection of its image ended (an Inspection)."""
 LABELS_KEY = "labels.json"
 DIGEST_KEY = "digest"
 NOT_FOUND_AGAIN_S = 600.0
@@ -50,7 +50,7 @@ WAYS_OUT = {
     ),
     reasons.METADATA_MISSING: "; label the image, or do without: discovery asks it all the same",
 }
-"""What a person can do, by reason; for AuthError the inspection says it, since it knows the
+"""What a user can do, by reason. For AuthError the inspection has it, since it knows the
 credentials."""
 UNSUPPORTED_WAY_OUT = (
     "; make the template anew for one of these, or leave it: discovery shows whether it runs all"
@@ -62,10 +62,10 @@ MOST_NAMED = 8
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """How a look at an image ended: `found` with `digest`, or `reason` and `message`;
-    `retry_after_s` is what the registry asked for.
+    """How an inspection ended: `found` with `digest`, or `reason` and `message`. `retry_after_s` is
+    the wait that the registry requested.
 
-    `way_out`: what a person can do, where it is not what WAYS_OUT says for the reason.
+    `way_out`: what a user can do; empty for what WAYS_OUT has for the reason.
     """
 
     image: str
@@ -81,7 +81,7 @@ class Inspection:
 
     @property
     def due(self) -> datetime.datetime:
-        """When to look again after a failure."""
+        """When the next attempt is due after a failure."""
         backoff_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(self.attempt - 1, 20))
         wait_s = (
             NOT_FOUND_AGAIN_S
@@ -91,46 +91,119 @@ class Inspection:
         return self.at + datetime.timedelta(seconds=wait_s)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """One catalogue entry, its record, and the last inspection of its image.
+
+    `inputs` stands for the image, the pull secrets and the requested retry. `namespace` is the
+    control plane's own.
+    """
+
+    state: Projection
+    model: KubeObject
+    namespace: str
+    now: datetime.datetime
+    secrets: tuple[str, ...]
+    record: KubeObject | None
+    inspection: Inspection | None
+
+    @classmethod
+    def build(
+        cls, state: Projection, model: KubeObject, now: datetime.datetime, namespace: str
+    ) -> "ModelView":
+        return cls(
+            state=state,
+            model=model,
+            namespace=namespace,
+            now=now,
+            secrets=secrets_of(state, namespace),
+            record=image_record(state, model, namespace),
+            inspection=_last_inspection(state, model),
+        )
+
+    @property
+    def image(self) -> str:
+        return str(self.model.spec["image"])
+
+    @property
+    def inputs(self) -> str:
+        retry = self.model.annotations.get(labels.ANNOTATION_RETRY, "")
+        return names.short_hash([self.image, *self.secrets, retry])
+
+    @property
+    def older_entry(self) -> KubeObject | None:
+        """The entry that has the name, if it is another one."""
+        first = models_named(self.state, str(self.model.spec["name"]))[0]
+        return None if first.key == self.model.key else first
+
+    @property
+    def recorded_labels(self) -> ImageLabels | None:
+        """The labels in the record, if they are of the current inputs."""
+        record = self.record
+        if record is None or record.annotations.get(labels.ANNOTATION_INPUTS) != self.inputs:
+            return None
+        return _decoded(record)
+
+    @property
+    def current_inspection(self) -> Inspection | None:
+        """The last inspection, if it had the current inputs."""
+        inspection = self.inspection
+        is_current = inspection is not None and inspection.inputs == self.inputs
+        return inspection if is_current else None
+
+
 def plan_model(
     state: Projection, model: KubeObject, now: datetime.datetime, namespace: str
 ) -> Plan:
-    """First match wins: another entry has the name, known, never looked at, found, failed."""
-    first = models_named(state, str(model.spec["name"]))[0]
-    if first.key != model.key:
-        other = (
-            f"AIMClusterModel {first.key.name} is older and has the same spec.name"
-            f" {model.spec['name']}; rename or delete one of them"
-        )
-        return report(
-            model, condition(reasons.IMAGE_INSPECTED, False, reasons.DUPLICATE_NAME, other)
-        )
-    image = str(model.spec["image"])
-    secrets = secrets_of(state, namespace)
-    inputs = names.short_hash([image, *secrets, model.annotations.get(labels.ANNOTATION_RETRY, "")])
-    record = image_record(state, model, namespace)
-    inspection = _last_inspection(state, model)
-    if (
-        record is not None
-        and record.annotations.get(labels.ANNOTATION_INPUTS) == inputs
-        and (found := _decoded(record)) is not None
-    ):
-        return report(model, _inspected(found, str(record.body["data"].get(DIGEST_KEY, ""))))
-    if inspection is None or inspection.inputs != inputs:
-        inspects = actions(InspectImage(model.key, image, secrets, inputs, 1)) | _record(
-            model, record, "" if inspection is None else inspection.image, namespace
-        )
-        return inspects | report(model, _current_condition(model))
-    if inspection.found is not None:
-        stores = actions(
-            ApplyObject(
-                _config_map(
-                    model, _labels_data(inspection), inspection.inputs, _recorded(record), namespace
-                )
-            )
-        )
-        return stores | report(
-            model, _inspected(inspection.found, inspection.digest, _storage_problem(state, model))
-        )
+    """First match wins."""
+    view = ModelView.build(state, model, now, namespace)
+    match view:
+        case ModelView(older_entry=KubeObject() as older):
+            return _report_duplicate(model, older)
+        case ModelView(recorded_labels=ImageLabels() as found, record=KubeObject() as record):
+            return report(model, _inspected(found, str(record.body["data"].get(DIGEST_KEY, ""))))
+        case ModelView(current_inspection=Inspection(found=ImageLabels() as found) as inspection):
+            return _store_labels(view, inspection, found)
+        case ModelView(current_inspection=Inspection() as inspection):
+            return _retry(view, inspection)
+        case _:
+            return _inspect(view)
+
+
+def _report_duplicate(model: KubeObject, older: KubeObject) -> Plan:
+    message = (
+        f"AIMClusterModel {older.key.name} is older and has the same spec.name"
+        f" {model.spec['name']}; rename or delete one of them"
+    )
+    return report(model, condition(reasons.IMAGE_INSPECTED, False, reasons.DUPLICATE_NAME, message))
+
+
+def _inspect(view: ModelView) -> Plan:
+    """The first attempt with these inputs."""
+    model = view.model
+    former = "" if view.inspection is None else view.inspection.image
+    return (
+        actions(InspectImage(model.key, view.image, view.secrets, view.inputs, 1))
+        | _record(model, view.record, former, view.namespace)
+        | report(model, _current_condition(model))
+    )
+
+
+def _store_labels(view: ModelView, inspection: Inspection, found: ImageLabels) -> Plan:
+    record = _config_map(
+        view.model,
+        _labels_data(inspection),
+        inspection.inputs,
+        _recorded(view.record),
+        view.namespace,
+    )
+    problem = _storage_problem(view.state, view.model)
+    inspected = _inspected(found, inspection.digest, problem)
+    return actions(ApplyObject(record)) | report(view.model, inspected)
+
+
+def _retry(view: ModelView, inspection: Inspection) -> Plan:
+    """Report a failed attempt, and start the next one when it is due."""
     message = (
         f"try {inspection.attempt}, next at {timestamp(inspection.due)}:"
         f" {inspection.message}{inspection.way_out or WAYS_OUT.get(inspection.reason, '')}"
@@ -140,17 +213,18 @@ def plan_model(
         attempt=inspection.attempt,
         next_attempt_time=timestamp(inspection.due),
     )
-    reported = report(model, failed)
-    if now < inspection.due:
-        return reported | requeue_after((inspection.due - now).total_seconds())
+    reported = report(view.model, failed)
+    if view.now < inspection.due:
+        return reported | requeue_after((inspection.due - view.now).total_seconds())
+    attempt = inspection.attempt + 1
     return reported | actions(
-        InspectImage(model.key, image, secrets, inputs, inspection.attempt + 1)
+        InspectImage(view.model.key, view.image, view.secrets, view.inputs, attempt)
     )
 
 
 def missing_image(state: Projection, model: KubeObject) -> str:
-    """Why no template of this entry may begin a discovery; empty where one may. What is not
-    known stops nothing."""
+    """Why no template of this entry may begin a discovery; empty if one may. An image that is not
+    inspected yet stops nothing."""
     image = str(model.spec["image"])
     inspection = _last_inspection(state, model)
     reported = model.condition(reasons.IMAGE_INSPECTED) or {}
@@ -172,8 +246,8 @@ def missing_image(state: Projection, model: KubeObject) -> str:
 
 
 def unsupported(state: Projection, model: KubeObject, spec: TemplateSpec, namespace: str) -> str:
-    """That none of the deployments that the image recommends is this template's; empty where one
-    is, or nothing is known."""
+    """A warning if the image recommends no deployment like this template; empty if it does, or if
+    its labels are unknown."""
     record = image_record(state, model, namespace)
     if (
         record is None
@@ -209,7 +283,7 @@ def _last_inspection(state: Projection, model: KubeObject) -> Inspection | None:
 
 
 def _current_condition(model: KubeObject) -> ReportedCondition:
-    """What was last said of the image as it is now."""
+    """The previous condition, if it is about the current image."""
     existing = model.condition(reasons.IMAGE_INSPECTED) or {}
     current = existing.get("observedGeneration") == model.generation and existing.get(
         "reason"
@@ -239,7 +313,7 @@ def _inspected(found: ImageLabels, digest: str, trouble: str = "") -> ReportedCo
 
 
 def _storage_problem(state: Projection, model: KubeObject) -> str:
-    """What was found cannot be kept: it is said, since no template is warned then."""
+    """The record cannot be written. That is reported, since no template gets a warning then."""
     rejection: ApplyRejected | None = state.learned(model.key, REJECTED)
     return (
         ""
@@ -252,7 +326,7 @@ def _storage_problem(state: Projection, model: KubeObject) -> str:
 
 
 def _listed(recommended: Sequence[Deployment]) -> str:
-    """Each different one once."""
+    """Each deployment once."""
     different = list(dict.fromkeys(map(str, recommended)))
     more = f" and {len(different) - MOST_NAMED} more" if len(different) > MOST_NAMED else ""
     return ", ".join(different[:MOST_NAMED]) + more
@@ -266,8 +340,8 @@ def _decoded(record: KubeObject) -> ImageLabels | None:
 
 
 def _record(model: KubeObject, record: KubeObject | None, former: str, namespace: str) -> Plan:
-    """Record the image before a change, also where it could not be inspected: what it answered
-    counts until the new one has."""
+    """Record the image before a change, also if it could not be inspected: its discovery results
+    count until the new image has some."""
     images = _recorded(record)
     if former in {"", str(model.spec["image"]), *images}:
         return EMPTY_PLAN

@@ -4,7 +4,12 @@ from collections.abc import Iterable
 
 from aim_discovery.turns import is_ours, next_turns
 from aimcontroller.failures import FailureConditions
-from aimcontroller.indexes import TEMPLATES_BY_CONFIG_MAP, TEMPLATES_BY_JOB, TEMPLATES_BY_MODEL
+from aimcontroller.indexes import (
+    TEMPLATES_BY_CONFIG_MAP,
+    TEMPLATES_BY_JOB,
+    TEMPLATES_BY_MODEL,
+    Index,
+)
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import models_named
 from aimschema.credentials import DEFAULT_CONFIG
@@ -24,8 +29,8 @@ FAILURES = {TEMPLATE.kind: FailureConditions(DISCOVERED)}
 
 
 def affected(state: Projection, key: Key, *, namespace: str) -> Iterable[Key]:
-    """Keys to look at again when the object at `key` changes or goes. A Job that ends also wakes
-    those that wait for a turn.
+    """Keys to reconcile when the object at `key` changes or is deleted. A Job that ends also
+    enqueues templates that wait for a turn.
 
     `namespace`: the control plane's own, whose config has the pull secrets for registries.
     """
@@ -42,28 +47,33 @@ def affected(state: Projection, key: Key, *, namespace: str) -> Iterable[Key]:
                 yield from (model.key for model in state.all(MODEL.kind, None))
         case "ConfigMap":
             yield from _template_of(obj)
-            yield from (
-                template.key
-                for template in state.find(TEMPLATES_BY_CONFIG_MAP, key.name, key.namespace)
-            )
-            owner = None if obj is None or key.namespace != namespace else obj.owner(MODEL.kind)
-            if owner is not None:
-                model = Key(MODEL.kind, None, owner.name)
-                yield model
-                yield from _of_same_name(state, state.get(model))
+            yield from _found(state, TEMPLATES_BY_CONFIG_MAP, key.name, key.namespace)
+            if key.namespace == namespace:
+                yield from _recorded_model(state, obj)
         case "Job":
             yield from _template_of(obj)
-            yield from (
-                template.key
-                for template in state.find(
-                    TEMPLATES_BY_JOB, key.name.rpartition("-")[0] + "-", key.namespace
-                )
-            )
+            prefix = key.name.rpartition("-")[0] + "-"
+            yield from _found(state, TEMPLATES_BY_JOB, prefix, key.namespace)
             if obj is not None and is_ours(state, obj):
                 yield from next_turns(state)
         case "Pod":
             job = None if obj is None else obj.owner(JOB.kind)
             yield from _template_of(None if job is None else state.get(job))
+
+
+def _found(
+    state: Projection, index: Index, value: str, namespace: str | None = None
+) -> Iterable[Key]:
+    return (obj.key for obj in state.find(index, value, namespace))
+
+
+def _recorded_model(state: Projection, record: KubeObject | None) -> Iterable[Key]:
+    """The catalogue entry of a record of images, with the keys of its model's name."""
+    owner = None if record is None else record.owner(MODEL.kind)
+    if owner is not None:
+        model = Key(MODEL.kind, None, owner.name)
+        yield model
+        yield from _of_same_name(state, state.get(model))
 
 
 def _of_same_name(state: Projection, model: KubeObject | None) -> Iterable[Key]:
@@ -80,7 +90,7 @@ def _template_of(obj: KubeObject | None) -> list[Key]:
 
 
 def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
-    """Who waits for the turn of a template that is gone: its Job counts no longer."""
+    """Templates that wait for a turn, after the deletion of one whose Job counted."""
     deleted = before.get(key) if key.kind == TEMPLATE.kind and after.get(key) is None else None
     return (
         next_turns(after)

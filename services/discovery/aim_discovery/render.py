@@ -53,6 +53,24 @@ def discovery_job(
 ) -> Body:
     spec = TemplateSpec.model_validate(template.spec)
     metadata = _metadata(template, names.discovery_job(template.key.name, inputs_of(image, spec)))
+    annotations = {labels.ANNOTATION_ATTEMPT: str(attempt), labels.ANNOTATION_TRIED: tried}
+    return {
+        "apiVersion": JOB.api_version,
+        "kind": JOB.kind,
+        "metadata": metadata | {"annotations": annotations},
+        "spec": {
+            "backoffLimit": 0,
+            "ttlSecondsAfterFinished": JOB_TTL_S,
+            "activeDeadlineSeconds": DEADLINE_S,
+            "template": {
+                "metadata": {"labels": metadata["labels"] | {labels.ISTIO_INJECT: "false"}},
+                "spec": _pod(spec, image, config, rules),
+            },
+        },
+    }
+
+
+def _pod(spec: TemplateSpec, image: str, config: ConfigSpec | None, rules: JobRules) -> Body:
     env = {
         labels.ENV_METRIC: spec.metric,
         labels.ENV_PRECISION: spec.precision,
@@ -75,36 +93,14 @@ def discovery_job(
         "securityContext": pod_security(rules, {"runAsUser": DISCOVERY_UID}),
         "containers": [with_resources(container, rules, RESOURCES)],
     }
-    if secrets := pull_secrets(config):
-        pod["imagePullSecrets"] = secrets
-    return {
-        "apiVersion": JOB.api_version,
-        "kind": JOB.kind,
-        "metadata": (
-            metadata
-            | {
-                "annotations": {
-                    labels.ANNOTATION_ATTEMPT: str(attempt),
-                    labels.ANNOTATION_TRIED: tried,
-                }
-            }
-        ),
-        "spec": {
-            "backoffLimit": 0,
-            "ttlSecondsAfterFinished": JOB_TTL_S,
-            "activeDeadlineSeconds": DEADLINE_S,
-            "template": {
-                "metadata": {"labels": metadata["labels"] | {labels.ISTIO_INJECT: "false"}},
-                "spec": pod,
-            },
-        },
-    }
+    secrets = pull_secrets(config)
+    return pod | ({"imagePullSecrets": secrets} if secrets else {})
 
 
 def result_config_map(
     template: KubeObject, data: dict[str, str], inputs: str | None, tried: str
 ) -> Body:
-    """Keeps the answer, what it is valid for, and what the last try was made from."""
+    """The discovery result, the inputs that it is valid for, and the inputs of the last attempt."""
     annotations = {labels.ANNOTATION_TRIED: tried, labels.ANNOTATION_DIGEST: digest(data)}
     annotations |= {} if inputs is None else {labels.ANNOTATION_INPUTS: inputs}
     return {
