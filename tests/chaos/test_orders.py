@@ -70,7 +70,7 @@ def plans(service: Component, seen: Projection) -> dict[str, Plan]:
     late=st.integers(0, 80),
 )
 @quickly
-def test_a_picture_that_came_twice_late_and_in_another_order_leads_to_the_same_plans(
+def test_repeated_late_reordered_events_lead_to_the_same_plans(
     service: Component, cut: int, seed: int, twice: float, late: int
 ) -> None:
     """`late`: by how many places a message may come after its turn, older versions after newer
@@ -94,7 +94,7 @@ disturbances = st.lists(
 
 @given(seed=st.integers(0, 1_000_000), disturbed=disturbances)
 @settings(quickly, max_examples=30)
-def test_the_end_is_the_same_and_no_job_runs_again_whatever_the_interleaving_and_whoever_dies(
+def test_any_interleaving_and_crash_lead_to_the_same_end(
     seed: int, disturbed: tuple[Disturbance, ...]
 ) -> None:
     history = History(chance(seed))
@@ -109,7 +109,7 @@ def test_the_end_is_the_same_and_no_job_runs_again_whatever_the_interleaving_and
     steps=st.lists(st.integers(1, LAST_STEP), min_size=1, max_size=10),
 )
 @settings(quickly, max_examples=10)
-def test_news_that_stays_away_for_a_minute_starts_no_job_again_and_makes_no_failure(
+def test_events_a_minute_late_cause_no_second_job_and_no_failure(
     seed: int, steps: list[int]
 ) -> None:
     """While the clock runs on nothing is delivered, so a Job may have ended a minute before its

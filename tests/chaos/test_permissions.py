@@ -303,7 +303,7 @@ async def a_registry_wants_credentials(running: World) -> None:
     )
 
 
-async def test_nothing_is_used_that_is_not_granted_and_nothing_granted_that_is_never_used(
+async def test_granted_permissions_are_exactly_the_used_ones(
     running: World, tmp_path: Path
 ) -> None:
     await a_server_without_watch_lists(running)

@@ -55,7 +55,7 @@ async def test_the_outcome_is_the_same(reference: Reference, name: str) -> None:
     assert outcome.problems == ()
 
 
-async def test_a_bus_that_says_everything_twice_late_and_in_another_order(
+async def test_a_bus_that_repeats_delays_and_reorders_everything(
     reference: Reference, tmp_path: Path
 ) -> None:
     async with world(tmp_path, SEED, unruly=True) as unruly:

@@ -467,7 +467,7 @@ async def test_immutable(cluster: Cluster, kind: str, field: str, to: Any) -> No
     assert f"{field} is immutable" in refused.value.message
 
 
-async def test_an_immutable_field_with_a_default_cannot_be_reset_by_leaving_it_out(
+async def test_omission_does_not_reset_an_immutable_default(
     cluster: Cluster,
 ) -> None:
     await cluster.create(body("AIMServiceTemplate", precision="fp8"))

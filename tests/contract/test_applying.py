@@ -319,7 +319,7 @@ async def test_what_a_webhook_of_kserve_makes_of_it_is_no_drift(bench: Bench, na
     assert await bench.apply(wanted) is not None
 
 
-async def test_a_job_goes_with_its_pods_and_only_the_one_that_was_meant(bench: Bench) -> None:
+async def test_only_the_intended_job_is_deleted_with_its_pods(bench: Bench) -> None:
     wanted = bench.wanted("download-job")
     job = await bench.apply(wanted)
     assert job is not None

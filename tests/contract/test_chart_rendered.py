@@ -99,7 +99,7 @@ def test_an_invalid_object_would_be_noticed() -> None:
 
 
 @every
-def test_every_object_has_a_place_and_says_whose_it_is_and_is_there_once(installation: str) -> None:
+def test_every_object_has_namespace_and_labels_and_is_unique(installation: str) -> None:
     for body in of(installation):
         metadata = body["metadata"]
         cluster_wide = {
@@ -159,7 +159,7 @@ def test_with_namespaces_roles_are_bound_in_these() -> None:
         kubernetes_validate.validate(body, KUBERNETES, strict=True)
 
 
-def test_with_namespaces_only_kinds_used_across_them_are_cluster_wide() -> None:
+def test_with_namespaces_few_kinds_are_read_cluster_wide() -> None:
     """And what is kept of images in the release's namespace, Events of models in `default`."""
     roles = [
         body
@@ -389,7 +389,7 @@ def test_each_service_is_its_own_account_and_nats_has_no_token(installation: str
 
 
 @every
-def test_every_variable_is_one_that_services_know_and_the_downloader_is_the_cachers_own(
+def test_services_know_every_variable_of_the_chart(
     installation: str,
 ) -> None:
     known = {f"AIM_{field.upper()}" for field in ServiceSettings.model_fields} | COMPONENT_VARIABLES
@@ -402,7 +402,7 @@ def test_every_variable_is_one_that_services_know_and_the_downloader_is_the_cach
     assert cacher["AIM_DOWNLOADER_IMAGE"] == CacherSettings.model_fields["downloader_image"].default
 
 
-def test_production_goes_on_when_a_node_is_lost_and_dev_has_one_of_each() -> None:
+def test_production_survives_a_lost_node_and_dev_has_one_of_each() -> None:
     assert {body["spec"]["replicas"] for body in workloads("dev").values()} == {1}
     replicas = {name: body["spec"]["replicas"] for name, body in workloads("production").items()}
     assert replicas.pop(NATS) == 3
@@ -430,7 +430,7 @@ def test_production_goes_on_when_a_node_is_lost_and_dev_has_one_of_each() -> Non
 
 
 @pytest.mark.parametrize("installation", ["dev", "production"])
-def test_each_service_mounts_its_own_key_alone_unless_keys_are_turned_off(
+def test_each_service_mounts_only_its_own_key_if_any(
     installation: str,
 ) -> None:
     for service in SERVICES:
@@ -453,7 +453,7 @@ def test_each_service_mounts_its_own_key_alone_unless_keys_are_turned_off(
     ].startswith("nats://")
 
 
-def test_a_server_of_ones_own_is_asked_with_keys_only_where_that_is_turned_on() -> None:
+def test_an_external_server_gets_keys_only_where_enabled() -> None:
     assert all(
         "secret" not in volume for spec in pod_specs("external-nats") for volume in spec["volumes"]
     )
@@ -464,7 +464,7 @@ def test_a_server_of_ones_own_is_asked_with_keys_only_where_that_is_turned_on() 
 
 
 @every
-def test_a_job_makes_the_keys_that_pods_mount_and_reads_no_other_secret(installation: str) -> None:
+def test_a_job_creates_the_mounted_keys_and_reads_no_other(installation: str) -> None:
     """Without keys, or with an external server, none of these objects exists."""
     found = [body for body in of(installation) if body["metadata"]["name"].startswith(INIT)]
     if installation in {"external-nats", "no-keys"}:
@@ -558,7 +558,7 @@ def test_the_image_of_nats_may_be_named_by_digest() -> None:
         ),
     ],
 )
-def test_nats_reckons_with_its_volume_and_its_limit_and_not_with_the_machine(
+def test_nats_respects_its_volume_and_limit_not_the_machine(
     values: str, limits: dict[str, int]
 ) -> None:
     (nats,) = [
@@ -582,7 +582,7 @@ def test_with_a_nats_of_ones_own_nothing_of_nats_is_installed() -> None:
 
 
 @every
-def test_nothing_comes_in_or_goes_out_but_what_is_listed_and_only_discovery_reaches_registries(
+def test_only_listed_traffic_passes_and_discovery_alone_gets_out(
     installation: str,
 ) -> None:
     policies = by_kind(installation, "NetworkPolicy")
@@ -679,7 +679,7 @@ def test_a_mistaken_value_is_refused_by_name(value: str, said: str) -> None:
         render(CHART, f"--set={value}")
 
 
-def test_values_of_a_release_that_knew_fewer_of_them_render_the_same() -> None:
+def test_values_of_an_older_release_render_the_same() -> None:
     """`helm upgrade --reuse-values` has no defaults of a newer chart."""
     none = (
         "admissionPolicy=null,nats.auth=null,podSecurity=null,caBundle=null,kserveMode=null,"

@@ -206,7 +206,7 @@ def test_a_released_chart_is_followed_by_this_one(before: dict[Place, Any]) -> N
 
 
 @pytest.mark.parametrize("name", ["defaults", "production", "no-keys", "three-servers"])
-def test_the_configuration_of_nats_is_part_of_the_pod_that_has_its_mounts(name: str) -> None:
+def test_the_configuration_of_nats_belongs_to_its_pod(name: str) -> None:
     """So a pod restarted in the middle of a rollout never reads a configuration that includes
     files it has not."""
     bodies = render(CHART, *SETS[name])
@@ -364,7 +364,7 @@ async def test_kubectl_applies_each_overlay_over_the_other(run: Run, way: tuple[
         ),
     ],
 )
-async def test_other_storage_of_nats_is_rejected_before_anything_is_applied(
+async def test_other_nats_storage_is_rejected_before_any_apply(
     run: Run, installed: tuple[str, ...], value: str, says: tuple[str, ...]
 ) -> None:
     code, told = await helm(run, "install", "--create-namespace", *installed)
@@ -388,7 +388,7 @@ async def test_other_storage_of_nats_is_rejected_before_anything_is_applied(
     assert await run(*versions, "jsonpath={.items[*].metadata.resourceVersion}") == before
 
 
-async def test_left_out_storage_stays_as_it_is_and_an_equal_size_is_no_other(run: Run) -> None:
+async def test_omitted_and_equal_storage_change_nothing(run: Run) -> None:
     code, told = await helm(
         run,
         "install",

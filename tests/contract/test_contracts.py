@@ -63,7 +63,7 @@ def test_the_folder_is_what_the_code_says() -> None:
     assert yaml.safe_load((FOLDER / "asyncapi.yaml").read_text()) == asyncapi()
 
 
-def test_every_released_version_is_compatible_and_has_messages_of_every_type() -> None:
+def test_every_release_is_compatible_and_has_every_message() -> None:
     assert check(FOLDER) == []
     for version in (FOLDER / "released").iterdir():
         stored = {
@@ -115,7 +115,7 @@ def reported(kind: str) -> set[str]:
 
 
 @services
-def test_every_condition_and_status_field_that_is_read_is_reported(contract: Contract) -> None:
+def test_every_condition_and_status_field_read_is_reported(contract: Contract) -> None:
     for kind, names in contract.reads.items():
         assert any(
             subjects.matches(f"{subjects.OBJECT}.{kind}.>", consumed)
@@ -150,7 +150,7 @@ def names_read(package: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", PLANNERS)
-def test_a_service_reads_nothing_of_a_status_that_it_does_not_declare(name: str) -> None:
+def test_a_service_reads_only_declared_status_fields(name: str) -> None:
     declared = {each for names in planner(name).contract.reads.values() for each in names}
     used = names_read(ROOT / "services" / name / f"aim_{name}")
     assert used <= declared | FOREIGN

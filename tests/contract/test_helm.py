@@ -45,7 +45,7 @@ async def run(tmp_path: Path) -> AsyncIterator[Run]:
         yield command
 
 
-async def test_a_release_is_installed_upgraded_and_uninstalled_and_the_kinds_stay(run: Run) -> None:
+async def test_the_kinds_outlive_install_upgrade_and_uninstall(run: Run) -> None:
     release = ("aim", str(CHART), "--namespace", NAMESPACE)
     told = await run("helm", "install", *release, "--create-namespace")
     assert f"kubectl rollout status deployment -n {NAMESPACE}" in told
@@ -85,7 +85,7 @@ def in_system(api: str, kind: str, name: str, labels: dict[str, str], **fields: 
     }
 
 
-async def test_what_stays_after_a_release_goes_by_the_commands_of_the_page(
+async def test_the_commands_of_the_page_delete_what_a_release_left(
     run: Run, tmp_path: Path
 ) -> None:
     """In the order of the table; before the last one, nothing but the namespace is left."""
@@ -142,7 +142,7 @@ async def test_what_stays_after_a_release_goes_by_the_commands_of_the_page(
 @pytest.mark.parametrize(
     ("port", "is_named"), [(443, False), (6443, False), (8443, True), (16443, True)]
 )
-async def test_the_notes_name_the_policy_that_keeps_services_from_the_api_server(
+async def test_the_notes_name_the_policy_that_blocks_the_api_server(
     run: Run, tmp_path: Path, port: int, *, is_named: bool
 ) -> None:
     api_server = {
@@ -200,7 +200,7 @@ async def test_the_notes_name_pull_secrets_that_discovery_may_not_get(
 
 
 @pytest.mark.parametrize("level", [None, "baseline"])
-async def test_the_notes_name_the_pod_security_level_until_it_is_enforced(
+async def test_the_notes_name_pod_security_until_it_is_enforced(
     run: Run, level: str | None
 ) -> None:
     await run("kubectl", "create", "namespace", NAMESPACE)
@@ -216,9 +216,7 @@ async def test_the_notes_name_the_pod_security_level_until_it_is_enforced(
     assert "kubectl label namespace" not in await run("helm", "upgrade", *release)
 
 
-async def test_what_helm_renders_is_applied_twice_and_the_second_time_changes_nothing(
-    run: Run, tmp_path: Path
-) -> None:
+async def test_a_second_apply_of_the_chart_changes_nothing(run: Run, tmp_path: Path) -> None:
     await run("kubectl", "create", "namespace", NAMESPACE)
     bodies = [
         body for body in render(CHART) if body["kind"] != "CustomResourceDefinition"

@@ -350,7 +350,7 @@ many = settings(
 @pytest.mark.parametrize("service", PLANNERS)
 @given(bodies=worlds(), refused=st.booleans(), log=TEXT)
 @many
-def test_what_is_made_is_valid_and_in_its_place_and_what_is_said_can_be_printed(
+def test_hostile_input_makes_valid_objects_and_clean_messages(
     service: str, bodies: list[Body], refused: bool, log: str
 ) -> None:
     planner, kinds = PLANNERS[service]
@@ -394,7 +394,7 @@ def test_the_answer_of_any_template_has_a_valid_name_of_its_own(name: str) -> No
 
 @given(bodies=worlds())
 @many
-def test_what_is_written_on_an_object_and_sent_as_an_event_can_be_printed_too(
+def test_hostile_annotations_and_events_can_be_printed(
     bodies: list[Body],
 ) -> None:
     seen = testing.projection(*bodies)

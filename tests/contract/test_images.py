@@ -59,7 +59,7 @@ def test_there_is_an_image_for_each_service_and_job() -> None:
 
 
 @images
-def test_an_image_holds_what_its_distribution_needs_and_nothing_else(target: str) -> None:
+def test_an_image_has_only_what_its_distribution_needs(target: str) -> None:
     assert (IMAGES / "requirements" / f"{target}.txt").read_text() == listed(target)
     assert packages(target) == set(closure(target)[0])
     assert not packages(target) & NOT_IN_ANY

@@ -1,6 +1,8 @@
-"""docs/reference/field-faults.md and docs/explanation/security.md name tests that exist."""
+"""Names of tests are short, and pages and settings name tests that exist."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,37 @@ def test_a_page_has_all_its_rows(page: str, least: int) -> None:
     rows = re.findall(r"^\| ([A-Z]\d+) ", PAGES[page], re.MULTILINE)
     assert len(rows) >= least
     assert set(rows) <= {row for row, _ in ROWS}
+
+
+MOST_CHARACTERS = 60
+
+
+def files_with_tests() -> list[Path]:
+    return [
+        file
+        for folder in ("tests", "libs", "services", "jobs", "lab", "cli")
+        for file in sorted((ROOT / folder).rglob("test_*.py"))
+    ]
+
+
+def names_of_tests(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from [node.name] if node.name.startswith("test_") else []
+
+
+def test_the_name_of_a_test_is_a_short_sentence() -> None:
+    named = [
+        (str(file.relative_to(ROOT)), name)
+        for file in files_with_tests()
+        for name in names_of_tests(file)
+    ]
+    assert len(named) > 1500
+    assert [each for each in named if len(each[1]) > MOST_CHARACTERS] == []
+
+
+def test_the_files_that_start_first_exist() -> None:
+    text = (ROOT / "conftest.py").read_text()
+    first = re.findall(r'^    "(.*/test_\w+\.py)",$', text, re.MULTILINE)
+    assert len(first) > 20
+    assert [file for file in first if not (ROOT / file).is_file()] == []

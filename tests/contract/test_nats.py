@@ -19,7 +19,7 @@ def test_every_service_is_a_user() -> None:
     assert set(SERVICES) < set(USERS)
 
 
-def test_the_job_of_the_chart_knows_the_permissions_of_every_contract() -> None:
+def test_the_job_of_the_chart_knows_all_nats_permissions() -> None:
     """The image of the watcher has them as a file: it holds no other service. AIM_WRITE_GOLDEN=1
     writes it."""
     file = ROOT / "services" / "watcher" / "aim_watcher" / "nats_users.json"

@@ -53,7 +53,7 @@ def test_each_rule_rejects_something_that_no_other_rule_does() -> None:
         "downloader:1",
     ],
 )
-def test_another_downloader_image_passes_where_the_chart_names_it(chosen: str) -> None:
+def test_a_downloader_image_named_by_the_chart_is_admitted(chosen: str) -> None:
     body = golden("cacher", "download-job")
     found = policies(f"--set-string=services.cacher.env.AIM_DOWNLOADER_IMAGE={chosen}")
     jobs = next(policy for policy in found if policy["metadata"]["name"] == "aim-cacher-jobs")

@@ -53,7 +53,7 @@ def test_sentences_are_split_at_full_stops_items_and_cells() -> None:
     ]
 
 
-def test_a_code_span_and_a_figure_with_its_unit_are_one_word_each() -> None:
+def test_a_code_span_and_a_quantity_are_one_word_each() -> None:
     assert len(split_words("It takes 15 s and `code`, or 8 GB – more")) == 8
 
 

@@ -81,7 +81,7 @@ def test_discovery_alone_reads_secrets_and_only_the_named_one() -> None:
     ]
 
 
-def test_the_watcher_alone_lists_and_watches_and_it_changes_nothing() -> None:
+def test_only_the_watcher_watches_and_it_changes_nothing() -> None:
     listing = {
         grant
         for grant in GRANTS
@@ -188,7 +188,7 @@ async def test_kubectl_applies_them_and_can_say_what_a_service_may(kubectl: Run)
     )[0] == 1
 
 
-def test_roles_for_users_name_every_kind_and_let_nobody_write_status() -> None:
+def test_roles_for_users_have_every_kind_and_no_status_write() -> None:
     view, edit = sorted(USER_ROLES, key=lambda role: len(role["rules"]), reverse=True)
     given = [
         {

@@ -136,7 +136,7 @@ def renderers() -> set[tuple[str, str]]:
     }
 
 
-def test_every_renderer_has_a_golden_file_and_every_golden_file_a_renderer() -> None:
+def test_renderers_and_golden_files_match() -> None:
     """Otherwise an upgrade that restarts model servers could pass a review unseen."""
     assert {
         (f"aim_{file.parts[-4]}", file.stem.partition(".")[0]) for file in GOLDEN

@@ -15,7 +15,7 @@ CONDITION = """    Last Transition Time:  2026-01-02T03:04:{second:02}Z
 
 
 @pytest.mark.parametrize("name", DESCRIBED)
-def test_the_page_has_each_that_it_is_to_show_with_the_reasons_the_case_tells(name: str) -> None:
+def test_the_page_has_each_case_with_its_reasons(name: str) -> None:
     [case] = [case for case in TOGETHER if case.name == name]
     _, _, section = PAGE.read_text().partition(f"`{command(name)}`")
     shown, _, _ = section.partition("\n## ")

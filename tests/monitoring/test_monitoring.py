@@ -173,7 +173,7 @@ def families(text: str) -> dict[str, str]:
     return {name: type_ for name, type_ in found.items() if not name.endswith("_created")}
 
 
-async def test_what_services_export_is_documented_and_the_other_way_round(stack: Stack) -> None:
+async def test_exported_and_documented_metrics_are_the_same(stack: Stack) -> None:
     found: dict[str, tuple[str, set[str]]] = {}
     for service, text in (await scraped(stack)).items():
         for name, type_ in families(text).items():

@@ -48,7 +48,7 @@ def takes_no_access_for_passing(plan: Plan) -> Plan:
     return replace(plan, reports=said)
 
 
-def test_the_fault_is_found_at_the_event_the_object_and_the_field() -> None:
+def test_a_replay_finds_the_event_object_and_field() -> None:
     [found] = check(
         changed(planner(CACHER, RECORDING.events), takes_no_access_for_passing), RECORDING
     ).differences

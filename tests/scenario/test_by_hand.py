@@ -145,7 +145,7 @@ async def applied(stack: Stack) -> list[tuple[str, str]]:
     ]
 
 
-async def test_services_that_were_restarted_write_nothing_but_what_was_edited(stack: Stack) -> None:
+async def test_restarted_services_repair_only_what_was_edited(stack: Stack) -> None:
     makers, before, name = (
         (DISCOVERY, CACHER, DEPLOYER, ROUTER),
         await applied(stack),
@@ -233,7 +233,7 @@ async def test_what_a_person_edits_is_put_right(
     await until_running(stack)
 
 
-async def test_an_edited_answer_is_asked_for_again_and_restarts_nothing(stack: Stack) -> None:
+async def test_an_edited_answer_is_discovered_again_without_restart(stack: Stack) -> None:
     before, runs = (
         await get(stack, CONFIG_MAP, ANSWER),
         await get(stack, INFERENCE_SERVICE, SERVICE),
@@ -246,7 +246,7 @@ async def test_an_edited_answer_is_asked_for_again_and_restarts_nothing(stack: S
     assert (await get(stack, INFERENCE_SERVICE, SERVICE))["spec"] == runs["spec"]
 
 
-async def test_a_deleted_answer_is_asked_for_again_also_when_that_is_deleted_in_mid_run(
+async def test_an_answer_deleted_twice_is_discovered_again(
     stack: Stack,
 ) -> None:
     before = await get(stack, CONFIG_MAP, ANSWER)
@@ -366,7 +366,7 @@ async def test_a_controller_that_insists_is_not_fought_with_but_named(stack: Sta
     await until(stack, INFERENCE_SERVICE, SERVICE, lambda body: strategy(body) == RECREATES)
 
 
-async def test_a_service_is_stopped_and_started_though_its_template_is_gone(stack: Stack) -> None:
+async def test_a_service_without_template_can_stop_and_start(stack: Stack) -> None:
     cluster = stack.lab.cluster
     template = await get(stack, TEMPLATE_KIND, TEMPLATE)
     await cluster.delete(TEMPLATE_KIND, NAMESPACE, TEMPLATE)

@@ -250,7 +250,7 @@ async def test_what_an_image_recommends_is_said(place: Place) -> None:
     )
 
 
-async def test_a_template_that_nothing_recommended_supports_is_warned_and_discovered_all_the_same(
+async def test_an_unrecommended_template_is_discovered_with_a_warning(
     place: Place,
 ) -> None:
     image = f"{place.public.host}/aim/large:1"
@@ -353,7 +353,7 @@ async def test_a_registry_that_was_away_is_asked_again(place: Place) -> None:
     await place.inspected("tiny", "Inspected")
 
 
-async def test_an_image_that_is_not_there_stops_its_template_until_it_is(place: Place) -> None:
+async def test_a_missing_image_blocks_its_template_until_pushed(place: Place) -> None:
     image = f"{place.public.host}/aim/late:1"
     place.runs(image)
     await place.model("late", image)
@@ -369,7 +369,7 @@ async def test_an_image_that_is_not_there_stops_its_template_until_it_is(place: 
     await place.discovered("late", "ProfilesDiscovered", "found 1 model source")
 
 
-async def test_a_changed_image_rolls_out_once_its_discovery_has_succeeded(place: Place) -> None:
+async def test_a_changed_image_rolls_out_after_its_discovery(place: Place) -> None:
     first, broken, second = (
         f"{place.public.host}/aim/served:{tag}" for tag in ("1", "broken", "2")
     )

@@ -212,7 +212,7 @@ async def calls_of(lab: Lab) -> list[Call]:
     return [call for call in calls if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")]
 
 
-async def test_each_service_ran_as_its_own_account_and_was_refused_nothing(stack: Stack) -> None:
+async def test_each_service_has_its_own_account_and_no_denials(stack: Stack) -> None:
     own = await calls_of(stack.lab)
     assert {call.user.rpartition(":")[2] for call in own} == {
         *(f"aim-{service}" for service in SERVICES),
@@ -221,7 +221,7 @@ async def test_each_service_ran_as_its_own_account_and_was_refused_nothing(stack
     assert [call for call in own if not call.granted] == []
 
 
-async def test_each_pod_has_its_own_account_and_each_service_kept_to_its_contract(
+async def test_each_pod_has_its_own_account_and_keeps_its_contract(
     stack: Stack,
 ) -> None:
     accounts = {
@@ -262,7 +262,7 @@ async def test_the_job_made_the_keys_and_nobody_gets_in_without_one(stack: Stack
         waiting.cancel()
 
 
-async def test_the_same_applied_again_changes_no_key_and_runs_no_other_job(stack: Stack) -> None:
+async def test_a_second_apply_changes_no_key_and_runs_no_job(stack: Stack) -> None:
     before, jobs = await secrets_of(stack.lab), await jobs_of(stack.lab)
     await install(stack.lab, render(CHART))
     assert (await secrets_of(stack.lab), await jobs_of(stack.lab)) == (before, jobs)
@@ -306,7 +306,7 @@ async def roles(stack: Stack) -> dict[str, list[str]]:
     return {name: sorted(found) for name, found in said.items()}
 
 
-async def test_an_upgrade_to_two_of_each_leaves_one_at_work_and_one_ready_to_take_over(
+async def test_an_upgrade_to_two_replicas_gives_leader_and_standby(
     stack: Stack,
 ) -> None:
     """Every pod is replaced, and nothing that was made is written again."""

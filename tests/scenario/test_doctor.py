@@ -88,7 +88,7 @@ async def test_a_whole_cluster_is_well_in_every_area(stack: Stack) -> None:
     assert words.endswith(" ok, 0 warnings, 0 errors\n")
 
 
-async def test_a_permission_that_was_taken_away_is_named_with_the_account(stack: Stack) -> None:
+async def test_a_revoked_permission_is_named_with_its_account(stack: Stack) -> None:
     env, binding = kubectl_env(stack.lab), "clusterrolebinding/aim-router"
     kept = await commands.command(env, "kubectl", "get", binding, "-o", "json")
     await commands.command(env, "kubectl", "delete", binding)
@@ -109,7 +109,7 @@ async def test_a_permission_that_was_taken_away_is_named_with_the_account(stack:
     assert areas(await doctor(stack), "error") == []
 
 
-async def test_who_may_ask_nothing_of_others_is_told_so_and_what_it_lacks_itself(
+async def test_without_impersonation_own_permissions_are_checked(
     stack: Stack,
 ) -> None:
     findings = await doctor(stack, "--kubeconfig", str(stack.lab.accounts["aim-router"]))
@@ -122,7 +122,7 @@ async def test_who_may_ask_nothing_of_others_is_told_so_and_what_it_lacks_itself
     assert any(words.startswith("you may not ") and jobs in words for words in said)
 
 
-async def test_a_nats_server_that_does_not_answer_is_an_error_and_hides_nothing_else(
+async def test_an_unreachable_nats_server_hides_no_other_finding(
     stack: Stack,
 ) -> None:
     nowhere = f"nats://127.0.0.1:{free_ports(1)[0]}"
@@ -133,7 +133,7 @@ async def test_a_nats_server_that_does_not_answer_is_an_error_and_hides_nothing_
     )
 
 
-async def test_an_api_server_that_does_not_answer_is_an_error_and_hides_nothing_else(
+async def test_an_unreachable_api_server_hides_no_other_finding(
     stack: Stack, tmp_path: Path
 ) -> None:
     write_kubeconfig(tmp_path / "kubeconfig", f"http://127.0.0.1:{free_ports(1)[0]}")
@@ -141,7 +141,7 @@ async def test_an_api_server_that_does_not_answer_is_an_error_and_hides_nothing_
     assert (areas(findings, "error"), areas(findings, "ok")) == (["kubernetes"], ["nats"])
 
 
-async def test_before_the_installation_each_thing_to_install_is_named_with_its_command(
+async def test_each_missing_part_is_named_with_its_install_command(
     tmp_path: Path,
 ) -> None:
     async with Children(tmp_path / "log") as children:

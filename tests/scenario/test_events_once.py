@@ -74,7 +74,7 @@ async def has_events(cluster: Cluster, *reasons: str) -> None:
     await eventually(there, f"Events {reasons}")
 
 
-async def test_the_second_of_two_equal_events_is_not_sent_by_a_new_process(
+async def test_a_new_process_does_not_repeat_an_equal_event(
     tmp_path: Path, external_server: Path | None
 ) -> None:
     async with (

@@ -12,7 +12,7 @@ from aimschema.resources import CONFIG, NAMESPACE, ROUTE, SERVICE
 pytestmark = pytest.mark.timeout(120)
 
 
-async def test_a_service_runs_beside_a_policy_controller_and_stale_entries(tmp_path: Path) -> None:
+async def test_a_policy_controller_and_stale_entries_do_no_harm(tmp_path: Path) -> None:
     async with control_plane_on_laptop(tmp_path) as stack, other_entries(stack.lab.cluster):
         place = Place(stack, "policies", tmp_path)
         await stack.lab.cluster.create(

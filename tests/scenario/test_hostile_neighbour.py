@@ -152,7 +152,7 @@ async def said(cluster: Cluster, namespace: str) -> list[str]:
     return found + [str(event.get("note", "")) for event in events]
 
 
-async def test_a_hostile_neighbour_changes_nothing_and_nothing_of_it_is_printed_raw(
+async def test_a_hostile_neighbour_changes_and_prints_nothing(
     tmp_path: Path,
 ) -> None:
     async with control_plane_on_laptop(tmp_path) as stack:

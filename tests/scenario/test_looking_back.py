@@ -54,7 +54,7 @@ async def test_explain_says_what_a_person_has_to_do_about_a_wrong_key(stack: Sta
     assert (chain["state"], chain["because"][0]["reason"]) == ("failed", "AuthError")
 
 
-async def test_timeline_tells_of_the_failure_of_who_put_it_right_and_of_what_followed(
+async def test_the_timeline_has_failure_repair_and_recovery(
     stack: Stack,
 ) -> None:
     secret = stack.quickstart.manifests / "00-namespace.yaml"
@@ -87,9 +87,7 @@ async def test_timeline_tells_of_the_failure_of_who_put_it_right_and_of_what_fol
     assert "✓ AIMService/minilm is ready" in await command(stack, "aimctl", "explain", *OBJECT)
 
 
-async def test_what_was_recorded_replays_without_difference_from_file_and_live(
-    stack: Stack, tmp_path: Path
-) -> None:
+async def test_a_recording_replays_equally_from_file_and_live(stack: Stack, tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     assert "cacher" in await command(stack, "aimctl", "record", "-n", NAMESPACE, "-o", str(file))
     told = json.loads(await command(stack, "aimctl", "replay", str(file), "-o", "json"))

@@ -156,7 +156,7 @@ async def jobs_made(stack: Stack) -> list[str]:
     ]
 
 
-async def test_five_manifests_become_a_model_that_answers_from_the_cached_files(
+async def test_five_manifests_become_a_model_that_answers(
     stack: Stack,
 ) -> None:
     await apply_and_wait(stack)
@@ -267,7 +267,7 @@ async def test_what_is_edited_by_hand_is_put_right(stack: Stack) -> None:
     )
 
 
-async def test_deleting_the_service_keeps_the_cache_and_a_new_one_uses_it(stack: Stack) -> None:
+async def test_deleting_the_service_keeps_the_cache_for_a_new_one(stack: Stack) -> None:
     cache, jobs = (await stack.lab.cluster.list(CACHE, NAMESPACE)).items[0], await jobs_made(stack)
     await kubectl(stack, "delete", f"aimsvc/{SERVICE}", "-n", NAMESPACE)
     for made in ("isvc", "httproute"):

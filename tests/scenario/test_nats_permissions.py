@@ -237,7 +237,7 @@ async def test_a_consumer_that_delivers_elsewhere_is_no_way_around(
     await server.stop()
 
 
-async def test_all_services_go_through_the_whole_story_and_nothing_is_refused(
+async def test_all_services_do_their_work_without_a_denial(
     tmp_path: Path,
 ) -> None:
     guard = guarded(tmp_path / "keys")
@@ -452,7 +452,7 @@ async def test_a_key_is_replaced_while_the_service_runs(tmp_path: Path) -> None:
     await server.stop()
 
 
-async def test_what_a_user_lacks_is_told_and_goes_through_once_it_is_granted(
+async def test_a_missing_permission_is_named_and_works_once_granted(
     tmp_path: Path,
 ) -> None:
     guard = guarded(tmp_path / "keys")
@@ -485,7 +485,7 @@ async def test_what_a_user_lacks_is_told_and_goes_through_once_it_is_granted(
     await server.stop()
 
 
-async def test_a_service_says_in_readyz_what_is_wrong_and_goes_on_when_it_is_put_right(
+async def test_readyz_names_a_missing_permission_until_granted(
     server: NatsServer, files: Files, tmp_path: Path
 ) -> None:
     wrong = files.with_(creds=new_seed())

@@ -68,7 +68,7 @@ async def interrupted(process: asyncio.subprocess.Process) -> int:
     return await process.wait()
 
 
-async def test_waiting_ends_at_once_where_a_person_has_to_act_and_says_what_to_do(
+async def test_wait_ends_with_the_action_that_a_person_must_take(
     stack: Stack,
 ) -> None:
     secret = stack.quickstart.manifests / "00-namespace.yaml"
@@ -98,7 +98,7 @@ async def test_get_shows_the_chain_and_why_in_one_row(stack: Stack) -> None:
     )
 
 
-async def test_a_retry_is_made_at_once_and_seen_by_who_follows_the_timeline_and_by_who_waits(
+async def test_a_retry_shows_in_the_timeline_and_ends_a_wait(
     stack: Stack,
 ) -> None:
     secret = stack.quickstart.manifests / "00-namespace.yaml"
@@ -210,7 +210,7 @@ async def test_colours_go_where_they_are_not_wanted(stack: Stack) -> None:
     assert not COLOUR.search(await aimctl(stack, "explain", *OBJECT, FORCE_COLOR="1", NO_COLOR="1"))
 
 
-async def test_the_shell_proposes_kinds_names_and_namespaces_of_the_cluster(stack: Stack) -> None:
+async def test_completion_proposes_kinds_names_and_namespaces(stack: Stack) -> None:
     async def proposed(line: str, **env: str) -> list[str]:
         words = {
             "COMP_WORDS": line,
@@ -226,7 +226,7 @@ async def test_the_shell_proposes_kinds_names_and_namespaces_of_the_cluster(stac
     assert await proposed("aimctl explain aimsvc/", KUBECONFIG="/nowhere") == []
 
 
-async def test_a_deletion_is_waited_for_until_the_time_is_over_or_it_is_done(stack: Stack) -> None:
+async def test_a_wait_for_deletion_ends_by_timeout_or_deletion(stack: Stack) -> None:
     assert "is not deleted after 1 s" in await aimctl(
         stack, "wait", *OBJECT, "--for", "deleted", "--timeout", "1s", code=124
     )

@@ -386,7 +386,7 @@ async def test_edited_credentials_are_tried_at_once(run: Run) -> None:
     await run.is_warm_after("wrong-keys", run.patch(CONFIG, "wrong-keys", right))
 
 
-async def test_another_secret_is_taken_while_the_pod_waits_for_the_one_that_is_not_there(
+async def test_another_secret_replaces_a_missing_one_of_a_waiting_pod(
     run: Run,
 ) -> None:
     await run.is_warm_after(

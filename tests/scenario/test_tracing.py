@@ -85,7 +85,7 @@ def ends(trace: list[Span], kind: str) -> list[Span]:
 
 
 @pytest.mark.parametrize("kind", ALONE)
-async def test_one_trace_leads_from_the_event_of_an_object_to_the_write_of_its_status(
+async def test_one_trace_leads_from_an_event_to_the_status_write(
     place: Place, kind: str, tmp_path: Path
 ) -> None:
     """A single object: with several events at once, a reconcile continues the trace of the
@@ -141,7 +141,7 @@ async def test_what_was_learned_on_the_way_goes_on_with_the_trace(place: Place) 
     assert next(line["trace_id"] for line in log if line["event"] == "inspected") == looked.trace
 
 
-async def test_a_span_says_what_it_is_about_by_the_conventions_and_nothing_that_is_in_it(
+async def test_a_span_has_conventional_attributes_and_no_content(
     place: Place,
 ) -> None:
     await kubectl(place.stack.lab, "apply", "-f", str(place.stack.quickstart.manifests))
@@ -190,7 +190,7 @@ async def test_a_span_says_what_it_is_about_by_the_conventions_and_nothing_that_
     print("\n".join(trees(seen)))
 
 
-async def test_a_service_that_starts_anew_begins_traces_of_its_own_and_points_at_those_of_before(
+async def test_a_restarted_service_links_its_traces_to_former_ones(
     place: Place,
 ) -> None:
     await place.stack.services.stop(ROUTER)
@@ -227,7 +227,7 @@ async def test_a_service_that_starts_anew_begins_traces_of_its_own_and_points_at
     assert {trace for trace, _ in again.links} <= before
 
 
-async def test_a_replay_is_a_trace_of_its_own_that_points_at_what_it_goes_over(
+async def test_a_replay_is_a_trace_linked_to_the_replayed_ones(
     place: Place, tmp_path: Path
 ) -> None:
     file = tmp_path / "run.jsonl"

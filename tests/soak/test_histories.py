@@ -19,7 +19,5 @@ DID = st.builds(Did, seed=st.integers(0, 1 << 30), steps=st.sampled_from([0, 3, 
     max_examples=12,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-def test_whatever_users_do_the_status_is_true_and_repair_succeeds(
-    seed: int, history: list[Did]
-) -> None:
+def test_whatever_users_do_status_is_true_and_repair_works(seed: int, history: list[Did]) -> None:
     assert run(seed, history).findings == []

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.timeout(300)
 SEED = 5
 
 
-async def test_a_round_of_random_operations_leaves_nothing_untrue_or_stuck(tmp_path: Path) -> None:
+async def test_random_operations_leave_nothing_untrue_or_stuck(tmp_path: Path) -> None:
     async with on_laptop(tmp_path, SEED) as cluster:
         done = await quick(cluster, SEED, print)
     assert done.findings == []

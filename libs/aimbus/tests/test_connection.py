@@ -51,7 +51,7 @@ async def test_it_reconnects_and_logs_it_once(server: NatsServer) -> None:
     await bus.close()
 
 
-async def test_requests_in_flight_fail_at_once_when_the_connection_breaks(
+async def test_requests_in_flight_fail_when_the_connection_breaks(
     server: NatsServer, bare_bus: Bus
 ) -> None:
     session = await bare_bus.session()

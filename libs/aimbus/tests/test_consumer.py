@@ -125,9 +125,7 @@ async def test_a_delete_takes_the_place_of_the_object(bus: Bus, pod: Pod) -> Non
         ]
 
 
-async def test_an_unreadable_message_is_an_item_and_the_following_goes_on(
-    bus: Bus, pod: Pod
-) -> None:
+async def test_an_unreadable_message_does_not_end_the_following(bus: Bus, pod: Pod) -> None:
     await (await bus.session()).request(
         "aim.object.Pod.ml.new", b'{"type":"aim.object.changed.v2"}', {"ce-id": "x"}
     )
@@ -196,7 +194,7 @@ async def test_after_a_kill_everything_is_loaded_again(
                 break
 
 
-async def test_after_the_store_was_wiped_the_load_is_empty_and_has_no_marker(
+async def test_a_wiped_store_loads_empty_and_without_marker(
     server: NatsServer, bus: Bus, pod: Pod
 ) -> None:
     await bus.publisher.publish(pod("a"))

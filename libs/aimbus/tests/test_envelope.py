@@ -53,7 +53,7 @@ def id_of(message: Message) -> str:
     return headers_for(message, source="s")["Nats-Msg-Id"]
 
 
-def test_an_object_is_identified_by_uid_and_version_and_its_delete_too() -> None:
+def test_uid_and_version_identify_an_object_and_its_delete() -> None:
     assert id_of(CHANGED) == "u1:7"
     assert id_of(DELETED) == f"u1:deleted:{DELETED.resource_version}"
 
@@ -197,7 +197,7 @@ def test_a_marker_at_a_version_that_is_no_number_is_not_an_event(version: str) -
     assert isinstance(open_event(5, "aim.synced.Pod", NOW, encode(marker), {}), Undecodable)
 
 
-def test_a_message_on_a_subject_that_no_object_has_is_not_an_event() -> None:
+def test_a_message_on_an_unknown_subject_is_not_an_event() -> None:
     message = structs.replace(CHANGED, name="x" * 4000)
     item = open_event(5, subject_of(message), NOW, encode(message), {})
     assert isinstance(item, Undecodable)

@@ -56,7 +56,7 @@ async def stored(bus: Bus) -> set[str]:
 
 
 @pytest.mark.parametrize("how", HELD_UP)
-async def test_a_mirror_that_stands_still_is_made_again_with_all_there_is(
+async def test_a_stalled_mirror_is_recreated_with_everything(
     bus: Bus, pod: Pod, how: dict[str, Any]
 ) -> None:
     levels: list[Level] = []

@@ -35,9 +35,7 @@ def version(event: Event) -> int:
     return int(event.message.resource_version)
 
 
-async def test_what_is_published_is_in_the_log_with_cause_source_and_trace(
-    bus: Bus, pod: Pod
-) -> None:
+async def test_the_log_has_cause_source_and_trace(bus: Bus, pod: Pod) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     first = await bus.publisher.publish(pod("a"))
     second = await bus.publisher.publish(pod("b.c"), cause=[first], traceparent=trace)
@@ -188,7 +186,7 @@ async def test_publishing_goes_on_over_a_client_that_closed_itself(bus: Bus, pod
     assert (await bus.session()).client is not session.client
 
 
-async def test_nothing_is_lost_or_stored_twice_when_the_server_is_killed_under_load(
+async def test_a_killed_server_loses_and_repeats_nothing(
     server: NatsServer, bus: Bus, pod: Pod
 ) -> None:
     messages = [pod(f"p{number % 500}", number) for number in range(5_000)]
@@ -250,9 +248,7 @@ async def test_a_retry_after_a_lost_acknowledgement_is_one_message(bus: Bus, pod
     assert len(await events(read_log(bus, [subjects.ALL]))) == 1
 
 
-async def test_many_at_once_are_stored_in_order_once_and_side_by_side_with_single_ones(
-    bus: Bus, pod: Pod
-) -> None:
+async def test_a_batch_is_stored_in_order_beside_single_messages(bus: Bus, pod: Pod) -> None:
     """Two batches share subjects with each other and with single messages, some of which say
     what the batch says too."""
     many = [pod(f"p{number % 700}", number) for number in range(1_400)]
@@ -276,9 +272,7 @@ async def test_one_oversized_message_keeps_the_others_from_being_sent(bus: Bus, 
     assert await events(read_log(bus, [subjects.ALL])) == []
 
 
-async def test_many_at_once_are_stored_also_where_the_stream_takes_no_batches(
-    bare_bus: Bus, pod: Pod
-) -> None:
+async def test_a_stream_without_batches_stores_many_at_once(bare_bus: Bus, pod: Pod) -> None:
     await api(
         await bare_bus.session(),
         "STREAM.CREATE.AIM_LOG",
@@ -290,7 +284,7 @@ async def test_many_at_once_are_stored_also_where_the_stream_takes_no_batches(
     )
 
 
-async def test_nothing_of_many_is_lost_or_stored_twice_when_the_server_is_killed_in_mid_batch(
+async def test_a_server_killed_in_a_batch_loses_and_repeats_nothing(
     server: NatsServer, bus: Bus, pod: Pod
 ) -> None:
     messages = [pod(f"p{number}", number) for number in range(10_000)]

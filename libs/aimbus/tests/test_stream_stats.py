@@ -14,7 +14,7 @@ async def test_a_server_without_streams_has_room_and_nothing_else(bare_bus: Bus)
     assert (found.log, found.state, found.readers, found.used_bytes) == (None, None, (), 0)
 
 
-async def test_each_reader_is_known_by_its_name_and_by_how_far_behind_it_is(
+async def test_each_reader_has_a_name_and_a_lag(
     bus: Bus, pod: Callable[..., ObjectChanged]
 ) -> None:
     await bus.publisher.publish(pod("a"))

@@ -77,7 +77,7 @@ async def test_a_changed_size_is_an_update_that_keeps_the_messages(bus: Bus, pod
     assert await stored(bus, "AIM_LOG") == {"aim.object.Pod.ml.a"}
 
 
-async def test_the_state_is_given_room_for_all_objects_where_the_log_is_kept_short(
+async def test_the_state_has_room_for_all_objects_beside_a_short_log(
     bus: Bus,
 ) -> None:
     await ensure_streams(bus, max_bytes=1 << 20)
@@ -87,9 +87,7 @@ async def test_the_state_is_given_room_for_all_objects_where_the_log_is_kept_sho
     ]
 
 
-async def test_a_state_without_a_bound_is_given_one_and_keeps_its_messages(
-    bus: Bus, pod: Pod
-) -> None:
+async def test_a_state_without_bound_gets_one_and_keeps_messages(bus: Bus, pod: Pod) -> None:
     """As every version before had it."""
     await bus.publisher.publish(pod("a"))
     session = await bus.session()
@@ -109,9 +107,7 @@ async def test_the_fill_level_is_reported_with_every_check(bus: Bus, pod: Pod) -
     assert levels[-1].full == info["state"]["bytes"] / (1 << 30) > 0
 
 
-async def test_a_quiet_object_outlives_the_log_and_a_tombstone_does_not_bring_it_back(
-    bus: Bus, pod: Pod
-) -> None:
+async def test_a_quiet_object_outlives_the_log_and_stays_deleted(bus: Bus, pod: Pod) -> None:
     """The two reasons for two streams, with the log's week shortened to one second."""
     session = await bus.session()
     for name in ("quiet", "gone"):
@@ -153,7 +149,7 @@ async def test_a_log_that_was_lost_takes_the_state_with_it(
     }
 
 
-async def test_the_logs_files_alone_lost_while_the_server_is_down_take_the_state_with_them(
+async def test_losing_the_files_of_the_log_loses_the_state_too(
     server: NatsServer, bus: Bus, pod: Pod
 ) -> None:
     for number in range(3):
@@ -167,9 +163,7 @@ async def test_the_logs_files_alone_lost_while_the_server_is_down_take_the_state
     assert await bus.publisher.publish(pod("old0")) == 1
 
 
-async def test_a_new_state_on_an_old_log_has_its_objects_but_not_its_markers(
-    bus: Bus, pod: Pod
-) -> None:
+async def test_a_new_state_on_an_old_log_has_no_old_markers(bus: Bus, pod: Pod) -> None:
     """What is older than the log is missing in it, so it must not look complete."""
     await bus.publisher.publish(pod("a"))
     await bus.publisher.publish(KindSynced(kind="Pod", resource_version="1", objects=1))

@@ -56,7 +56,7 @@ def test_of_the_headers_only_the_trace_context_is_another(
         assert headers == before | {TRACEPARENT: traceparent(finished.get_finished_spans()[-1])}
 
 
-def test_a_span_has_the_conventions_names_and_nothing_of_the_content(
+def test_a_span_has_conventional_names_and_no_content(
     traces: Tracer, finished: InMemorySpanExporter
 ) -> None:
     with publishing(traces, SUBJECT, headers_for(CHANGED, source="s"), KEY):

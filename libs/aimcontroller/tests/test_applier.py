@@ -214,7 +214,7 @@ async def test_after_a_restart_nothing_is_written(cluster: FakeCluster, applier:
     assert len(cluster.applied) == 1
 
 
-async def test_after_a_restart_without_its_memory_everything_is_applied_once(
+async def test_a_restart_without_memory_applies_everything_once(
     cluster: FakeCluster, applier: Applier
 ) -> None:
     await applier.apply(Projection(), wanted())
@@ -233,7 +233,7 @@ async def test_after_a_restart_an_edit_of_the_meantime_is_put_back(
     assert cluster.objects[CLAIM]["spec"]["parallelism"] == 1
 
 
-async def test_what_was_applied_but_not_told_of_before_a_crash_is_taken_back(
+async def test_what_was_applied_but_unreported_is_recovered(
     cluster: FakeCluster, applier: Applier
 ) -> None:
     """One more field was applied, then the process was killed and the wish was taken back: our
@@ -294,7 +294,7 @@ async def deleted_and_made(cluster: FakeCluster, applier: Applier, owner: str = 
     return await applier.apply(Projection(), wanted(owner=owner)) is not None
 
 
-async def test_what_is_deleted_again_and_again_is_made_ever_more_rarely(
+async def test_recreation_backs_off_when_deletions_repeat(
     cluster: FakeCluster,
 ) -> None:
     clock = Clock()
@@ -391,7 +391,7 @@ async def test_our_own_config_map_that_is_not_yet_seen_is_applied(
     assert await applier.apply(Projection(), wanted(MAP, parallelism=2)) is not None
 
 
-async def test_what_was_never_seen_is_asked_for_and_what_is_seen_is_not(
+async def test_only_unknown_objects_are_read_from_the_server(
     cluster: FakeCluster, applier: Applier
 ) -> None:
     """News of it may be late, and of some kinds only what has our label is watched."""
@@ -615,9 +615,7 @@ async def test_an_addition_that_comes_back_is_removed_ever_more_rarely(
     assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
 
 
-async def test_a_patch_changes_what_it_names_and_the_next_apply_is_sent(
-    cluster: FakeCluster, applier: Applier
-) -> None:
+async def test_after_a_patch_the_next_apply_is_sent(cluster: FakeCluster, applier: Applier) -> None:
     await applier.apply(Projection(), wanted(ISVC))
     patch = PatchObject(
         ISVC, "uid-of-s", {"metadata": {"annotations": {STOP: "true"}}, "spec": {"parallelism": 0}}
@@ -673,7 +671,7 @@ async def test_news_without_literals_is_no_drift_and_no_reason_to_ask(
     assert len(cluster.got) == asked
 
 
-async def test_an_edited_literal_is_put_back_though_the_bus_has_its_hash_alone(
+async def test_an_edited_literal_is_repaired_from_its_hash(
     cluster: FakeCluster, applier: Applier
 ) -> None:
     await applier.apply(Projection(), runtime(("A", "1")))
@@ -682,7 +680,7 @@ async def test_an_edited_literal_is_put_back_though_the_bus_has_its_hash_alone(
     assert await applier.apply(on_the_bus(cluster), runtime(("A", "1"))) is not None
 
 
-async def test_a_removal_never_writes_what_the_bus_has_in_place_of_literals(
+async def test_a_removal_never_writes_placeholders_of_literals(
     cluster: FakeCluster, applier: Applier
 ) -> None:
     await applier.apply(Projection(), runtime(("A", "1")))
@@ -695,7 +693,7 @@ async def test_a_removal_never_writes_what_the_bus_has_in_place_of_literals(
     ]
 
 
-async def test_a_mark_of_an_older_release_is_known_again_without_a_write(
+async def test_a_mark_of_an_older_release_needs_no_write(
     cluster: FakeCluster, applier: Applier
 ) -> None:
     """It was made from all of the object, literals and foreign annotations included."""

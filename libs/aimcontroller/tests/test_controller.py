@@ -283,7 +283,7 @@ async def test_an_event_makes_its_keys_looked_at_again(bench: Bench) -> None:
     assert B not in bench.planner.asked
 
 
-async def test_a_kind_that_goes_or_comes_makes_everything_looked_at_again(bench: Bench) -> None:
+async def test_an_added_or_removed_kind_requeues_everything(bench: Bench) -> None:
     await bench.started(bench.planner.decide, A)
     await until(lambda: bench.planner.asked == [A])
     await bench.publish(synced(JOB, installed=False))
@@ -294,7 +294,7 @@ async def test_a_kind_that_goes_or_comes_makes_everything_looked_at_again(bench:
     assert bench.planner.asked.count(A) == 2
 
 
-async def test_what_we_made_and_a_later_list_does_not_have_is_made_again(bench: Bench) -> None:
+async def test_an_owned_object_missing_from_a_list_is_recreated(bench: Bench) -> None:
     """Somebody deleted it while the watch was interrupted: there is no event of it."""
     await bench.started(
         lambda _seen, present: actions(job()) if present.key == A else EMPTY_PLAN, A
@@ -332,7 +332,7 @@ async def test_a_report_goes_out_once_and_names_what_led_to_it(bench: Bench) -> 
     assert len(bench.of(StatusReported)) == 1
 
 
-async def test_what_a_process_before_this_one_reported_is_not_said_again(bench: Bench) -> None:
+async def test_reports_of_a_former_process_are_not_repeated(bench: Bench) -> None:
     seen = KubeObject(A, "a", 1, changed(A, 1).object)
     (before,) = says_filled(Projection(), seen).reports
     await bench.publish(before.message(NAME))
@@ -390,9 +390,7 @@ TYPED_PATCH = Rejected(
     [QUOTA, Invalid("spec.size: Invalid value", status=422), TYPED_PATCH],
     ids=["forbidden", "invalid", "typed-patch"],
 )
-async def test_a_refusal_is_told_to_the_planner_and_forgotten_on_success(
-    bench: Bench, error: KubeError
-) -> None:
+async def test_the_planner_gets_a_rejection_until_a_success(bench: Bench, error: KubeError) -> None:
     bench.cluster.errors = [error, error]
     await bench.started(makes_a_job, A)
     await until(lambda: len(bench.planner.refusals) == 2)
@@ -454,7 +452,7 @@ async def test_what_the_server_keeps_answering_is_reported(
     }
 
 
-async def test_what_was_answered_before_is_remembered_until_it_is_accepted(bench: Bench) -> None:
+async def test_a_rejection_is_remembered_until_it_is_accepted(bench: Bench) -> None:
     """Which of two answers came first tells a planner what has been tried."""
     bench.cluster.errors = [Forbidden("no such mode", status=403), QUOTA, hook(500, DOWN)]
     await bench.started(makes_a_job, A)
@@ -480,7 +478,7 @@ async def test_a_server_that_does_not_answer_is_no_object_s_fault(bench: Bench) 
     assert set(bench.planner.refusals) == {None}
 
 
-async def test_a_refusal_that_reads_differently_each_time_does_not_make_the_loop_spin(
+async def test_a_rejection_with_varying_text_causes_no_hot_loop(
     bench: Bench,
 ) -> None:
     bench.cluster.errors = [Forbidden(f"denied, request {number}") for number in range(1000)]
@@ -502,7 +500,7 @@ async def test_a_refused_action_ends_the_list(bench: Bench) -> None:
     assert {body["metadata"]["name"] for body in bench.cluster.applied} == {JOB_OF_A.name}
 
 
-async def test_a_namespace_that_is_terminating_is_done_without_complaint(bench: Bench) -> None:
+async def test_a_terminating_namespace_is_no_failure(bench: Bench) -> None:
     terminating = Forbidden(
         "being terminated",
         status=403,
@@ -534,7 +532,7 @@ async def test_what_passes_is_tried_again_without_an_event(bench: Bench, error: 
     assert set(bench.planner.refusals) == {None}
 
 
-async def test_after_five_failures_nobody_foresaw_one_dead_letter_is_written_and_the_work_goes_on(
+async def test_five_unexpected_failures_make_one_dead_letter(
     bench: Bench,
 ) -> None:
     def fails(_seen: Projection, present: KubeObject) -> Plan:
@@ -559,7 +557,7 @@ async def test_after_five_failures_nobody_foresaw_one_dead_letter_is_written_and
     assert B in bench.planner.asked
 
 
-async def test_a_dead_letter_is_written_although_outages_were_among_the_failures(
+async def test_outages_do_not_prevent_a_dead_letter(
     bench: Bench,
 ) -> None:
     def fails(_seen: Projection, present: KubeObject) -> Plan:
@@ -714,7 +712,7 @@ async def test_a_handled_letter_makes_the_service_look_again_at_once(bench: Benc
     await until(lambda: A in bench.planner.asked)
 
 
-async def test_an_unreadable_message_says_nothing_on_its_object_also_over_a_reload(
+async def test_an_unreadable_message_reports_nothing_after_a_reload(
     bench: Bench,
 ) -> None:
     """The object stays known, the service's own report is sent again, another reload writes no
@@ -739,7 +737,7 @@ async def test_an_unreadable_message_says_nothing_on_its_object_also_over_a_relo
     assert len(bench.of(DeadLetter)) == 2
 
 
-async def test_an_unreadable_report_of_our_own_on_what_nobody_knows_stops_nothing(
+async def test_an_unreadable_report_on_an_unknown_object_is_harmless(
     bench: Bench,
 ) -> None:
     await bench.started(bench.planner.decide, A)
@@ -922,7 +920,7 @@ async def test_the_404_of_a_proxy_does_not_make_an_object_forgotten(bench: Bench
     assert answers == []
 
 
-async def test_nothing_is_written_while_it_is_not_known_whether_the_object_exists(
+async def test_nothing_is_written_while_existence_is_unknown(
     bench: Bench,
 ) -> None:
     """Neither is the object forgotten: the rights of a release before may lack `get`."""

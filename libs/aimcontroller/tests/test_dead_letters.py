@@ -98,7 +98,7 @@ async def test_no_message_ends_the_sending_of_letters(
         assert sum(len(key) + len(value) for key, value in letter.headers.items()) <= 8192
 
 
-async def test_what_was_decoded_but_cannot_be_encoded_gets_a_letter_too(
+async def test_what_cannot_be_encoded_gets_a_dead_letter_too(
     watcher_bus: Bus, service_bus: Bus
 ) -> None:
     deep: dict[str, object] = {}

@@ -202,7 +202,7 @@ async def until_works(pair: Pair, name: str) -> None:
     await until(lambda: name in [who for _, who in pair.did[seen:]])
 
 
-async def test_a_standby_follows_but_neither_plans_nor_acts_until_the_lease_is_given_back(
+async def test_a_standby_only_follows_until_the_lease_is_released(
     pair: Pair,
 ) -> None:
     async with contextlib.AsyncExitStack() as second:

@@ -34,7 +34,7 @@ DELETE = DeleteObject(POD, "u")
     ("one", "other", "after_s"),
     [(None, None, None), (5.0, None, 5.0), (None, 5.0, 5.0), (9.0, 5.0, 5.0), (0.0, 5.0, 0.0)],
 )
-def test_of_two_plans_both_are_carried_out_and_the_earlier_time_counts(
+def test_two_merged_plans_keep_the_earlier_requeue_time(
     one: float | None, other: float | None, after_s: float | None
 ) -> None:
     said = report(SEEN, condition("A", True, "Ok"))
@@ -50,7 +50,7 @@ def test_looking_again_is_never_in_the_past() -> None:
     assert requeue_after(-3.0).requeue_after_s == 0.0
 
 
-def test_a_report_says_what_it_is_about_and_leaves_out_what_is_none() -> None:
+def test_a_report_names_its_subject_and_omits_none() -> None:
     (said,) = report(
         SEEN, condition("A", None, "Waiting"), progress="1%", revision=None, attempts=0
     ).reports

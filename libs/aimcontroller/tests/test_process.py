@@ -129,7 +129,7 @@ def events(log: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-async def test_after_a_signal_the_exit_code_is_0_and_the_work_was_given_back(
+async def test_after_a_signal_work_is_released_and_exit_is_0(
     start: Start, number: signal.Signals
 ) -> None:
     process = await start("until_cancelled")
@@ -157,7 +157,7 @@ async def test_a_service_that_ends_by_itself_is_a_failure(
     [("fails_while_stopping", "failed-while-stopping"), ("never_stops", "drain-timed-out")],
     ids=["fails", "does-not-stop"],
 )
-async def test_after_a_signal_the_exit_code_is_0_whatever_happens_while_stopping(
+async def test_the_exit_code_is_0_whatever_happens_while_stopping(
     start: Start, main: str, says: str
 ) -> None:
     process = await start(main)
@@ -177,7 +177,7 @@ async def test_a_service_ends_although_something_it_started_does_not(start: Star
     ]
 
 
-async def test_the_process_is_alive_while_the_service_waits_for_something(start: Start) -> None:
+async def test_a_waiting_service_is_alive(start: Start) -> None:
     await at_work(await start("beats"))
 
 
@@ -228,7 +228,7 @@ async def test_without_an_endpoint_the_sdk_is_not_even_imported(start: Start) ->
     )
 
 
-async def test_spans_are_sent_before_the_process_ends_and_its_log_lines_name_the_trace(
+async def test_spans_are_flushed_and_log_lines_name_the_trace(
     start: Start,
 ) -> None:
     async with Collector() as collector:
@@ -267,7 +267,7 @@ async def test_the_standard_variables_have_the_last_word(start: Start) -> None:
         assert len(collector.spans) == 1
 
 
-async def test_a_collector_that_is_away_is_said_once_and_holds_up_nothing(start: Start) -> None:
+async def test_a_missing_collector_is_logged_once_and_blocks_nothing(start: Start) -> None:
     (port,) = free_ports(1)
     away = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",

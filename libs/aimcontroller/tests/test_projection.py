@@ -201,7 +201,7 @@ def later(numbered: Numbered) -> Numbered:
 
 @settings(max_examples=25)
 @given(histories().flatmap(lambda history: st.tuples(st.just(history), st.permutations(history))))
-def test_in_any_order_the_picture_is_the_same_while_deletions_are_forgotten(
+def test_order_does_not_matter_while_tombstones_expire(
     both: tuple[list[Numbered], list[Numbered]],
 ) -> None:
     history, shuffled = ([later(numbered) for numbered in events] for events in both)
@@ -371,7 +371,7 @@ def test_latecomers(events: list[ObjectChanged | ObjectDeleted], version: int | 
     assert (None if present is None else present.version) == version
 
 
-def test_the_answer_to_our_own_write_is_seen_at_once_and_confirmed_by_the_watcher() -> None:
+def test_the_answer_to_a_write_counts_before_its_event() -> None:
     event = changed_from_response(body(POD, "u", 7))
     mine = fold(Projection(), event)
     confirmed = fold(mine, event, 42)
@@ -418,7 +418,7 @@ def test_the_late_answer_to_our_own_write_revives_nothing(version: int, known: b
     assert (seen.get(POD) is not None) is known
 
 
-def test_an_event_that_says_nothing_new_returns_the_same_projection() -> None:
+def test_an_event_without_news_returns_the_same_projection() -> None:
     seen = fold(Projection(), changed(POD, "u", 3), 1)
     for event in (
         changed(POD, "u", 2),
@@ -431,7 +431,7 @@ def test_an_event_that_says_nothing_new_returns_the_same_projection() -> None:
     assert fold(seen, action) is seen
 
 
-def test_what_a_reload_did_not_bring_is_forgotten_and_may_come_back() -> None:
+def test_what_a_reload_lacks_is_forgotten_and_may_return() -> None:
     seen = drop_object(fold(Projection(), changed(POD, "u", 3, ["owner-1"]), 1), POD)
     assert picture(seen) == {}
     assert seen.owned("owner-1", "Pod", "ml") == []
@@ -515,7 +515,7 @@ def test_of_reports_the_last_one_sent_counts(sent: list[tuple[int, str]]) -> Non
     assert progress(seen) == "c"
 
 
-def test_reports_of_services_stand_beside_each_other_and_can_be_swept() -> None:
+def test_reports_of_services_are_separate_and_can_be_swept() -> None:
     seen = fold(fold(Projection(), said("a"), 1), said("b", "deployer"), 2)
     assert set(seen.report_keys()) == {(POD, "cacher"), (POD, "deployer")}
     assert set(drop_reports(seen, [(POD, "cacher"), (JOB, "cacher")]).report_keys()) == {
@@ -578,7 +578,7 @@ def test_what_can_be_read_off_an_object() -> None:
     }
 
 
-def test_an_owner_is_of_the_group_that_we_know_whatever_its_event_says() -> None:
+def test_an_owner_is_of_the_known_group_whatever_the_event_has() -> None:
     forged = replace(SEEN, body={**SEEN.body, "apiVersion": "nobody.example/v1"})
     assert forged.owner_reference() == SEEN.owner_reference()
 
@@ -694,7 +694,7 @@ def test_an_index_gives_what_a_scan_gives(events: list[ObjectChanged], data: st.
                 assert seen.find(index, value, namespace) == scanned(seen, index, value, namespace)
 
 
-def test_an_object_with_thousands_of_values_is_found_by_each_and_kept_small() -> None:
+def test_an_object_with_many_values_is_indexed_by_each() -> None:
     many = [f"hf://org/model-{number}" for number in range(3000)]
     key = Key("AIMServiceTemplate", "ml", "t")
     seen = fold(Projection(), changed(key, "u", 2, status={"modelSources": many}), 1)

@@ -58,7 +58,7 @@ async def test_namespaces_take_turns() -> None:
     assert [(await queue.take())[0] for _ in range(5)] == [B, CLUSTER_WIDE, ELSEWHERE, A, C]
 
 
-async def test_a_key_is_with_one_worker_and_comes_again_when_that_is_done() -> None:
+async def test_a_key_has_one_worker_and_is_requeued_after_it() -> None:
     queue = WorkQueue()
     queue.add(A, 1)
     await queue.take()
@@ -315,7 +315,7 @@ FAILING = st.frozensets(st.sampled_from(["a", "b", "c", "d"]))
 
 
 @given(BUSY, FAILING)
-def test_a_fresh_key_waits_for_one_turn_of_each_other_namespace_and_a_retry(
+def test_a_fresh_key_waits_one_turn_of_each_namespace(
     busy: dict[str, int], failing: frozenset[str]
 ) -> None:
     fresh = len(busy.keys() - failing)

@@ -78,7 +78,7 @@ def test_the_latest_event_is_the_parent_and_the_others_are_links(traced: Traced)
     assert trace == last[0]
 
 
-def test_a_retry_begins_a_trace_and_points_at_the_pass_before_and_at_what_it_is_about(
+def test_a_retry_begins_a_trace_linked_to_the_former_pass(
     traced: Traced,
 ) -> None:
     event = traced.heard(3)
@@ -115,7 +115,7 @@ def test_what_is_learned_apart_goes_on_with_nothing(traced: Traced) -> None:
     assert traced.over(3)[0] is None
 
 
-def test_what_was_heard_before_everything_is_looked_at_is_no_news(traced: Traced) -> None:
+def test_events_before_the_first_reconcile_are_no_cause(traced: Traced) -> None:
     event = traced.heard(3)
     traced.passes.again()
     assert traced.over(3)[:2] == (None, {event})

@@ -60,9 +60,7 @@ def test_finalizers_that_keep_an_object_are_named(finalizers: tuple[str, ...], w
         pytest.param(obj(INFERENCE_SERVICE.kind, "s"), False, id="of-a-person"),
     ],
 )
-def test_what_a_former_object_left_is_told_from_what_is_somebody_elses(
-    there: Body, former: bool
-) -> None:
+def test_leftovers_differ_from_objects_of_others(there: Body, former: bool) -> None:
     assert is_of_former(seen(OWNER), seen(there)) is former
 
 

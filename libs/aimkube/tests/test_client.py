@@ -25,7 +25,7 @@ async def cluster(kit: Any, server: Any) -> Any:
     return await kit.connect(await server.start())
 
 
-async def test_apply_is_forced_server_side_apply_under_the_manager_s_name(
+async def test_apply_is_a_forced_server_side_apply_of_the_manager(
     cluster: Cluster, kit: Any, server: Any
 ) -> None:
     server.script = [kit.Answer(BODY)]
@@ -135,7 +135,7 @@ async def test_a_log_is_read_up_to_a_limit(cluster: Cluster, kit: Any, server: A
     assert server.requests[0].query == {"container": "main", "limitBytes": "17"}
 
 
-async def test_the_last_lines_of_a_container_that_was_started_again_can_be_asked_for(
+async def test_the_log_of_a_restarted_container_can_be_read(
     cluster: Cluster, kit: Any, server: Any
 ) -> None:
     server.script = [kit.Answer("last words", content_type="text/plain"), kit.Stream(["last\n"])]
@@ -188,7 +188,7 @@ async def test_a_log_is_followed_line_by_line_to_its_end(
         pytest.param([*["\n" * 50_000] * 4, "two\n"], [b"two"], id="only-newlines"),
     ],
 )
-async def test_a_followed_line_without_end_is_dropped_up_to_its_newline(
+async def test_an_endless_log_line_is_dropped_up_to_its_newline(
     cluster: Cluster, kit: Any, server: Any, printed: list[str], lines: list[bytes]
 ) -> None:
     server.script = [kit.Stream(printed)]
@@ -215,7 +215,7 @@ async def test_following_the_log_of_a_missing_pod_is_not_found(
         await anext(aiter(cluster.follow_log("ns", "p", "main")))
 
 
-async def test_without_kubeconfig_outside_a_cluster_there_is_nothing_to_connect_to(
+async def test_outside_a_cluster_a_kubeconfig_is_required(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"):

@@ -114,7 +114,7 @@ async def test_apply_with_the_uid_of_a_predecessor_is_a_conflict(cluster: Cluste
         await cluster.apply(stale, manager="aim-test")
 
 
-async def test_a_status_write_is_guarded_by_the_version_it_was_made_from(cluster: Cluster) -> None:
+async def test_a_status_write_is_guarded_by_its_version(cluster: Cluster) -> None:
     created = await cluster.create(cache())
     metadata = {key: created["metadata"][key] for key in ("name", "namespace", "resourceVersion")}
     status = {
@@ -174,7 +174,7 @@ async def test_a_watch_brings_the_snapshot_and_then_what_happens(cluster: Cluste
         )
 
 
-async def test_a_kind_is_absent_until_it_is_installed_and_again_when_it_goes(bare: Cluster) -> None:
+async def test_a_kind_is_not_served_before_and_after_its_crd(bare: Cluster) -> None:
     async with asyncio.timeout(10), aclosing(bare.list_and_watch(CACHE, timing=FAST)) as stream:
         assert await anext(stream) == KindNotServed()
         crd = await bare.create(definition("modelcaches"))

@@ -358,7 +358,7 @@ async def _within(story: Coroutine[Any, Any, None], world: World) -> None:
     world.stops.clear()
 
 
-def test_a_leader_that_the_server_does_not_answer_stops_before_another_starts_and_stands_by(
+def test_a_leader_cut_off_stops_before_another_starts(
     scene: Scene,
 ) -> None:
     leader = scene.candidate("a")
@@ -471,7 +471,7 @@ def test_what_the_work_raises_is_raised_and_the_lease_given_back(scene: Scene) -
     scene.run(story())
 
 
-def test_work_that_takes_its_time_to_end_keeps_the_lease_until_it_has(scene: Scene) -> None:
+def test_slow_work_keeps_the_lease_until_it_ends(scene: Scene) -> None:
     ended_s = []
 
     async def slow() -> None:
@@ -524,9 +524,7 @@ def deaf_candidate(scene: Scene, times: float) -> tuple[Deaf, "asyncio.Future[No
 
 
 @pytest.mark.parametrize("times", [1, 3, 10])
-def test_work_that_takes_no_notice_of_a_lost_lease_is_cancelled_again(
-    scene: Scene, times: int
-) -> None:
+def test_work_that_ignores_a_lost_lease_is_cancelled_again(scene: Scene, times: int) -> None:
     async def story() -> None:
         deaf, leading = deaf_candidate(scene, times)
         await asyncio.sleep(40)

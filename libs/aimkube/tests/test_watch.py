@@ -404,9 +404,7 @@ async def test_a_404_alone_does_not_make_a_kind_absent(
     assert await follow(kit, await server.start(), 2) == ["listed a @5", "listed a @5"]
 
 
-async def test_a_kind_that_was_there_is_called_absent_once_it_was_missing_for_a_while(
-    kit: Any, server: Any, script: Any
-) -> None:
+async def test_a_kind_missing_for_a_while_is_not_served(kit: Any, server: Any, script: Any) -> None:
     missing = [(404, status(404, "NotFound")), (200, OTHERS)]
     timing = replace(FAST, deleted_s=0.15, retry_s=0.05)
     script(INITIAL, *missing, INITIAL, *missing * 20)
@@ -419,7 +417,7 @@ async def test_a_kind_that_was_there_is_called_absent_once_it_was_missing_for_a_
     assert requests[-1].at_s - requests[0].at_s >= 0.15
 
 
-async def test_one_answer_that_the_kind_is_there_begins_the_while_again(
+async def test_one_answer_that_has_the_kind_restarts_the_grace_time(
     kit: Any, server: Any, script: Any
 ) -> None:
     missing = [(404, status(404, "NotFound")), (200, OTHERS)]
@@ -438,7 +436,7 @@ async def test_a_silent_or_broken_connection_leads_to_a_new_snapshot(
     assert await follow(kit, await server.start(), 2, timing) == ["listed a @5", "listed a @5"]
 
 
-async def test_an_old_server_that_never_ends_the_initial_events_is_listed_by_pages(
+async def test_an_old_server_without_initial_events_is_listed_by_page(
     kit: Any, server: Any, script: Any
 ) -> None:
     script(kit.Stream([event("ADDED", "a", 3)], "silence"), (200, page(5, "a")))
@@ -481,7 +479,7 @@ def deep(levels: int) -> str:
 
 
 @pytest.mark.parametrize("levels", [100, 900, 1100, 9990])
-async def test_an_object_nested_as_deep_as_a_server_takes_hides_no_other(
+async def test_a_deeply_nested_object_hides_no_other(
     kit: Any, server: Any, script: Any, levels: int
 ) -> None:
     def with_spec(document: dict[str, Any], name: str) -> str:

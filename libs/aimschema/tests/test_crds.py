@@ -311,7 +311,7 @@ def test_constraints_and_defaults(kind: str, path: str, constraints: Node) -> No
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DOCUMENTS if kind != "AIMNamespaceConfig"])
-def test_conditions_are_a_map_by_type_whose_generations_never_go_back(kind: str) -> None:
+def test_conditions_are_a_map_by_type_and_never_go_back(kind: str) -> None:
     conditions = at(kind, "status.conditions")
     assert (conditions["x-kubernetes-list-type"], conditions["x-kubernetes-list-map-keys"]) == (
         "map",
@@ -337,7 +337,7 @@ IMMUTABLE = {
 
 
 @EVERY_KIND
-def test_what_is_immutable_cannot_be_left_out_and_is_named_in_the_message(kind: str) -> None:
+def test_an_immutable_field_is_required_and_named(kind: str) -> None:
     """A rule on a field does not run where the field is removed: it must be required, or come
     back by a default."""
     found = set()

@@ -209,7 +209,7 @@ def test_a_dead_letter_of_the_first_version_is_readable() -> None:
     )
 
 
-def test_the_data_of_an_unreadable_message_survives_whatever_it_is() -> None:
+def test_the_data_of_any_unreadable_message_survives() -> None:
     dead_letter = DeadLetter(
         service="cacher",
         kind="Pod",

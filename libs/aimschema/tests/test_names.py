@@ -136,7 +136,7 @@ def test_a_mount_never_leaves_its_folder(source: str) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 243, 244, 253])
-def test_the_config_map_of_a_template_with_a_long_name_has_a_name_that_fits(length: int) -> None:
+def test_a_long_template_name_gets_a_config_map_name_that_fits(length: int) -> None:
     name = names.discovery_config_map("t" * length)
     assert SUBDOMAIN.fullmatch(name)
     assert len(name) <= 253
@@ -146,7 +146,7 @@ def test_the_config_map_of_a_template_with_a_long_name_has_a_name_that_fits(leng
     )
 
 
-def test_templates_that_are_cut_alike_keep_config_maps_of_their_own() -> None:
+def test_templates_that_are_cut_alike_have_own_config_maps() -> None:
     first, second = "t" * 250 + ".a", "t" * 250 + ".b"
     assert names.discovery_config_map(first) != names.discovery_config_map(second)
     assert ".-" not in names.discovery_config_map("t" * 233 + "." + "x" * 19), (

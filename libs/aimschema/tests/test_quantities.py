@@ -86,7 +86,7 @@ def test_any_text_is_a_number_within_bounds_or_a_value_error(text: str) -> None:
 
 
 @given(st.integers(0, 1 << 50))
-def test_a_volume_has_at_least_a_tenth_to_spare_and_less_than_a_gibibyte_more(
+def test_a_volume_has_a_tenth_to_spare_rounded_up_to_a_gibibyte(
     size_bytes: int,
 ) -> None:
     volume = parse(with_headroom(size_bytes))

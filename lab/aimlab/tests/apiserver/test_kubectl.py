@@ -114,7 +114,7 @@ async def test_apply_server_side_names_the_other_manager_on_conflict(kubectl: Ru
     assert 'conflict with "one": .spec.size' in output
 
 
-async def test_server_side_apply_over_client_side_conflicts_unless_forced(
+async def test_server_side_apply_conflicts_unless_forced(
     kubectl: Run,
 ) -> None:
     await kubectl("apply", "-f", "-", stdin=WIDGET)

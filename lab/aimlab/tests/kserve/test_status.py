@@ -151,7 +151,7 @@ def test_a_failed_load_carries_the_containers_message() -> None:
     }
 
 
-def test_an_exceeded_progress_deadline_has_the_deployments_message() -> None:
+def test_an_exceeded_deadline_has_the_deployments_message() -> None:
     late = {
         "type": "Progressing",
         "status": "False",
