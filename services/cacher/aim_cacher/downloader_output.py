@@ -45,10 +45,8 @@ def read_result(state: Projection, job: KubeObject) -> DownloaderResult:
 
 
 def is_result_final(state: Projection, job: KubeObject, now: datetime.datetime) -> bool:
-    """Whether the pod of a finished Job has reported how it ended, or has had its time to.
-
-    The pod of a Job that succeeded has ended, whatever the state has of it: its event is late.
-    """
+    """Whether the pod of a finished Job has reported its end, or the time for that is over. The
+    pod of a Job that succeeded has ended in any case: its event is late."""
     if is_over(state, job, CONTAINER):
         return True
     pods = pods_of(state, job)

@@ -103,8 +103,8 @@ def requested_size(claim: KubeObject) -> str | None:
 
 
 def download_inputs(inputs: str, claim: KubeObject) -> str:
-    """Inputs of a download, with the uid of the claim it fills: a re-created claim is empty,
-    whatever an earlier Job reported."""
+    """Inputs of a download, with the uid of the claim that it fills: a re-created claim is
+    empty, even if an earlier Job succeeded."""
     return f"{inputs}.{claim.uid}"
 
 
@@ -138,7 +138,7 @@ def size_job(
 
 
 def ca_config_map(cache: KubeObject, ca: str) -> Body:
-    """Certificates for the cache's Jobs, in their namespace. It lacks the label managed-by: no
+    """Certificates for the Jobs of the cache, in their namespace. It has no label managed-by: no
     service watches it."""
     metadata = _metadata(cache, names.cache_ca(cache.key.name))
     unwatched = {
@@ -153,8 +153,8 @@ def ca_config_map(cache: KubeObject, ca: str) -> Body:
 
 
 def download_env(config: ConfigSpec | None, own: list[EnvVar]) -> list[Body]:
-    """Credentials by reference, then the cache's own variables, which win and so may use each
-    other's values (`$(NAME)` looks back only)."""
+    """Credentials by reference, then the cache's own variables. The latter come last, since
+    `$(NAME)` only refers to earlier variables, and override the former."""
     named = {variable.name for variable in own}
     credentials = [variable for variable in credential_env(config) if variable["name"] not in named]
     return credentials + [variable.model_dump(by_alias=True, exclude_none=True) for variable in own]

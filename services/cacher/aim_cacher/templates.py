@@ -95,7 +95,7 @@ def _config_of_oldest(state: Projection, template: KubeObject, source: str) -> s
 
 
 def _existing_under_name(state: Projection, template: KubeObject, source: str) -> KubeObject | None:
-    """Whatever cache has the name that a new cache of `source` gets."""
+    """The cache that has the name that a new cache of `source` needs."""
     return state.get(Key(CACHE.kind, template.key.namespace, names.cache_for(source)))
 
 

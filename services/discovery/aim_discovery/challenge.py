@@ -1,5 +1,5 @@
-"""How a registry wants to be told who asks: the WWW-Authenticate header (RFC 9110, 11.6.1) of
-docker's token authentication."""
+"""Parses the WWW-Authenticate header (RFC 9110, 11.6.1) with which a registry requests docker's
+token authentication."""
 
 import re
 from collections.abc import Iterable

@@ -1,11 +1,11 @@
-"""Reading a model image's answer out of its log, which may hold anything else as well.
+"""Finds the answer of a model image in its log, which may contain any other text too.
 
-The whole log as JSON, else the last non-empty JSON array of objects in it; the first element
-counts.
+The answer is the whole log as JSON, else the last non-empty JSON array of objects in it; the first
+element counts.
 
-A log is anybody's text of up to 4 MiB. It is parsed once, in a thread of the handler that reads it.
-What remains of it is small: the answer as the ConfigMap keeps it, or why there is none, and the
-last lines.
+A log is untrusted text of up to 4 MiB. It is parsed once, in a thread of the handler that reads it.
+Little of it remains: the answer as the ConfigMap has it, or the cause of its absence, and the last
+lines.
 """
 
 import json
@@ -34,15 +34,15 @@ _decoder = json.JSONDecoder()
 
 
 class BadOutputError(ValueError):
-    """The log holds no usable answer; the message says why and shows its last lines."""
+    """The log has no usable answer; the message has the cause and the last lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadLogResult:
-    """What is known of a log that was read. `answer`: JSON as the ConfigMap keeps it, empty where
-    there is none; `problem` says why then.
+    """The result of reading a log.
 
-    `last_lines`: empty where the log could not be had.
+    `answer`: JSON as the ConfigMap has it, empty without one; then `problem` is the cause.
+    `last_lines`: empty if the log could not be read.
     """
 
     answer: str = ""
@@ -124,7 +124,7 @@ def _last_array(log: str) -> list[Any] | None:
         except (
             ValueError,
             RecursionError,
-        ):  # a number too long, or nested too deep: how far it got is not said
+        ):  # The number is too long or the nesting too deep: the parser reports no position.
             left -= _NESTED_TOO_DEEP
             position = begin + 1
     return found

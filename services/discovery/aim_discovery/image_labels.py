@@ -1,5 +1,5 @@
-"""What a model image says of itself in its labels. They are foreign text: every value is cut to
-size and cleaned of control characters."""
+"""Parses the labels of a model image. They are foreign text: every value is truncated, and
+control characters are removed."""
 
 import ast
 from collections.abc import Mapping
@@ -62,8 +62,8 @@ class ImageLabels(Struct, frozen=True, omit_defaults=True):
 
 
 def read_labels(labels: Mapping[str, Any]) -> ImageLabels:
-    """Raises ValueError where none of ours is there, or what is there cannot be read: the
-    message says which and why."""
+    """Raises ValueError if no label is one of ours, or one is malformed: the message names it
+    and the cause."""
     values = {
         name: _label(labels, name)
         for name in (CANONICAL_NAME, SOURCE, RECOMMENDED, TOKEN_REQUIRED, TITLE)

@@ -1,17 +1,17 @@
-"""Which credentials of a pull secret are for an image, by the rules of docker and of the kubelet's
-keyring (pkg/credentialprovider).
+"""Finds the credentials of a pull secret that are for an image, by the rules of docker and of the
+kubelet's keyring (pkg/credentialprovider). Pure.
 
 1. An entry's key is a host, with an optional scheme, port and path; `/v1` and `/v2` in front of the
    path mean the registry itself.
-2. `*` and other shell patterns stand for (parts of) one label of the host; the number of labels and
-   the port have to be the same.
-3. The path is a prefix of the image's. The more special entry comes first; all that match are tried
-   in order.
+2. `*` and other shell patterns match (parts of) one label of the host. The number of labels and the
+   port have to be equal.
+3. The path is a prefix of the image's. The more specific entry comes first; all that match are
+   tried in order.
 4. `index.docker.io` is Docker Hub.
-5. `auth` is base64 of user:password; where it is absent, `username` and `password` count. An
-   `identitytoken` goes before both, where the registry has a token server.
-6. A Secret is of one of two types, as the kubelet takes them: dockerconfigjson (entries below
-   `auths`), and the older dockercfg (entries alone), which OpenShift still makes.
+5. `auth` is base64 of user:password; without it `username` and `password` count. An `identitytoken`
+   comes before both, if the registry has a token server.
+6. A Secret is of one of two types, as for the kubelet: dockerconfigjson (entries below `auths`),
+   and the older dockercfg (entries alone), which OpenShift still creates.
 """
 
 import base64

@@ -1,5 +1,5 @@
-"""Why a server could not be asked over the network, in words, and what a person can do. Each
-family has its own."""
+"""Explains why a server cannot be reached over the network, and what a user can do. Each family
+of errors has its own text."""
 
 import errno
 import ssl

@@ -1,10 +1,10 @@
-"""Reading an image's config from its registry: OCI distribution API and docker's token
-authentication (docs/adr/0016 says why it is our own).
+"""Reads the config of an image from its registry: OCI distribution API, and docker's token
+authentication (docs/adr/0016 has the reason for our own client).
 
-1. Nothing is believed: sizes and times are bounded, manifests and configs are checked against their
+1. Nothing is trusted: sizes and times are bounded, manifests and configs are compared with their
    digests.
-2. http only where registry and target are both on loopback; credentials go to the registry and to
-   the token server it names, never after a redirect to another origin.
+2. http is allowed only if registry and target are both on loopback. Credentials go to the registry
+   and to the token server that it names, never to another origin after a redirect.
 3. No layer is pulled.
 """
 
@@ -55,10 +55,10 @@ Body = dict[str, Any]
 
 
 class RegistryProblem(Exception):
-    """Why an image cannot be inspected: `reason` of ImageInspected, and for how long the registry
-    asks to be left alone.
+    """Why an image cannot be inspected: `reason` of ImageInspected, and the wait that the registry
+    requested.
 
-    `way_out`: what a person can do, where it is not what the reason says.
+    `way_out`: what a user can do; empty for what the reason implies.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class Registries:
         await self._session.close()
 
     async def config_of(self, image: Image, credentials: Sequence[Credentials]) -> ImageConfig:
-        """The config for linux/amd64, asked for with each of the credentials in turn,
-        anonymously where there are none. Raises RegistryProblem."""
+        """The config for linux/amd64, requested with each of the credentials in turn,
+        anonymously without any. Raises RegistryProblem."""
         try:
             async with asyncio.timeout(self._image_s):
                 return await self._first_let_in(image, credentials)
@@ -215,7 +215,8 @@ class _Visit:
         return _object(answer.body, f"the config of {self.image}")
 
     async def _get(self, path: str, limit: int, *, accept: str = "*/*") -> "_Answer":
-        """What is at a path of the repository; who asks is told when the registry wants to know."""
+        """The content at a path of the repository; it authenticates if the registry requires
+        that."""
         url = URL(
             f"{self.image.scheme}://{self.image.host}/v2/{self.image.repository}/{path}",
             encoded=True,
@@ -233,7 +234,7 @@ class _Visit:
         )
 
     async def _admission(self, offered: Sequence[str]) -> str:
-        """The Authorization that a 401 asks for."""
+        """The Authorization that a 401 requires."""
         challenge = choose(challenges(offered))
         if challenge is None:
             raise RegistryProblem(
@@ -263,8 +264,8 @@ class _Visit:
         return f"Bearer {token}"
 
     async def _token_answer(self, url: URL, query: dict[str, str]) -> "_Answer":
-        """What a token server answers: to an identity token by OAuth2, to a password or to
-        nobody by docker's GET."""
+        """The response of a token server: to an identity token by OAuth2, to a password or to an
+        anonymous client by docker's GET."""
         who = self.credentials
         if who is not None and who.identity_token:
             form = query | {
@@ -302,8 +303,8 @@ class _Visit:
         limit: int,
         form: Mapping[str, str] | None = None,
     ) -> "_Answer":
-        """One request, POST with a form. Raises RegistryProblem that names the server which
-        cannot be asked."""
+        """One request, POST with a form. Raises RegistryProblem that names the server that
+        cannot be reached."""
         method = "GET" if form is None else "POST"
         try:
             async with self.session.request(
@@ -318,7 +319,7 @@ class _Visit:
             raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, problem, way_out=way_out) from error
 
     def _allowed(self, text: str, what: str) -> URL:
-        """An absolute URL that may be asked."""
+        """An absolute URL to which requests are allowed."""
         try:
             url = URL(text)
         except ValueError:

@@ -1,15 +1,14 @@
-"""Whose turn it is to ask an image, where not all templates can do so at once. Pure.
+"""Decides which templates may start a discovery now. Pure.
 
-1. At most `MOST_AT_ONCE` discoveries run in the cluster, creations under way included. A pod that
-   has not started for a minute does not count.
+1. At most `MOST_AT_ONCE` discoveries run in the cluster, including Jobs that are being created. A
+   pod that has not started for a minute does not count.
 2. At most `MOST_OF_A_NAMESPACE` of one namespace run while templates of others wait.
-3. A namespace leaves a free turn to each other one that waits and has fewer running. One that has
-   none running leaves none: whatever others do, it gets the next turn that is free when it is
-   reconciled.
-4. When a turn gets free, namespaces with the fewest running are woken first, of equal ones by name,
-   beginning after the one that had the last turn.
-5. A Job counts only if it is ours: by label, by name, and owned by a template that exists. Anybody
-   may make Jobs with our labels.
+3. A namespace leaves a free turn to each other namespace that waits and has fewer running. One that
+   has none running leaves none: it gets the next free turn when it is reconciled.
+4. When a turn becomes free, namespaces with the fewest running are enqueued first. Equal ones
+   follow by name, beginning after the one that had the last turn.
+5. A Job counts only if it is ours: by label, by name, and owned by a template that exists. Any user
+   can create Jobs with our labels.
 """
 
 import datetime
@@ -87,7 +86,7 @@ def is_ours(state: Projection, job: KubeObject) -> bool:
 
 
 def _is_at_work(state: Projection, job: KubeObject, now: datetime.datetime) -> bool:
-    """One of ours ends at its deadline."""
+    """A Job of ours ends at its deadline."""
     started = started_at(job)
     late = started is not None and (now - started).total_seconds() > DEADLINE_S + UNSTARTED_COUNTS_S
     if late or job.deleting or outcome(state, job, CONTAINER) != "active":
@@ -123,7 +122,7 @@ def waits(state: Projection, template: KubeObject, now: datetime.datetime | None
 
 
 def _is_unanswered(state: Projection, template: KubeObject, model: KubeObject) -> bool:
-    """Nothing is kept, or what another image answered: the other inputs never change."""
+    """Nothing is recorded, or the answer of another image: the other inputs never change."""
     record = previous_discovery(state, template)
     return record is None or (record.body.get("data") or {}).get(IMAGE_KEY) != model.spec.get(
         "image"

@@ -38,10 +38,10 @@ class TemplateView:
     """One template with everything its plan depends on. `last_fields`, `last_condition` and
     `last_warnings` are as last reported.
 
-    `result` is the ConfigMap of the answer. `data` is its content, where that is readable; it
-    counts as `answer` unless it has the present inputs and another image. `image_missing` and
-    `unsupported`: what is wrong with image and template; empty where nothing is. `field_conflict`:
-    the field managers that keep changing the ConfigMap, None without any.
+    `result` is the ConfigMap of the answer, `data` its content if that is readable. It counts as
+    `answer` unless it has the current inputs and another image. `image_missing` and `unsupported`:
+    what is wrong with image and template; empty for nothing. `field_conflict`: the field managers
+    that change the ConfigMap again and again; None without any.
     """
 
     template: KubeObject
