@@ -182,7 +182,7 @@ class Part:
         self._data = _open_plain(
             self._data_path, os.O_RDWR | os.O_CREAT | (0 if self.finished else os.O_TRUNC)
         )
-        # Written anew, since a record torn by a kill would run into the next one.
+        # Rewritten, since a record torn by a kill would run into the next one.
         self._done = _open_plain(self._done_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.write(
             self._done,

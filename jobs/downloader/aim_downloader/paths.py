@@ -44,7 +44,7 @@ def _folders(path: str) -> Iterator[str]:
 
 
 def require_safe(paths: Iterable[str]) -> None:
-    """Raise Failure(NOT_FOUND), naming the key, if any path cannot be a file of its own below
+    """Raise Failure(NOT_FOUND), naming the key, if any path cannot be a separate file below
     DEST."""
     known_paths: set[str] = set()
     for path in paths:

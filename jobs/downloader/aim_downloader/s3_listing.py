@@ -91,8 +91,8 @@ def _more(page: Page, listed: int) -> Literal["yes", "perhaps", "no"]:
 
 
 def _items(page: Page, prefix: str) -> Sequence[Item]:
-    """The listed objects. Keys that are URL-encoded without a declaration lack the prefix; they
-    are decoded."""
+    """The listed objects. Keys that are URL-encoded without a declaration do not have the prefix;
+    they are decoded."""
     items = [dict(item) for item in page.get("Contents") or ()]
     if any(not item.get("Key") for item in items):
         raise IncompleteListing("lists an object without a key")

@@ -56,7 +56,7 @@ class Run:
 
 @dataclass
 class Aim:
-    """Runs a command line with an environment of its own."""
+    """Runs a command line with a separate environment."""
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)

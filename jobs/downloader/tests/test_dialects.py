@@ -625,7 +625,7 @@ async def test_a_store_may_want_the_bucket_in_the_host_name(
 
 
 async def run_alone(variables: dict[str, str], *argv: str) -> dict[str, Any]:
-    """In a process of its own; its result."""
+    """In a separate process; returns its result."""
     program = [sys.executable, "-m", "aim_downloader", *argv]
     child = await asyncio.create_subprocess_exec(
         *program, stdout=asyncio.subprocess.PIPE, env=variables

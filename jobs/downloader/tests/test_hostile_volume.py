@@ -1,4 +1,4 @@
-"""Volumes on which somebody else has put things at the names that the downloader uses."""
+"""Volumes with foreign files at the names that the downloader uses."""
 
 from __future__ import annotations
 

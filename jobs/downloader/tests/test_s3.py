@@ -230,7 +230,7 @@ async def test_verify_reports_a_missing_manifest(model: str, aim: Aim, tmp_path:
     assert (done.exit_code, "no manifest" in done.message) == (13, True)
 
 
-# --- a process of its own, killed in the middle
+# --- a separate process, killed in the middle
 
 
 @asynccontextmanager
@@ -247,7 +247,7 @@ async def process(env: dict[str, str], *argv: str) -> AsyncIterator[asyncio.subp
 
 
 async def read_until(child: asyncio.subprocess.Process, got_bytes: int, times: int) -> None:
-    """Return when that many progress lines have said so."""
+    """Return when this many progress lines have been printed."""
     assert child.stdout
     while times:
         line = json.loads(await child.stdout.readline())

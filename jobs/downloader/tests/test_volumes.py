@@ -33,7 +33,7 @@ def env(store: Store) -> dict[str, str]:
 
 
 async def fetched(dest: Path, *answers: str) -> dict[str, Any]:
-    """The result of a run in a process of its own, on a volume that answers calls so."""
+    """The result of a run in a separate process, on a volume with these responses to calls."""
     async with dialect_store(Dialect(), OBJECTS) as store:
         program = [sys.executable, "-m", "aim_downloader", "fetch", URI, str(dest)]
         odd = [sys.executable, "-m", "aimlab.odd_volume", *answers, "--"]
@@ -190,8 +190,8 @@ answer_with({"pwrite": "ENOSPC"})
 free = lambda _: next(answers)
 asyncio.run(run(parse(sys.argv[2:]), os.environ, Reporter(sys.stdout), Limits(), free))
 """
-"""A run that is told of enough space, then finds that nothing can be written, then is told of as
-much as its argument says."""
+"""A run for which statvfs first reports enough space, then no write succeeds, then statvfs reports
+the space of its argument."""
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """The server's side of the permissions: accounts, users by their NKeys, TLS, as files that a
 nats.conf includes.
 
-1. The account AIM holds the streams and all our users; SYS is the system's, and has no users:
-   nobody of ours sees the server's own subjects.
-2. Who shows no key of a user is refused, since there is no `no_auth_user`; what a user is not
-   allowed is refused.
-3. The server only ever has public keys. A seed is the user's alone.
+1. The account AIM has the streams and all our users. SYS is the system account and has no users, so
+   none of our clients can read the server's own subjects.
+2. A client without the key of a user is rejected, since there is no `no_auth_user`. So is every
+   operation without a permission.
+3. The server has only public keys. Only the user has the seed.
 """
 
 import json
@@ -17,7 +17,7 @@ import nkeys
 from aimbus.permissions import Permissions
 
 FOLDER = "/etc/aim/nats-server"
-"""Where the server finds its certificate, unless told otherwise."""
+"""The default path of the server's certificate."""
 
 
 def new_seed() -> str:
@@ -32,7 +32,7 @@ def public_key(seed: str) -> str:
         key: bytes = nkeys.from_seed(bytearray(seed.strip().encode())).public_key
     except (
         Exception
-    ) as error:  # nkeys has errors of its own, and lets through those of what it is built on
+    ) as error:  # nkeys has its own errors, and also raises those of its dependencies
         raise ValueError("not an NKey seed") from error
     return key.decode()
 

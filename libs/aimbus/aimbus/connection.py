@@ -1,12 +1,11 @@
-"""The connection to NATS that is never given up.
+"""A self-healing connection to NATS.
 
-1. The client reconnects for ever; one that closed itself all the same (a protocol error, an
-   authorisation error), or that has not come back in a while, is replaced.
-2. Users see sessions: each is one unbroken connection. `session()` waits for one as long as it
-   takes.
+1. The client reconnects without end. A client that closes itself (a protocol error, an
+   authorisation error), or that stays disconnected for a while, is replaced.
+2. Callers use sessions: each is one unbroken connection. `session()` waits for one without a limit.
 3. The log has one line per change of state, not one per attempt.
-4. Keys and certificates are read anew for each client, and a client that the server refuses is
-   replaced: whoever puts them right, here or at the server, has to restart nothing.
+4. Keys and certificates are read again for each client, and a client that the server rejects is
+   replaced. So a correction, here or at the server, needs no restart.
 """
 
 import asyncio
@@ -32,8 +31,8 @@ PING_INTERVAL_S = 10
 CHECK_INTERVAL_S = 1.0
 REPLACE_AFTER_S = 15.0
 ALLOWED_AFTER_S = 15.0
-"""Without a refusal: what was refused is tried again within 7 s, and a server that is told
-better permissions does not say so."""
+"""Time without a rejection after which the permissions count as fixed. A rejected operation is
+retried within 7 s, and a server does not announce new permissions."""
 
 ANONYMOUS = NatsCredentials()
 # asyncio warns once for every TLS connection that the other side closes
@@ -45,7 +44,7 @@ _log = structlog.stdlib.get_logger("aimbus")
 
 
 def ignore_status(_: str) -> None:
-    """Nobody is told."""
+    """No-op status callback."""
 
 
 class _Client(Client):
@@ -123,8 +122,8 @@ class Bus:
             await asyncio.sleep(RECONNECT_WAIT_S)
 
     async def _connect(self, client: Client, closed: asyncio.Event) -> None:
-        """Returns when connected, or when it is of no use to go on: the client itself would try
-        for ever, with the same key."""
+        """Returns when connected, or when another attempt is useless: the client itself would retry
+        without end, with the same key."""
         attempt = asyncio.ensure_future(
             client.connect(self._servers, **self._options(client, closed))
         )

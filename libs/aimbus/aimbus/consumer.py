@@ -1,17 +1,17 @@
-"""Following AIM_STATE: the latest message of every subject, then every new one, for as long as the
-process lives.
+"""Follow AIM_STATE: the latest message of every subject, then every new one, for the lifetime of
+the process.
 
-1. The order is: Loading, every subject's latest, CaughtUp, then what is new. What was known before
-   and did not come between Loading and CaughtUp is gone: sweep it.
-2. On any doubt (a lost connection, a missed heartbeat, a gap, a consumer or stream that is gone) it
-   begins again with Loading. An event may therefore come twice; none is left out.
-3. A load has everything that was acknowledged before it began: it waits until the mirror, which may
-   be behind after a crash of the server, is level with the log. A picture from before would be
-   taken for the present one: what it lacks would look deleted.
-4. While the mirror is behind and does not move, nothing is news: after STALLED_AFTER_S Stalled says
-   so, and it begins again. The watcher re-creates the mirror.
-5. It never raises for anything on the bus and never ends: an unreadable message is an item like the
-   others, an absent stream is waited for.
+1. The order is: Loading, the latest message of every subject, CaughtUp, then new messages. Objects
+   without a message between Loading and CaughtUp are deleted: the caller removes them.
+2. On any doubt (a lost connection, a missed heartbeat, a gap, a deleted consumer or stream) it
+   starts again with Loading. So an event may come twice, and none is missing.
+3. A load has everything that was acknowledged before it started. It waits until the mirror, which
+   may be behind after a crash of the server, has caught up with the log. An older state would be
+   taken for the current one, and its missing objects would look deleted.
+4. While the mirror is behind and makes no progress, there are no events. After STALLED_AFTER_S it
+   yields Stalled and starts again. The watcher re-creates the mirror.
+5. It never raises for a fault of the bus and never ends. An undecodable message is an item like the
+   others, and a missing stream is waited for.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ FIRST_RETRY_S = 0.05
 LONGEST_RETRY_S = 1.0
 STALLED_AFTER_S = 10.0
 MIRROR_CHECK_INTERVAL_S = 5.0
-"""Between looks at the mirror while nothing comes."""
+"""Interval between checks of the mirror while no message comes."""
 
 _log = structlog.stdlib.get_logger("aimbus")
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """A new load begins; the picture from before stays usable until CaughtUp."""
+    """A new load starts; the previous state stays usable until CaughtUp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,8 @@ async def _load_and_follow(session: Session, filters: Sequence[str]) -> AsyncGen
 
 
 class _MirrorChecks:
-    """Looks at the mirror while it delivers nothing: silence is no proof that nothing happens."""
+    """Checks the mirror while it delivers nothing: silence does not prove that there are no
+    events."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -130,7 +131,7 @@ class _MirrorChecks:
         try:
             level = await self._pace.measure(self._session, await last_message_seq(self._session))
         except (Unreachable, TimeoutError, ApiError):
-            # (a lost connection is noticed by the reading; a slow server is no reason to load anew)
+            # (reading detects a lost connection; a slow server is no reason to reload)
             return
         if level.still_s >= STALLED_AFTER_S:
             raise MirrorStalled(level.lag, level.still_s)

@@ -1,8 +1,8 @@
-"""How a client shows who it is, and how it knows the server: files that are read anew for every
-client, so that they may be replaced.
+"""The credentials of a client and the CA of its server: files that are read again for every client,
+so that they can be replaced.
 
-A file that cannot be used, and a server that does not take what is in it, are told by the name of
-the setting that is to be put right.
+An unusable file, and a server that rejects its content, are reported under the name of the setting
+to fix.
 """
 
 import re
@@ -56,7 +56,7 @@ class NatsCredentials:
             nkeys.from_seed(bytearray(text.strip().encode()))
         except (
             Exception
-        ) as error:  # nkeys has errors of its own, and lets through those of what it is built on
+        ) as error:  # nkeys has its own errors, and also raises those of its dependencies
             raise AccessDenied(
                 f"{CREDS_SETTING}: {self.creds} holds neither an NKey seed nor NATS credentials"
             ) from error
@@ -73,7 +73,7 @@ class NatsCredentials:
         return context
 
     def as_credential_error(self, error: Exception) -> AccessDenied | None:
-        """The error in terms of the settings, where one of them is to be put right."""
+        """The error in terms of the settings, if one of them must be fixed."""
         text = str(error)
         if isinstance(error, AccessDenied):
             return error
@@ -95,8 +95,8 @@ class NatsCredentials:
         return None
 
     def as_permission_error(self, error: Exception) -> AccessDenied | None:
-        """A permission that this user lacks. Only the head of the subject is told, so that what
-        lasts is one line and not thousands."""
+        """A missing permission of this user. Only the head of the subject is reported, so that a
+        lasting problem is one line and not thousands."""
         found = _LACKING.search(str(error))
         if found is None:
             return None

@@ -1,17 +1,17 @@
-"""What goes around a message: CloudEvents headers, trace, cause and the id by which the stream
-tells a repetition.
+"""The envelope of a message: CloudEvents headers, trace, cause and the id by which the stream
+discards duplicates.
 
-1. Headers follow the CloudEvents NATS binding's binary mode, in lower case only: the client hands
-   them back case-sensitively.
-2. An id names what was said, not the attempt to say it: it is made once per publication and kept
-   over retries. Objects and deletes have the id of what they describe, so that two watchers saying
-   the same is one message; everything else has an id of its own, so that going back to an earlier
-   content within the duplicate window is not swallowed. What has to be said again because something
-   else came on its subject is `supersedes_seq` that: the id then names it too.
-3. A delete is forgotten when the log forgets what came before it (`Nats-TTL`, ADR-43 of NATS); so
-   is a letter that was dealt with.
+1. Headers follow the CloudEvents NATS binding's binary mode, in lower case only: the client returns
+   them case-sensitively.
+2. An id identifies the message, not the attempt to send it. It is created once per publication and
+   repeated by retries. Objects and deletes have the id of the object version, so that the same
+   event from two watchers is one message. Everything else has a unique id, so that a return to an
+   earlier content within the duplicate window is not discarded. A message that is published again
+   because another one came on its subject `supersedes_seq` that one, and its id contains it.
+3. A delete expires with the messages before it in the log (`Nats-TTL`, ADR-43 of NATS). So does a
+   handled dead letter.
 4. A message is an event only if readers may trust it: it belongs on its subject, and versions and
-   metadata of an object are what they have to be. Everything else is Undecodable.
+   metadata of its object are valid. Everything else is Undecodable.
 """
 
 import re
@@ -76,8 +76,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A message nobody here understands, such as one of a later version. To be counted, kept as
-    a dead letter and passed over."""
+    """An undecodable message, such as one of a later version. The caller counts it, publishes a
+    dead letter and continues."""
 
     seq: int
     subject: str

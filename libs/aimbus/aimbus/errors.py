@@ -1,13 +1,13 @@
 """What can go wrong on the bus, by what the caller should do.
 
-BusError ├── Unreachable          try again, on a new session │   ├── SessionEnded     the
-connection broke │   └── NoResponders     nobody serves that subject: JetStream is not up, or the
-stream or consumer is gone ├── ApiError             JetStream's answer to a request was an error ├──
-MirrorStalled        AIM_STATE does not follow AIM_LOG: re-create it, or wait for who does ├──
-OversizedMessage     send less ├── AccessDenied        a person must act: a file of keys or
-certificates, or what the server makes of it; waited for by the bus itself ├── StreamsRejected
-a person must act: limits, or a stream of ours that cannot be what it has to be └── BusClosed
-close() was called
+BusError ├── Unreachable           retry, on a new session │   ├── SessionEnded      the
+connection broke │   └── NoResponders      no service on that subject: JetStream is not up, or
+the stream or │                         consumer was deleted ├── ApiError              JetStream
+responded with an error ├── MirrorStalled         AIM_STATE does not follow AIM_LOG: re-create
+it, or wait for the watcher ├── OversizedMessage      send less ├── AccessDenied          fix
+the files of keys or certificates, or the server's permissions; the │
+bus itself retries ├── StreamsRejected       raise a limit, or fix a stream that cannot be
+updated └── BusClosed             close() was called
 """
 
 
@@ -24,7 +24,7 @@ class SessionEnded(Unreachable):
 
 
 class NoResponders(Unreachable):
-    """The server knows nobody who serves this subject."""
+    """No service responds on this subject."""
 
 
 class ApiError(BusError):
@@ -64,7 +64,7 @@ class OversizedMessage(BusError):
 
 
 class AccessDenied(BusError):
-    """The text names the setting that has to be put right."""
+    """The text names the setting to fix."""
 
 
 class StreamsRejected(BusError):

@@ -1,9 +1,9 @@
-"""Reading what happened: AIM_LOG from the start, in order, and live progress.
+"""Read the history: AIM_LOG from the start, in order, and live progress.
 
-1. Events of the log come in the order of their sequences, each once, over reconnects too: reading
-   goes on behind the last one seen.
-2. A bounded reading ends at what was there when it began; a following one goes on, and begins at
-   the start of a log that was made anew.
+1. Events of the log come in the order of their sequences, each once, also over reconnects: reading
+   continues after the last received one.
+2. A bounded read ends at the last message that existed when it started. A following read continues,
+   and restarts at the beginning of a re-created log.
 """
 
 import asyncio

@@ -1,17 +1,16 @@
-"""What a client may send and hear on NATS, from what its service declares. Pure.
+"""The subjects that a client may publish and subscribe to, derived from the contract of its
+service. Pure.
 
-1. What is not listed is refused: publishing and subscribing each have only a list of what is
-   allowed, and no reply is allowed by being asked.
-2. A service says what its contract says it emits, and nothing else. Only who keeps the streams (the
-   watcher) may make them.
-3. Replies come to an inbox of the user's own, so that nobody reads or sends what is meant for
-   another.
-4. Reading is by consumers of AIM_STATE with several filters, whose subjects are in the request and
-   not in its subject, so NATS cannot limit by subject what of the bus a service reads. The bus
-   holds no secrets.
-5. Who may make a consumer may name any subject for it to deliver to. That is no way around the
-   rest: the server delivers only where somebody subscribes to that very subject, streams subscribe
-   by wildcard, and inboxes that are subscribed to as such have random names (tests/scenario).
+1. Publishing and subscribing each have only an allow list. A request does not imply a permission to
+   reply.
+2. A service may publish only the subjects of its contract. Only the maintainer of the streams (the
+   watcher) may create them.
+3. Replies come to an inbox of the user, so that no other user reads or sends them.
+4. Services read by consumers of AIM_STATE with several filters. The filters are in the body of the
+   request, so NATS cannot limit by subject what a service reads. The bus has no secrets.
+5. A user who may create a consumer may name any delivery subject. This does not bypass the
+   permissions: the server delivers only to a subscription of exactly that subject, streams
+   subscribe by wildcard, and inboxes with such a subscription have random names (tests/scenario).
 """
 
 from dataclasses import dataclass

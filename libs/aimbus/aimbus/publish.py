@@ -1,18 +1,18 @@
-"""Publishing into AIM_LOG, until it is acknowledged.
+"""Publish to AIM_LOG, until it is acknowledged.
 
-1. A message is sent until the stream has acknowledged it, over time-outs, restarts of the server
-   and replaced clients, always with the same id: stored once.
-2. Messages of one subject are stored in the order in which `publish` was called: the next is sent
-   after the last one's acknowledgement. Different subjects go side by side, up to the window.
-3. An oversized message is refused before anything of it is sent: the server would close the
-   connection over it.
-4. Many messages at once go in atomic batches (ADR-50 of NATS), which the server syncs to disk once
-   before it acknowledges them: ten times as many a second. A batch that holds an id which is stored
-   already is refused whole; then, and wherever else a batch is refused, its messages go one by one,
-   each found to be there or stored. So a retry never repeats, whatever became of the batch.
-5. An id is known to the whole stream, so whoever may publish anything can take the id of a message
-   that is still to come: of one that counts as stored, the subject there is compared. Where it is
-   another, the message goes under an id that nobody can guess.
+1. A message is sent until the stream has acknowledged it, over timeouts, restarts of the server and
+   replaced clients, always with the same id. So it is stored once.
+2. Messages of one subject are stored in the order of the calls to `publish`: the next is sent after
+   the acknowledgement of the last. Different subjects are sent concurrently, up to the window.
+3. An oversized message is rejected before any part of it is sent: the server would close the
+   connection.
+4. Many messages at once are sent in atomic batches (ADR-50 of NATS), which the server syncs to disk
+   once before it acknowledges them. This is ten times as many a second. A batch with a stored id is
+   rejected as a whole. If a batch is rejected for any reason, its messages are sent one by one, and
+   each is stored or found to be stored. So a retry never repeats a message.
+5. Ids belong to the whole stream, so any publisher can use the id of a future message. If a message
+   counts as stored, the subject of the stored one is compared. If it differs, the message is sent
+   under a random id.
 """
 
 import asyncio
@@ -84,8 +84,8 @@ class Publisher:
         self._tracer = tracer("aimbus")
         self._trouble = RepeatSuppressor()
         self._window = asyncio.Semaphore(WINDOW)
-        # asyncio.Lock is first come, first served; an entry goes when nobody holds or awaits its
-        # lock.
+        # asyncio.Lock is first come, first served; an entry is removed when no task holds or awaits
+        # its lock.
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def publish(
@@ -127,8 +127,8 @@ class Publisher:
         return sequences
 
     async def resend(self, subject: str, data: bytes, headers: Mapping[str, str]) -> int:
-        """Store what nobody here can read, as it came, under an id of its own; returns its
-        sequence. Raises OversizedMessage."""
+        """Store an undecodable message unchanged under a new id; returns its sequence. Raises
+        OversizedMessage."""
         own = {
             name: value
             for name, value in headers.items()
@@ -138,8 +138,8 @@ class Publisher:
         return await self._store(outgoing)
 
     async def publish_live(self, message: Progress) -> None:
-        """Send to whoever listens right now. Not stored, not retried; nothing is sent while the
-        server is away."""
+        """Send to the current subscribers. Not stored, not retried; nothing is sent while the
+        server is unreachable."""
         outgoing = _Outgoing(
             subject_of(message), encode(message), headers_for(message, source=self._source)
         )
@@ -251,7 +251,7 @@ class Publisher:
         return sequences
 
     def _report(self, error: Exception, subject: str) -> None:
-        """A lost connection is said by the bus."""
+        """The bus logs a lost connection."""
         if not isinstance(error, SessionEnded) and (
             reason := self._trouble.first_occurrence(error)
         ):

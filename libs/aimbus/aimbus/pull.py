@@ -1,13 +1,12 @@
-"""Reading a consumer: own requests for batches, with heartbeats.
+"""Read a consumer by pull requests for batches, with heartbeats.
 
-1. Messages come in the consumer's order without a gap, or the reading ends with ConsumerLost; the
+1. Messages come in the consumer's order without a gap, or the read ends with ConsumerLost. The
    caller decides what to do then.
-2. Silence is noticed: while a request is open the server says at least every HEARTBEAT_S that it is
-   there.
-3. `pending` is the server's count of what the consumer still had to deliver when it sent this
-   message. Only 0 means that everything has been seen: counting up to the number at creation is not
-   enough, since of a subject that changes meanwhile the old message is gone and the new one comes
-   behind newcomers.
+2. Silence is detected: while a request is open the server sends a heartbeat at least every
+   HEARTBEAT_S.
+3. `pending` is the number of messages that the consumer still had to deliver when the server sent
+   this message. Only 0 means that all are received. Counting up to the number at creation is not
+   enough: if a subject changes meanwhile, its old message disappears and the new one comes later.
 """
 
 import asyncio
@@ -32,7 +31,7 @@ _REQUEST = json.dumps(
 
 
 class ConsumerLost(BusError):
-    """Something may have been missed: read anew with a new consumer."""
+    """A message may be missing: read again with a new consumer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
-"""A nats-server of our own, for `aimctl` and for tests: JetStream on disk, every write synced,
+"""An embedded nats-server, for `aimctl` and for tests: JetStream on disk, every write synced,
 loopback only.
 
-1. Started, it is ready: `start` returns once the server says so, with the URL; the port is its own
-   choice and is kept over restarts.
-2. What it acknowledged survives `kill` (SIGKILL) and power loss: `sync_interval: always`.
+1. `start` returns with the URL once the server is ready. The server chooses the port, which stays
+   the same over restarts.
+2. Acknowledged messages survive `kill` (SIGKILL) and power loss: `sync_interval: always`.
 3. It does not outlive its parent. On Linux the kernel sends it SIGTERM when the thread that started
    it ends (PR_SET_PDEATHSIG, prctl(2)), so start it from the main thread's event loop. It has a
-   session of its own, so that Ctrl-C in a terminal reaches only the parent, which still needs the
-   bus while it shuts down.
+   separate process session, so that Ctrl-C in a terminal reaches only the parent, which still needs
+   the bus while it shuts down.
 """
 
 import asyncio
@@ -169,7 +169,7 @@ def _find_binary() -> str:
 
 def _write_config(store_dir: Path, port: int, includes: Sequence[Path]) -> str:
     store_dir.mkdir(parents=True, exist_ok=True)
-    store_dir.chmod(0o700)  # whoever reads the store reads every object
+    store_dir.chmod(0o700)  # a reader of the store can read every object
     for left_over in store_dir.glob(
         f"{BINARY}_*.ports"
     ):  # of a killed server, whose process id may come again
@@ -190,8 +190,7 @@ def _write_config(store_dir: Path, port: int, includes: Sequence[Path]) -> str:
 
 
 async def _chosen_port(ports_file: Path) -> int:
-    """From the file that the server writes; it does so a moment after it has said that it is
-    ready."""
+    """From the file that the server writes, shortly after it reports that it is ready."""
     while True:
         with contextlib.suppress(FileNotFoundError, ValueError):  # not there, or half written
             ports = json.loads(await asyncio.to_thread(ports_file.read_bytes))

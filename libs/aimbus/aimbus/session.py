@@ -1,9 +1,9 @@
 """One unbroken connection to a NATS server.
 
-1. A session never heals. When its connection breaks, `ended` is done, every waiting request fails
-   with SessionEnded at once, and the Bus makes a new one: whoever holds a session knows that
-   nothing was missed between two of its replies.
-2. A request ends: with its reply, or with one of the three exceptions of `request`, each of which
+1. A session never reconnects. When its connection breaks, `ended` is done, every waiting request
+   fails with SessionEnded at once, and the Bus creates a new session. So no message is missing
+   between two replies of a session.
+2. A request ends with its reply, or with one of the three exceptions of `request`, each of which
    may be retried.
 """
 
@@ -76,7 +76,7 @@ class Session:
         finally:
             del self._waiting[token]
             if reply.done() and not reply.cancelled():
-                reply.exception()  # seen, even if the sending failed first
+                reply.exception()  # retrieved, even if sending failed first
         if message.headers and message.headers.get("Status") == "503":
             raise NoResponders
         return message
@@ -146,8 +146,8 @@ class Session:
 
 @contextlib.asynccontextmanager
 async def _cancellable() -> AsyncIterator[None]:
-    """Raises the cancellation that the client swallowed while it waited for a flush: work that
-    was cancelled must not go on."""
+    """Raises the cancellation that the client swallowed while it waited for a flush: cancelled work
+    must not continue."""
     task = asyncio.current_task()
     before = (
         0 if task is None else task.cancelling()

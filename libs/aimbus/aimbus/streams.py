@@ -1,27 +1,26 @@
-"""The two streams: AIM_LOG, which remembers a week, and AIM_STATE, which keeps the latest of every
-subject for ever.
+"""The two streams: AIM_LOG, which has a week of history, and AIM_STATE, which has the latest
+message of every subject without a time limit.
 
-1. AIM_STATE is a mirror: it has the sequence numbers of AIM_LOG and can be made from it and the
-   cluster; AIM_LOG is never deleted here.
-2. A log that was lost and made anew counts from 1 again; a mirror of the old one would wait for
-   numbers that come only much later and show a past that nothing corrects. So AIM_STATE is made
-   anew with it.
-3. A new AIM_STATE on an old AIM_LOG lacks what is older than a week, so it must not say that it is
-   complete: the sync markers are removed from the log first, and come back once the watcher has
+1. AIM_STATE is a mirror: it has the sequence numbers of AIM_LOG and can be re-created from it and
+   the cluster. AIM_LOG is never deleted here.
+2. A log that was lost and re-created counts from 1 again. A mirror of the old one would wait for
+   numbers that come only much later, and show an old state that nothing corrects. So AIM_STATE is
+   re-created with it.
+3. A new AIM_STATE on an old AIM_LOG has no messages older than a week, so it must not look
+   complete. The sync markers are removed from the log first, and return once the watcher has
    published everything again.
-4. AIM_LOG is synced before it acknowledges. AIM_STATE is not waited for: after a crash it goes on
-   from where it got, out of the log, and to sync every message of a copy one by one would hold its
-   readers back by seconds (see docs/adr).
-5. `ensure_streams` returns when the mirror is level with the log: differences computed from a
-   half-filled one would be wrong.
-6. A mirror that is behind and does not move for STALLED_AFTER_S is re-created, whatever holds it
-   up: all that is in it can be had again. One that moves, however slowly, is waited for. Where that
-   does not help, the next limit is twice as long.
-7. Both have a bound, so that whoever makes and deletes objects without end fills neither the disk
-   nor, by that, stops everybody's publishing. Of AIM_STATE the longest unchanged go first, which a
-   service that starts then does not know of: there is an alert long before.
+4. AIM_LOG is synced before it acknowledges. AIM_STATE is not: after a crash it continues from the
+   log. To sync every copied message would delay its readers by seconds (see docs/adr).
+5. `ensure_streams` returns when the mirror has caught up with the log: differences to a partial one
+   would be wrong.
+6. A mirror that is behind and makes no progress for STALLED_AFTER_S is re-created, whatever the
+   cause: its whole content can be restored. A slow mirror is waited for. If re-creation does not
+   help, the next limit is twice as long.
+7. Both have a size limit. So a user who creates and deletes objects without end cannot fill the
+   disk, which would stop all publishing. AIM_STATE drops the longest unchanged objects first, and a
+   service that starts then does not know them. An alert fires long before.
 
-Called by the watcher alone.
+Only the watcher calls this.
 """
 
 import asyncio
@@ -105,12 +104,13 @@ async def ensure_streams(
     stalled_after_s: float = STALLED_AFTER_S,
     on_level: OnLevel = ignore,
 ) -> Streams:
-    """Make, update or repair both streams; returns when AIM_STATE has all that AIM_LOG has. Waits
-    for the server as long as it takes.
+    """Create, update or repair both streams; returns when AIM_STATE has caught up with AIM_LOG.
+    Waits for the server without a limit.
 
-    `max_bytes` is the size of each at most, but for LEAST_STATE_BYTES of AIM_STATE; the oldest
-    messages go first. A mirror that stands still for `stalled_after_s` is re-created; `on_level` is
-    called with every look at it. Raises StreamsRejected, which names the limit that is in the way.
+    `max_bytes` is the maximum size of each, but AIM_STATE has at least LEAST_STATE_BYTES; the
+    oldest messages are dropped first. A mirror without progress for `stalled_after_s` is
+    re-created; `on_level` is called with every check of it. Raises StreamsRejected, which names the
+    limit.
     """
     trouble = RepeatSuppressor()
     made = Streams(log_made=False, state_made=False)

@@ -54,8 +54,8 @@ def publishing(
 def created(
     tracer: Tracer, subject: str, headers: MutableMapping[str, str], key: Key | None
 ) -> None:
-    """A message of a batch has a span of its own to begin a trace with: what follows from one
-    has nothing to do with the others."""
+    """Each message of a batch has a span that starts a trace: the effects of one are independent of
+    the others."""
     attributes = _attributes("create", "create", subject, headers, key)
     span = tracer.start_span(
         _name("create", subject), kind=SpanKind.PRODUCER, attributes=attributes
@@ -66,8 +66,8 @@ def created(
 
 @contextmanager
 def linked_span(tracer: Tracer | None, name: str, traceparents: Iterable[str]) -> Iterator[None]:
-    """The span of a look back: a trace of its own, with a link to each trace that it goes over
-    (by the first message of it)."""
+    """The span of a replay: a separate trace, with a link to each replayed trace (by its first
+    message)."""
     if tracer is None:
         yield
         return

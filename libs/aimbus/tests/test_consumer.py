@@ -143,8 +143,8 @@ async def test_an_unreadable_message_does_not_end_the_following(bus: Bus, pod: P
 
 
 async def test_a_load_waits_until_the_mirror_is_level(bus: Bus, pod: Pod) -> None:
-    """A mirror that lacks what was acknowledged, as one may for a while after a crash, would
-    make it look deleted."""
+    """A mirror that misses acknowledged messages, as after a crash, would make their objects look
+    deleted."""
     await bus.publisher.publish(pod("a"))
     session = await bus.session()
     await api(session, "STREAM.DELETE.AIM_STATE")

@@ -1,5 +1,4 @@
-"""What a client's files give, and in which words it is told when they, or the server, do not
-fit."""
+"""The credentials from a client's files, and the error messages for invalid files or servers."""
 
 import ssl
 from pathlib import Path

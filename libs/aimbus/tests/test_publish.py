@@ -290,7 +290,7 @@ async def test_a_server_killed_in_a_batch_loses_and_repeats_nothing(
     messages = [pod(f"p{number}", number) for number in range(10_000)]
     load = asyncio.create_task(bus.publisher.publish_many(messages))
     for at in (1_000, 3_000, 6_000):
-        while not load.done() and await last_seq(bus) < at:  # noqa: ASYNC110 - the server tells nobody how far it is
+        while not load.done() and await last_seq(bus) < at:  # noqa: ASYNC110 - the server sends no progress
             await asyncio.sleep(0.005)
         await server.kill()
         await server.start()

@@ -61,8 +61,8 @@ class Cluster:
         label_selector: str = "",
         field_selector: str = "",
     ) -> Listing:
-        """One consistent list, in pages; without a namespace, of all. Raises Expired when it
-        took so long that its version is gone."""
+        """One consistent list, in pages; without a namespace, of all. Raises Expired if it took so
+        long that its version has expired."""
         return await watch.list_pages(
             self._transport,
             resource,
@@ -81,10 +81,10 @@ class Cluster:
         reduce: watch.Reduce = watch.unchanged,
     ) -> AsyncGenerator[WatchEvent]:
         """Endless: a Snapshot first and after every error, then the changes in the server's order;
-        raises nothing that the cluster does.
+        never raises for a fault of the cluster.
 
-        An object seen before may be handed out again in the same version; an object missing from a
-        Snapshot is gone. Of each object `reduce` says what is handed out; it must not raise.
+        An object may be yielded again in the same version; an object missing from a Snapshot is
+        deleted. `reduce` returns the part of each object to yield; it must not raise.
         """
         selection = _selection(label_selector, field_selector)
         return watch.Watch(
@@ -105,7 +105,7 @@ class Cluster:
 
     async def replace(self, body: Body, *, resource: Resource | None = None) -> Body:
         """PUT of the whole object: compare and swap with `metadata.resourceVersion`. Raises
-        Conflict if anybody wrote since, NotFound."""
+        Conflict after another write, NotFound."""
         resource = resource or RESOURCES[body["kind"]]
         metadata = body["metadata"]
         return decode(
@@ -115,10 +115,10 @@ class Cluster:
         )
 
     async def apply(self, body: Body, *, manager: str, resource: Resource | None = None) -> Body:
-        """Server-side apply, by force: the fields of `body` are `manager`'s, those it had before
-        and left out now go.
+        """Server-side apply, by force: `manager` owns the fields of `body`; its earlier fields that
+        are not in `body` are removed.
 
-        With `metadata.uid`, raises Conflict when the object has been made anew meanwhile.
+        With `metadata.uid`, raises Conflict if the object has been re-created meanwhile.
         """
         return await self._apply(body, manager, None, resource)
 
@@ -126,7 +126,7 @@ class Cluster:
         self, body: Body, *, manager: str, resource: Resource | None = None
     ) -> Body:
         """The whole status, by server-side apply on /status. With `metadata.resourceVersion`,
-        raises Conflict if anybody wrote since."""
+        raises Conflict after another write."""
         return await self._apply(body, manager, "status", resource)
 
     async def _apply(

@@ -1,16 +1,19 @@
 """What can go wrong at the Kubernetes API, named for what the caller should do next.
 
-    KubeError NotFound        404: the object, its namespace or its kind is not there AlreadyExists
-    409: create met an object of that name Conflict        409: somebody else wrote first, or the
-    uid is another one; read again, decide again Expired         410: the version or the page is too
-    old; list again Invalid         422: the server refuses the fields in `causes`; a person or our
-    code must change Forbidden       403: a right, a quota or a terminating namespace; a person must
-    act Throttled       429: wait `retry_after_s`, send again Unavailable     5xx, 401, 408, no
-    connection, no answer in time; wait, send again Rejected        any other refusal; the same
-    request will be refused again
+    KubeError
+    ├── NotFound         404: the object, its namespace or its kind does not exist
+    ├── AlreadyExists    409: create found an object of that name
+    ├── Conflict         409: another write came first, or the uid differs; read and decide again
+    ├── Expired          410: the version or the page is too old; list again
+    ├── Invalid          422: the server rejects the fields in `causes`; a person or our code must
+    │                    change
+    ├── Forbidden        403: a permission, a quota or a terminating namespace; a person must act
+    ├── Throttled        429: wait `retry_after_s`, send again
+    ├── Unavailable      5xx, 401, 408, no connection, no response in time; wait, send again
+    └── Rejected         any other rejection; the same request will be rejected again
 
-Status and reason follow the API conventions ("Response Status Kind"); bodies may be plain text, so
-Content-Type is looked at first.
+Status and reason follow the API conventions ("Response Status Kind"). Bodies may be plain text, so
+Content-Type is checked first.
 """
 
 import re
@@ -148,8 +151,8 @@ admission/plugin/webhook/errors; apiextensions, conversion)."""
 
 
 def is_from_webhook(message: str) -> bool:
-    """Whether an API server's message tells of a webhook that denied the request or could not be
-    called, whatever the code."""
+    """Whether an API server's message is about a webhook that denied the request or could not be
+    called, for any code."""
     return _WEBHOOK.search(message) is not None
 
 

@@ -1,24 +1,23 @@
-"""One of several processes at work: leadership by a Lease (coordination.k8s.io/v1; the idea is that
-of client-go's leader election).
+"""Leader election on Leases (coordination.k8s.io/v1), with the idea of client-go's leader election.
 
-1. A lease changes hands only by compare and swap: PUT with the resourceVersion that was read, or
-   POST where there is none.
-2. Clocks are never compared. The leader counts from before it sent the renewal that was accepted; a
-   candidate from when it first saw the present (holder, renewTime), so later. It takes the lease
-   when it still finds that pair after the duration the lease states.
-3. The leader's work is cancelled `margin_s` before anybody could take the lease, whatever requests
-   do: one task makes them, another keeps the time.
-4. Work may be late all the same (a stopped process, a blocked event loop, a suspended machine):
-   `confirm`, asked before every write, lets nothing pass after that moment. The clock counts while
-   a machine is suspended, where the system has such a clock.
-5. Work that does not end when the lease is lost is cancelled again, and after `end_s`
-   WorkDoesNotEnd is raised, which ends the process: nobody else would start it again, since it is
-   alive and a standby in good order.
-6. The lease is given back once the work has ended, not before, so that the next one starts at once.
+1. A lease changes its holder only by compare and swap: PUT with the resourceVersion that was read,
+   or POST if there is none.
+2. Clocks are never compared. The leader counts from before it sent the accepted renewal. A
+   candidate counts from when it first read the current (holder, renewTime), so later. It takes the
+   lease if it still finds that pair after the lease's duration.
+3. The leader's work is cancelled `margin_s` before another process could take the lease, even if
+   requests hang: one task sends them, another watches the time.
+4. Work may still be late (a stopped process, a blocked event loop, a suspended machine).
+   `wait_until_held`, called before every write, blocks every write after that moment. The clock
+   runs while a machine is suspended, if the system has such a clock.
+5. Work that does not end when the lease is lost is cancelled again. After `end_s` WorkDoesNotEnd is
+   raised, which ends the process. Otherwise it would hang as an apparently healthy standby.
+6. The lease is released once the work has ended, not before, so that the next leader starts at
+   once.
 
-What nobody can do is recall a request that has left the process. Hence the margin, and guards (uid,
-resourceVersion) on the writes themselves. A person who deletes a lease takes it away from its
-holder within `renew_s`; a candidate that knew it waits as for a dead holder.
+A request that has left the process cannot be recalled. Hence the margin, and guards (uid,
+resourceVersion) on the writes themselves. If a person deletes a lease, its holder loses it within
+`renew_s`. A candidate that knew the lease waits as for a dead holder.
 """
 
 import asyncio
@@ -78,10 +77,10 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a candidate knows: the record (None: there is no lease), and since when by its own clock
-    it reads (holder, renewTime) like that.
+    """The state of a candidate: the record (None: there is no lease), and the time on its own clock
+    since which (holder, renewTime) is unchanged.
 
-    `grace_s` is how long to wait where a lease vanished whose holder may still be at work.
+    `grace_s` is the wait after a lease was deleted whose holder may still be active.
     """
 
     record: Record | None
@@ -91,8 +90,8 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class LeadershipState:
-    """Where this process stands. `problem` says why it can neither lead nor stand by; empty: it
-    can."""
+    """The role of this process. `problem` is the reason why it can be neither leader nor standby;
+    empty if it can."""
 
     leading: bool
     holder: str = ""
@@ -105,8 +104,8 @@ class WorkDoesNotEnd(Exception):
 
 
 class Leases(Protocol):
-    """The part of a Cluster that is needed. Use a connection of its own: requests of the work
-    must not delay renewals."""
+    """The required part of a Cluster. Use a separate connection: requests of the work must not
+    delay renewals."""
 
     async def get(self, resource: Resource, namespace: str | None, name: str, /) -> Body: ...
     async def create(self, body: Body, /) -> Body: ...
@@ -156,7 +155,7 @@ def new_identity() -> str:
 
 
 def boot_time_s() -> float:
-    """Monotonic seconds that go on while the machine is suspended (Linux); elsewhere the usual
+    """Monotonic seconds that also count while the machine is suspended (Linux); elsewhere the usual
     monotonic clock."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
@@ -197,18 +196,18 @@ class Lease:
         return record_of(self._body).transitions
 
     async def wait_until_held(self) -> None:
-        """Returns at once while the lease is held; without it, not before it is held again:
-        whoever asks is about to be cancelled."""
+        """Returns at once while the lease is held; otherwise not before it is held again, because
+        the caller is about to be cancelled."""
         while not self.held:
             self._renewed.clear()
             await self._renewed.wait()
 
     async def run_while_leading(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Does `work()` whenever and as long as the lease is held, anew each time; endless unless
-        the work ends by itself.
+        """Runs `work()` whenever the lease is held, and as long; endless unless the work ends by
+        itself.
 
-        What the work raises is raised here. When cancelled: cancels the work, waits for its end,
-        gives the lease back.
+        An exception of the work is raised here. When cancelled: cancels the work, waits for its
+        end, releases the lease.
         """
         while True:
             await self._acquire()
@@ -241,7 +240,7 @@ class Lease:
                 )
                 pause_s = min(pause_s, remaining_s)
             except (Conflict, AlreadyExists):
-                pause_s = self._timing.retry_s  # somebody was faster
+                pause_s = self._timing.retry_s  # another process was faster
             except (KubeError, TimeoutError) as error:
                 self._report(LeadershipState(leading=False, problem=self._problem(error)))
             await asyncio.sleep(pause_s * random.uniform(0.9, 1.0))  # noqa: S311 (jitter)
@@ -254,7 +253,7 @@ class Lease:
             return None
 
     async def _take(self, body: Body | None) -> None:
-        """Raises Conflict or AlreadyExists if somebody was faster, NotFound without the
+        """Raises Conflict or AlreadyExists if another process was faster, NotFound without the
         namespace."""
         sent_s = self.clock_s()
         if body is None:
@@ -325,7 +324,7 @@ class Lease:
         self._report(LeadershipState(leading=False))
 
     async def _renew(self) -> str:
-        """Until somebody else holds the lease; returns who."""
+        """Waits until another process holds the lease; returns its name."""
         pause_s, doubtful = self._timing.renew_s, False
         while True:
             await asyncio.sleep(pause_s)
@@ -399,10 +398,10 @@ class Lease:
 async def _ended(
     task: asyncio.Task[Any], cancel_interval_s: float | None = None, limit_s: float | None = None
 ) -> None:
-    """Waits for a cancelled task even when cancelled meanwhile: what it does must not go on unseen.
+    """Waits for a cancelled task even when cancelled meanwhile: the task must not continue
+    unobserved.
 
-    With `cancel_interval_s` it is cancelled again so often; with `limit_s` WorkDoesNotEnd is
-    raised after that time.
+    It is cancelled again every `cancel_interval_s`; after `limit_s` WorkDoesNotEnd is raised.
     """
     cancelled: asyncio.CancelledError | None = None
     begun_s = asyncio.get_running_loop().time()
@@ -424,5 +423,6 @@ def _text(error: Exception) -> str:
 
 
 def _micro_time() -> str:
-    """MicroTime of the API: RFC 3339 with microseconds. For people; nobody computes with it."""
+    """MicroTime of the API: RFC 3339 with microseconds. For people only; no code computes with
+    it."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,20 +1,20 @@
-"""List a kind, then watch it for ever.
+"""List a kind, then watch it without end.
 
-1. A snapshot is one consistent list. It comes by a watch that sends initial events first (KEP-3157)
-   and counts at the bookmark that ends them; where the server refuses that or ends the stream
-   early, by pages.
-2. A stream that the server ends in good order is taken up again from the last version seen,
-   bookmarks included.
-3. Anything else is doubt, and doubt is ended by a new snapshot: 410 in both its forms, any ERROR
-   event, a line that is not JSON, a lost or silent connection (a server restored from a backup
-   never answers a version from its future), an hour gone by.
-4. Objects come without managedFields: nobody here reads them, and of a list of thousands they would
-   be half the memory. `reduce` keeps less of each as soon as it has come: whoever may create
-   objects decides how large they are, up to 1.5 MiB each.
-5. A 404 alone says nothing on a kind: proxies answer so, and API servers that start. The kind is
-   absent when the discovery document of its group lists it no more, or `/apis` its group, each time
-   it is asked for a while.
-6. Nothing here asks twice within half a second, and a server that asks for patience gets it.
+1. A snapshot is one consistent list. It comes from a watch that sends initial events first
+   (KEP-3157) and is complete at the bookmark that ends them. If the server rejects that or ends the
+   stream early, it comes from pages.
+2. A stream that the server ends regularly is resumed from the last received version, bookmarks
+   included.
+3. On any other error, discard the watch and relist: 410 in both its forms, any ERROR event, a line
+   that is not JSON, a lost or silent connection (a server restored from a backup never responds to
+   a version from its future), or after an hour.
+4. Objects come without managedFields: no caller reads them, and in a list of thousands they would
+   be half the memory. `reduce` shrinks each object on arrival: the users who create objects decide
+   on their size, up to 1.5 MiB each.
+5. A single 404 proves nothing about a kind: proxies return it, and API servers that start. The kind
+   is not served if the discovery document of its group no longer lists it, or `/apis` its group, in
+   every request for a while.
+6. There is at least half a second between two requests, and Retry-After of the server is respected.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ HEALTHY_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All there was of a kind at `resource_version`; what is not in `items` is gone."""
+    """All objects of a kind at `resource_version`; an object that is not in `items` is deleted."""
 
     items: tuple[Body, ...]
     resource_version: str
@@ -101,8 +101,8 @@ TIMING = Timing()
 async def list_pages(
     transport: Transport, resource: Resource, path: str, query: Query, reduce: Reduce = unchanged
 ) -> Snapshot:
-    """All pages of one consistent list. Raises KubeError; Expired when the list took so long
-    that its version is gone."""
+    """All pages of one consistent list. Raises KubeError; Expired if the list took so long that its
+    version has expired."""
     items: list[Body] = []
     token, limit = "", PAGE_SIZE if reduce is unchanged else SMALL_PAGE
     while True:

@@ -1,4 +1,4 @@
-"""Leadership in simulated time: processes that stop and go on, requests that arrive late, clocks
+"""Leadership in simulated time: processes that stop and resume, requests that arrive late, clocks
 of different rates."""
 
 import asyncio
@@ -195,8 +195,8 @@ class ApiServer:
         return await self._ask(lambda: self._replace(body))
 
     async def _ask(self, effect: Callable[[], Body]) -> Body:
-        """A request that has left takes effect when it arrives, whether or not somebody still
-        waits for the answer."""
+        """A sent request takes effect when it arrives, even if no task waits for the response any
+        more."""
         there_s, back_s = self.delays(WHO.get())
 
         async def serve() -> Body | Exception:
@@ -300,7 +300,7 @@ class Scene:
         self.world.run_until_complete(whole())
 
     def span(self, name: str) -> Window:
-        """When this one was first and last at work."""
+        """The first and the last time this process was active."""
         times = [at for at, who, _ in self.did if who == name]
         return min(times), max(times)
 
@@ -415,7 +415,7 @@ def test_a_renewal_whose_answer_was_lost_costs_nothing(scene: Scene) -> None:
         scene.server.delays = lambda _: (
             0.001,
             5.0,
-        )  # stored, but the answer comes after anybody's patience
+        )  # stored, but the response comes after the timeout
         await asyncio.sleep(3)
         scene.server.delays = lambda _: (0.001, 0.001)
         await asyncio.sleep(30)

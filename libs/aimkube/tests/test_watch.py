@@ -1,5 +1,5 @@
-"""List and watch against a server that misbehaves on purpose: what the caller is told, and what
-the server is asked."""
+"""List and watch against a misbehaving server: the events for the caller, and the requests to the
+server."""
 
 import asyncio
 import json
@@ -87,7 +87,7 @@ def described(item: WatchEvent) -> str:
 
 
 async def follow(kit: Any, url: str, count: int, timing: Timing = FAST) -> list[str]:
-    """The first `count` things seen."""
+    """The first `count` events."""
     cluster = await kit.connect(url)
     heard: list[str] = []
     async with (

@@ -1,12 +1,12 @@
-"""Whether CRDs of a new version keep the objects of an old one valid and whole. Pure.
+"""Whether CRDs of a new version keep the objects of an old one valid and complete. Pure.
 
-1. The API server checks a stored object against the new schema when somebody next writes it; fields
-   the schema lacks are pruned then (Kubernetes, "Extend the Kubernetes API with
-   CustomResourceDefinitions"). So nothing may go, and nothing may be asked for that old objects
-   need not have.
-2. Ratcheting (KEP-4008) lets old values stand that a new rule refuses, but only on servers that
-   have it and only where the field is not touched. It is not counted on: a new or another rule is
-   refused here, and somebody decides.
+1. The API server checks a stored object against the new schema at its next write, and prunes fields
+   that are not in the schema (Kubernetes, "Extend the Kubernetes API with
+   CustomResourceDefinitions"). So no field may be removed, and no new requirement may reject old
+   objects.
+2. Ratcheting (KEP-4008) accepts old values that violate a new rule, but only on servers that have
+   it and only if the field is unchanged. This check does not rely on it: it rejects every new or
+   changed rule, and a person decides.
 """
 
 from collections.abc import Iterator
@@ -124,7 +124,7 @@ def _limits(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str
 
 
 def _checked(rule: Schema) -> Schema:
-    """What of a rule decides, without the words that are said when it does not hold."""
+    """The decisive part of a rule, without its message."""
     return {
         name: value
         for name, value in rule.items()

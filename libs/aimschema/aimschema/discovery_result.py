@@ -159,11 +159,10 @@ def with_image(images: list[str], image: str) -> list[str]:
 
 
 def from_config_map(body: dict[str, Any]) -> Discovered | None:
-    """What a discovery ConfigMap holds; None where it holds no valid result, or not the one that
-    was written.
+    """The result in a discovery ConfigMap; None if it is invalid or was edited.
 
-    Whoever may write ConfigMaps can write one with a digest that fits. So what is read passes the
-    same checks as an image's answer.
+    A user who may write ConfigMaps can write one with a matching digest. So the result passes the
+    same checks as the output of an image.
     """
     data = body.get("data")
     if not isinstance(data, dict) or not all(isinstance(text, str) for text in data.values()):

@@ -1,11 +1,10 @@
-"""Messages on the bus: one frozen struct each, JSON, told apart by their `type`.
+"""Messages on the bus: one frozen struct each, JSON, distinguished by their `type`.
 
-1. A new field has a default. A changed meaning is a v2 beside v1. A reader ignores fields it does
-   not know.
+1. A new field has a default. A changed meaning is a v2 beside v1. A reader ignores unknown fields.
 2. The `type` is also the CloudEvents type in the headers, so a consumer can route without decoding.
 3. Times are RFC 3339 in UTC; sizes are bytes.
-4. `epoch` counts how often the cluster went back in time, restored from an older backup. Versions
-   compare within an epoch; a later epoch is newer, whatever its versions.
+4. `epoch` counts how often the cluster was restored from an older backup. Versions compare within
+   an epoch; a later epoch is newer, whatever its versions.
 """
 
 import datetime
@@ -49,8 +48,8 @@ class ObjectChanged(
 class ObjectDeleted(
     Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.object.deleted.v1"
 ):
-    """The watcher saw that an object is gone; `object` says which one it was: name, namespace, uid
-    and the last version known.
+    """An object was deleted; `object` identifies it: name, namespace, uid and the last known
+    version.
 
     Sent by: watcher, once per uid. Read by: every service. Expires with the log's age.
     """
@@ -65,12 +64,11 @@ class ObjectDeleted(
 
 
 class KindSynced(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.kind.synced.v1"):
-    """Everything of a kind that was there at `resource_version` has been published before this
-    message.
+    """All objects of a kind at `resource_version` have been published before this message.
 
-    Sent by: watcher, after every list. Read by: every service, which acts on a kind only once it
-    has seen this: an empty bus must not look like an empty cluster. `installed` is False where the
-    kind's API is absent.
+    Sent by: watcher, after every list. Read by: every service, which acts on a kind only after this
+    message: an empty bus must not look like an empty cluster. `installed` is False if the API
+    server does not serve the kind.
     """
 
     kind: str
@@ -138,8 +136,8 @@ class ReportedWarning(Struct, frozen=True, kw_only=True):
 class StatusReported(
     Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.status.reported.v1"
 ):
-    """All that one service has to say on one object; what it said before and leaves out now is
-    withdrawn.
+    """All conditions and fields that one service reports on one object; those of an earlier report
+    that are missing here are withdrawn.
 
     Sent by: discovery, cacher, deployer, router. Read by: statuswriter.
     `fields` are top-level fields of status other than conditions.
@@ -208,19 +206,19 @@ class ActionTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.dead.v1"):
-    """Something a service could not deal with, for a person to look at. It goes on with everything
+    """A failure that a service cannot resolve, for people. The service continues with everything
     else.
 
-    Sent by: every service. Read by: people, and the service that sent it. Two sorts:
-    - work on an object keeps failing for a reason nobody foresaw: `attempts` says how often. Once
-      per failure streak; it goes on being tried.
-    - a message on the bus could not be read: `subject`, `seq`, `headers` and `data` are that
-      message's (JSON has the data in base64). Once per service and message; kind, namespace and
-      name are what its subject says, empty where it says nothing. Of a message of more than
-      MAX_DEAD_LETTER_DATA_BYTES the `data` is left out; AIM_LOG has it.
+    Sent by: every service. Read by: people, and the service that sent it. There are two kinds:
+    - Work on an object keeps failing unexpectedly: `attempts` is the number of failures. Sent once
+      per failure streak; the retries continue.
+    - A message on the bus is undecodable: `subject`, `seq`, `headers` and `data` are those of the
+      message (JSON has the data in base64). Sent once per service and message; kind, namespace and
+      name are those of its subject, empty if it has none. If the message has more than
+      MAX_DEAD_LETTER_DATA_BYTES, `data` is omitted; AIM_LOG has it.
 
-    `handled`: a person has dealt with the letter before it on its subject. For work, the service
-    looks again at once.
+    `handled`: a person has handled the previous dead letter on its subject. For work, the service
+    reconciles the object immediately.
     """
 
     service: str
@@ -316,7 +314,7 @@ def subject_of(message: Message) -> str:
 
 
 def acknowledged(dead_letter: DeadLetter) -> DeadLetter:
-    """What says, on the letter's own subject, that a person has dealt with it."""
+    """The message on the dead letter's subject that marks it as handled."""
     return structs.replace(dead_letter, handled=True, data=b"", headers={})
 
 

@@ -1,18 +1,18 @@
-"""What of an object goes on the bus: what the services and `aimctl` read, and no more. Pure and
-total.
+"""The published part of an object: the fields that the services and `aimctl` read. Pure and total.
 
-1. Our five kinds go with spec and status whole. Of every other kind only the paths in `PATHS` go.
-2. A Job, claim, InferenceService or route that is not ours goes as metadata: it can take a name
-   that we need.
-3. Of annotations only ours and those in `ANNOTATIONS` go, if they are short; of labels on what is
-   not ours, only ours.
-4. A literal that may be a secret (env, args, probe headers, header filters) never goes. `HASHES` of
-   the body has its sha256, by path, so that drift repair still finds an edit.
-5. What is published already stays as it is: a service may apply this to an event of any release.
-6. An object takes at most `limit_bytes` of its kind beside a spec of ours, whatever its owner
-   writes.
+1. The five AIM kinds are published with spec and status whole, every other kind only with the paths
+   in `PATHS`.
+2. A foreign Job, PVC, InferenceService or HTTPRoute is published as metadata, because it can occupy
+   a name that we need.
+3. Only AIM annotations and those in `ANNOTATIONS` are published, if they are short. Of the labels
+   of foreign objects, only AIM labels are.
+4. A literal that may be a secret (env, args, probe headers, header filters) is never published.
+   `HASHES` of the body has its sha256, by path, so that drift repair still detects an edit.
+5. An already pruned object stays unchanged: a service may apply this to an event of any release.
+6. An object takes at most `limit_bytes` of its kind, without the spec of an AIM kind, whatever its
+   owner writes.
 
-A planner that reads a path needs it here; `aimcontroller.testing` passes each object through
+A planner that reads a path needs it here. `aimcontroller.testing` passes each object through
 `published`, so its test fails otherwise.
 """
 
@@ -45,7 +45,7 @@ Tree: TypeAlias = dict[str, Any]
 HASHES: Final = "hashes"
 """Top-level field of a published body: path → `sha256:<hex>` of what was left out there."""
 OBJECT_BYTES: Final = 64 << 10
-"""How large a published object may be, as JSON, beside a spec of ours."""
+"""Maximum size of a published object as JSON, without the spec of an AIM kind."""
 LARGER: Final = {
     CONFIG_MAP.kind: LARGEST_ELEMENT_BYTES + OBJECT_BYTES,
     TEMPLATE.kind: LARGEST_ELEMENT_BYTES + OBJECT_BYTES,
@@ -54,7 +54,7 @@ LARGER: Final = {
 """Kinds with another limit: the answer of an image; status.modelSources of one; 64 listeners
 with their conditions."""
 LONGEST_ANNOTATION: Final = 1024
-"""Characters. A longer one is none of ours."""
+"""In characters. A longer one is not an AIM annotation."""
 OWNERS_BYTES: Final = 4 << 10
 """How much of a tombstone may be owners, as JSON."""
 MOST_CONDITIONS: Final = 100
@@ -159,7 +159,7 @@ _WHOLE_LISTS = frozenset({"args", "command"})
 
 
 def published(body: Body) -> Body:
-    """The body as it goes on the bus. `body` stays as it is."""
+    """The published part of a body. `body` is not changed."""
     kind = body.get("kind")
     metadata = _metadata(body["metadata"], all_labels=is_ours(body))
     head = {name: body[name] for name in ("apiVersion", "kind") if name in body} | {
@@ -187,7 +187,7 @@ def without_literals(body: Body) -> Body:
 
 
 def tombstone(body: Body) -> Body:
-    """Of an object that is gone: which one it was, and whose."""
+    """The identity and the owners of a deleted object."""
     metadata = {name: body["metadata"][name] for name in IDENTITY if name in body["metadata"]}
     owners = body["metadata"].get("ownerReferences")
     if owners and len(msgspec.json.encode(owners)) <= OWNERS_BYTES:
@@ -198,8 +198,8 @@ def tombstone(body: Body) -> Body:
 
 
 def limit_bytes(kind: str) -> int:
-    """How large an object of this kind may be on the bus, in `size_bytes`; a spec of ours does
-    not count."""
+    """Maximum size of an object of this kind on the bus, in bytes; the spec of an AIM kind does not
+    count."""
     return LARGER.get(kind, OBJECT_BYTES)
 
 
@@ -221,8 +221,8 @@ def goes_whole(kind: str) -> bool:
 
 
 def is_ours(body: Body) -> bool:
-    """Whether more than metadata goes. ConfigMaps need an owner of ours; other kinds are ours by
-    kind or label too."""
+    """Whether more than metadata is published. ConfigMaps need an AIM owner; other kinds may also
+    qualify by kind or label."""
     kind, metadata = body.get("kind"), body["metadata"]
     if kind not in _OF_ANY_OWNER and kind != CONFIG_MAP.kind:
         return True

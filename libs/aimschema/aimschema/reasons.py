@@ -109,7 +109,8 @@ WATCHER: Final = "watcher"
 COMPONENTS: Final = (DISCOVERY, CACHER, DEPLOYER, ROUTER, STATUSWRITER, WATCHER)
 
 WARNING_REPORTERS: Final = (CACHER, ROUTER)
-"""Who looks at an AIMNamespaceConfig, which has no status, and asks for Warning Events on it."""
+"""The services that check an AIMNamespaceConfig, which has no status, and request Warning Events on
+it."""
 
 STATUS_OWNERSHIP: Final[dict[str, dict[str, tuple[frozenset[str], frozenset[str]]]]] = {
     MODEL.kind: {DISCOVERY: (frozenset({IMAGE_INSPECTED}), frozenset())},

@@ -1,12 +1,12 @@
-"""Subjects of the bus: built here, taken apart here, nowhere else.
+"""Subjects of the bus: only this module builds and parses them.
 
-1. A subject is tokens split by dots, and Kubernetes names may hold dots; they never hold an
-   underscore (RFC 1123 subdomains), so `.` travels as `_` and comes back unharmed.
-2. A cluster-scoped object has `-` in place of its namespace, which no namespace can be called (RFC
-   1123 labels).
-3. The letter on an unreadable message carries that message's subject within its own; a subject that
-   makes no sense, or is longer than any of ours, as its hash: the server ends a connection over a
-   line of 4,096 bytes, subject and reply together.
+1. A subject consists of tokens separated by dots, and Kubernetes names may contain dots. They never
+   contain an underscore (RFC 1123 subdomains), so `.` is encoded as `_` without loss.
+2. A cluster-scoped object has `-` instead of a namespace, which is no valid namespace (RFC 1123
+   labels).
+3. The dead letter of an undecodable message contains that message's subject within its own. An
+   invalid subject, or one longer than any of ours, is replaced by its hash: the server closes a
+   connection for a line of 4,096 bytes, subject and reply together.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ UNREADABLE = "unreadable"
 LIVE_PROGRESS = "aimlive.progress"
 ALL = "aim.>"
 LONGEST = 512
-"""Bytes of a subject of ours: Kubernetes bounds a kind and a namespace at 63 characters and a
-name at 253."""
+"""Maximum bytes of our subjects: Kubernetes limits a kind and a namespace to 63 characters and a
+name to 253."""
 
 
 def _token(name: str | None) -> str:
@@ -64,7 +64,7 @@ def of_dead(service: str, key: Key) -> str:
 
 
 def of_unreadable(service: str, subject: str) -> str:
-    """For the letter of `service` on a message that came on `subject`, whatever that looks like."""
+    """For the dead letter of `service` on a message on `subject`, valid or not."""
     address = try_parse(subject)
     if address is None or address.family == DEAD or len(subject) > LONGEST or not subject.isascii():
         return f"{DEAD}.{service}.{UNREADABLE}.{hashlib.sha256(subject.encode()).hexdigest()[:16]}"
@@ -108,7 +108,7 @@ def in_namespace(namespace: str) -> list[str]:
 
 
 def dead_letters(service: str = "*") -> str:
-    """Filter for dead letters, by the service that sends them."""
+    """Filter for dead letters, by the sending service."""
     return f"{DEAD}.{service}.>"
 
 
@@ -126,11 +126,10 @@ def matches(pattern: str, subject: str) -> bool:
 
 
 class Address(NamedTuple):
-    """A subject taken apart. `service` is None for objects; `key` is None for the sync marker of a
-    kind.
+    """A parsed subject. `service` is None for objects; `key` is None for the sync marker of a kind.
 
-    For the letter on an unreadable message `kind` and `key` are that message's; empty and None
-    where its subject made no sense.
+    For the dead letter of an undecodable message, `kind` and `key` are that message's; empty and
+    None if its subject is invalid.
     """
 
     family: str

@@ -1,4 +1,4 @@
-"""What of an object goes on the bus."""
+"""The published part of an object."""
 
 import copy
 import json

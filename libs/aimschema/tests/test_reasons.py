@@ -82,7 +82,8 @@ def test_the_summary_belongs_to_the_statuswriter(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", list(reasons.STATUS_OWNERSHIP))
 def test_every_field_of_a_status_is_somebodys(kind: str) -> None:
-    """A field that nobody owns would never be written; one that the CRD lacks would be pruned."""
+    """A field without an owner would never be written; one that is not in the CRD would be
+    pruned."""
     model = next(k for k in KINDS if k.__name__ == kind)
     schema = model.model_json_schema(by_alias=True)
     status = next(

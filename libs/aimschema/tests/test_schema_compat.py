@@ -17,7 +17,7 @@ def fields(schema: dict[str, Any], struct: str) -> dict[str, Any]:
 
 
 def after(message: str, change: Change) -> list[tuple[str, str, str]]:
-    """What is said of a change to one message."""
+    """The breaches of a change to one message."""
     new = schemas()
     change(new[message])
     return [(breach.rule, breach.message, breach.field) for breach in compare(schemas(), new)]

@@ -1,4 +1,4 @@
-"""Subjects: every object has one of its own, and it comes back out of it unharmed."""
+"""Subjects: every object has a unique one, which parses back to the object."""
 
 from collections.abc import Callable
 
