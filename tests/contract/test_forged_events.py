@@ -6,7 +6,7 @@ import contextlib
 import copy
 import datetime
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,8 @@ from aim_statuswriter.action_handlers import Writer
 from aimbus import Bus, NatsServer, connect, ensure_streams
 from aimcontroller import testing
 from aimcontroller.action import Action
-from aimcontroller.controller import Controller, Handler
+from aimcontroller.controller import Controller
+from aimcontroller.handler import ActionContext, ActionResult, Handler
 from aimcontroller.health import Health
 from aimcontroller.plan import Plan
 from aimcontroller.projection import Projection
@@ -87,10 +88,9 @@ class FakeCluster:
         return {**body, "metadata": {"uid": "made", "resourceVersion": "99", **body["metadata"]}}
 
 
-async def no_handler(
-    _loop: Controller, _action: Action, _about: Key, _causes: Sequence[int], /
-) -> None:
-    """Images are not asked for labels here."""
+async def no_handler(_action: Action, _ctx: ActionContext, /) -> ActionResult:
+    """The labels of images are not read here."""
+    return ActionResult()
 
 
 def report(kind: str, service: str, **said: Any) -> StatusReported:
@@ -210,9 +210,7 @@ class Running:
     planned: set[Key]
 
     def has_forgotten(self, key: Key) -> bool:
-        return (
-            key in self.planned and self.loop.queue.idle and self.loop.projection.get(key) is None
-        )
+        return key in self.planned and self.loop.queue.idle and self.loop.state.get(key) is None
 
 
 @contextlib.asynccontextmanager

@@ -136,12 +136,16 @@ class KubeObject:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Something this process found out by an action of its own: a log it read, a refusal. Not on
-    the bus; gone with the object or the process."""
+    """Something this process found out by an action of its own, such as the content of a log or a
+    rejection. It is not on the bus; it is forgotten with the object or the process.
+
+    `value` None: forget it. With a `uid` it is dropped unless the object with that uid exists.
+    """
 
     key: Key
     topic: str
-    value: object  # None: forget it
+    value: object
+    uid: str = ""
 
 
 REJECTED = "refused"
@@ -433,6 +437,9 @@ def _unlearn(seen: Projection, key: Key) -> Projection:
 
 
 def _learn(seen: Projection, event: Observation) -> Projection:
+    present = seen.get(event.key)
+    if event.uid and (present is None or present.uid != event.uid):
+        return seen
     facts = seen._learned.get(event.key, _NO_FACTS)
     if event.value is not None:
         return replace(

@@ -65,6 +65,11 @@ class WorkQueue:
     """For one event loop; no method but `take` waits."""
 
     def __init__(self) -> None:
+        self._wake = asyncio.Event()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all keys, timers and failures. No key may be in work."""
         self._entries: dict[Key, _Entry] = {}
         self._ready = _Lanes()
         self._again = _Lanes()
@@ -73,7 +78,6 @@ class WorkQueue:
         self._causes_later: dict[Key, set[int]] = {}
         self._heap: list[tuple[float, Key]] = []
         self._failures: dict[Key, int] = {}
-        self._wake = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._ready) + len(self._again)

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from aimbus import Bus, Event, read_log
 from aimcontroller.action import Action
 from aimcontroller.component import Component
 from aimcontroller.controller import Controller
+from aimcontroller.handler import ActionContext, ActionResult
 from aimcontroller.health import Health
 from aimcontroller.leader_election import leader_election
 from aimcontroller.plan import Plan, actions, condition, report
@@ -86,13 +87,12 @@ class Instance:
             SendEvent(A, "a", "Normal", "Ok", "")
         )
 
-    async def handle(
-        self, _loop: Controller, _action: Action, _about: Key, _causes: Sequence[int], /
-    ) -> None:
+    async def handle(self, _action: Action, _ctx: ActionContext, /) -> ActionResult:
         self.did.append((time.monotonic(), self.name))
         while self.endless:
             await asyncio.sleep(0.005)
             self.did.append((time.monotonic(), self.name))
+        return ActionResult()
 
     async def run(self) -> None:
         settings = ServiceSettings(kubeconfig=self.kubeconfig, namespace=NAMESPACE)
@@ -102,8 +102,8 @@ class Instance:
             )
             cluster = await Cluster.connect(self.kubeconfig, fence=lease.wait_until_held)
             try:
-                self.loop = Controller(service, self.bus, cluster, self.health, self.handle)
-                await self.loop.run(lease)
+                self.loop = Controller(service, self.bus, cluster, self.health, self.handle, lease)
+                await self.loop.run()
             finally:
                 await cluster.close()
 
@@ -211,7 +211,7 @@ async def test_a_standby_only_follows_until_the_lease_is_released(
             await second.enter_async_context(running(pair.b))
             await until_stands(pair.b, "standby")
             await until_works(pair, "a")
-            assert pair.b.loop.projection.get(A) is not None
+            assert pair.b.loop.state.get(A) is not None
             assert (pair.b.planned, len(pair.b.loop.queue)) == (False, 0)
         given_back_s = time.monotonic()
         await until_works(pair, "b")
@@ -247,8 +247,8 @@ async def test_a_report_that_a_predecessor_sent_late_is_set_right(
     pair.b.endless = False
     async with running(pair.b):
         await until_stands(pair.b, "leader")
-        await until(lambda: pair.b.loop.projection.report(A, NAME) is not None)
-        told = pair.b.loop.projection.report(A, NAME)
+        await until(lambda: pair.b.loop.state.report(A, NAME) is not None)
+        told = pair.b.loop.state.report(A, NAME)
         late = StatusReported(
             kind=A.kind,
             namespace=A.namespace,

@@ -9,7 +9,6 @@ planner at most every `STATUS_EVERY_S`.
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -20,7 +19,7 @@ from aim_cacher.actions import FollowLog
 from aim_cacher.downloader_output import PROGRESS
 from aim_cacher.metrics import DOWNLOAD_BYTES
 from aimcontroller.action import Action
-from aimcontroller.controller import Controller
+from aimcontroller.handler import ActionContext, ActionResult
 from aimcontroller.projection import Observation
 from aimcontroller.reconcile_tracing import detached_span
 from aimkube import KubeError
@@ -59,22 +58,21 @@ class Followers:
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    async def __call__(
-        self, loop: Controller, action: Action, _about: Key, causes: Sequence[int]
-    ) -> None:
+    async def __call__(self, action: Action, ctx: ActionContext) -> ActionResult:
         assert isinstance(action, FollowLog), action
-        if action.uid not in self._running:
-            loop.fold(Observation(action.about, PROGRESS, None))
-            with detached_span():
-                task = self._running[action.uid] = loop.start(self._follow(loop, action, causes))
-            task.add_done_callback(lambda _: self._running.pop(action.uid, None))
+        if action.uid in self._running:
+            return ActionResult()
+        with detached_span():
+            task = self._running[action.uid] = ctx.start(self._follow(action, ctx))
+        task.add_done_callback(lambda _: self._running.pop(action.uid, None))
+        return ActionResult(observations=(Observation(action.about, PROGRESS, None),))
 
-    async def _follow(self, loop: Controller, action: FollowLog, causes: Sequence[int]) -> None:
+    async def _follow(self, action: FollowLog, ctx: ActionContext) -> ActionResult:
         status, live = Pace(STATUS_EVERY_S), Pace(LIVE_EVERY_S)
         counted_bytes = 0
         unpublished: Progress | None = None
         try:
-            async for raw in loop.cluster.follow_log(
+            async for raw in ctx.cluster.follow_log(
                 action.pod.namespace or "", action.pod.name, action.container
             ):
                 progress = parse(raw, action.about)
@@ -86,13 +84,14 @@ class Followers:
                 unpublished = progress
                 if live.is_due(time.monotonic()):
                     unpublished = None
-                    await loop.bus.publisher.publish_live(progress)
+                    await ctx.publish_live(progress)
                 if status.is_due(time.monotonic()):
-                    loop.learn(Observation(action.about, PROGRESS, progress), action.about, causes)
+                    ctx.observe(Observation(action.about, PROGRESS, progress))
             if unpublished is not None:
-                await loop.bus.publisher.publish_live(unpublished)
+                await ctx.publish_live(unpublished)
         except KubeError as error:
             log.info("log-lost", pod=str(action.pod), error=str(error))
+        return ActionResult()
 
 
 @dataclass

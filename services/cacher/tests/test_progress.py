@@ -8,9 +8,11 @@ import pytest
 
 from aim_cacher.action_handlers import Followers, Pace, parse
 from aim_cacher.actions import FollowLog
+from aim_cacher.downloader_output import PROGRESS
 from aim_cacher.metrics import DOWNLOAD_BYTES
-from aimcontroller.controller import Controller
+from aimcontroller.handler import ActionContext, ActionResult
 from aimcontroller.projection import Observation
+from aimkube import Cluster
 from aimschema.messages import Progress
 from aimschema.resources import CACHE, POD, Key
 
@@ -98,14 +100,14 @@ def test_a_pace_lets_something_through_at_most_so_often() -> None:
 
 
 class World:
-    """A controller with a cluster whose pod prints `lines`, and a bus that records live
-    messages."""
+    """A cluster whose pod prints `lines`, and what a follower of its log publishes and observes."""
 
     def __init__(self, lines: list[bytes]) -> None:
         self.lines = lines
         self.live: list[int] = []
         self.observed: list[int] = []
-        self.cluster = self.bus = self.publisher = self
+        self.task: asyncio.Task[None] | None = None
+        self.ctx = ActionContext(cast("Cluster", self), self.publish_live, self.observe, self.start)
 
     async def follow_log(
         self, _namespace: str, _pod: str, _container: str
@@ -116,23 +118,27 @@ class World:
     async def publish_live(self, progress: Progress) -> None:
         self.live.append(progress.bytes)
 
-    def fold(self, _fact: Observation) -> None:
-        pass
+    def observe(self, observation: Observation) -> None:
+        assert isinstance(observation.value, Progress)
+        self.observed.append(observation.value.bytes)
 
-    def learn(self, fact: Observation, _key: Key, _causes: Any) -> None:
-        assert isinstance(fact.value, Progress)
-        self.observed.append(fact.value.bytes)
+    def start(self, work: Coroutine[Any, Any, ActionResult]) -> asyncio.Task[None]:
+        async def run() -> None:
+            assert await work == ActionResult()
 
-    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        self.following = asyncio.create_task(work)
-        return self.following
+        self.task = asyncio.create_task(run())
+        return self.task
 
 
 async def follow(*lines: bytes) -> World:
     world = World(list(lines))
     action = FollowLog(pod=Key(POD.kind, "ns", "p"), uid="u", container="downloader", about=ABOUT)
-    await Followers()(cast("Controller", world), action, ABOUT, ())
-    await world.following
+    followers = Followers()
+    first = await followers(action, world.ctx)
+    assert first.observations == (Observation(ABOUT, PROGRESS, None),)
+    assert world.task is not None
+    assert await followers(action, world.ctx) == ActionResult()
+    await world.task
     return world
 
 

@@ -2,7 +2,6 @@
 discovery's pod (at most 4 MiB, once a pod)."""
 
 import asyncio
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +9,8 @@ from aim_discovery.actions import InspectImage, ReadLog
 from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digested
 from aim_discovery.inspection import Inspector
 from aimcontroller.action import Action
-from aimcontroller.controller import ActionRecord, Controller
+from aimcontroller.action_log import ActionRecord
+from aimcontroller.handler import ActionContext, ActionResult
 from aimcontroller.projection import KubeObject, Observation
 from aimcontroller.workloads import has_succeeded
 from aimkube import Cluster, NotFound, Rejected
@@ -28,27 +28,24 @@ class Handlers:
     def __init__(self, inspector: Inspector) -> None:
         self._inspector = inspector
 
-    async def __call__(
-        self, loop: Controller, action: Action, about: Key, causes: Sequence[int]
-    ) -> None:
+    async def __call__(self, action: Action, ctx: ActionContext) -> ActionResult:
         match action:
             case InspectImage():
-                self._inspector.start(loop, action, causes)
+                return self._inspector.start(action, ctx)
             case ReadLog():
-                await read_log(loop, action, about, causes)
+                return await read_log(action, ctx.cluster)
             case _:
                 raise TypeError(f"not an action of discovery: {action}")
 
 
-async def read_log(loop: Controller, action: ReadLog, about: Key, causes: Sequence[int]) -> None:
-    """What is read of an object that has gone meanwhile is dropped: nothing would ever remove
-    it."""
-    result = await _read(loop.cluster, action)
+async def read_log(action: ReadLog, cluster: Cluster) -> ActionResult:
+    """The observation is only for the object that was read: one that is deleted meanwhile would
+    never be forgotten."""
+    result = await _read(cluster, action)
+    observation = Observation(action.of, LOG, result, action.uid)
     finding = Finding(message=result.problem, last_lines=result.last_lines)
-    await loop.record(action, about, causes, ActionRecord(finding=finding))
-    existing = loop.projection.get(action.of)
-    if existing is not None and existing.uid == action.uid:
-        loop.learn(Observation(action.of, LOG, result), about, causes)
+    record = ActionRecord(finding=finding)
+    return ActionResult(observations=(observation,), requeue_after_s=0.0, record=record)
 
 
 async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:

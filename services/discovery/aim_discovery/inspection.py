@@ -19,7 +19,8 @@ from aim_discovery.image import Image, parse_image
 from aim_discovery.image_labels import read_labels
 from aim_discovery.keyring import Entry, entries_of, matching, unusable_entries
 from aim_discovery.registry import Registries, RegistryProblem
-from aimcontroller.controller import ActionRecord, Controller
+from aimcontroller.action_log import ActionRecord
+from aimcontroller.handler import ActionContext, ActionResult
 from aimcontroller.projection import Observation
 from aimkube import Cluster, Forbidden, KubeError, NotFound
 from aimschema import reasons
@@ -56,54 +57,45 @@ class Inspector:
         )
         self._running: dict[Key, tuple[str, asyncio.Task[None]]] = {}
 
-    def start(self, loop: Controller, action: InspectImage, causes: Sequence[int]) -> None:
-        """Begins unless the same look is under way; one with other inputs gives way."""
-        inputs, task = self._running.get(action.model, ("", None))
-        if task is not None and inputs == action.inputs:
-            return
-        if task is not None:
-            task.cancel()
-        self._running[action.model] = (
-            action.inputs,
-            (started := loop.start(self._inspect(loop, action, causes))),
-        )
-        started.add_done_callback(lambda ended: self._forget(action.model, ended))
+    def start(self, action: InspectImage, ctx: ActionContext) -> ActionResult:
+        """Start the inspection in the background, unless the same one runs. One with other inputs
+        is cancelled."""
+        inputs, running = self._running.get(action.model, ("", None))
+        if running is not None and inputs == action.inputs:
+            return ActionResult()
+        if running is not None:
+            running.cancel()
+        task = ctx.start(self._inspect(action, ctx.cluster))
+        self._running[action.model] = (action.inputs, task)
+        task.add_done_callback(lambda ended: self._forget(action.model, ended))
+        return ActionResult()
 
     def _forget(self, model: Key, ended: "asyncio.Task[None]") -> None:
         if self._running.get(model, (None, None))[1] is ended:
             del self._running[model]
 
-    async def _inspect(self, loop: Controller, action: InspectImage, causes: Sequence[int]) -> None:
+    async def _inspect(self, action: InspectImage, cluster: Cluster) -> ActionResult:
+        """Raises KubeError where the API server, not the registry, fails."""
         async with self._turns[_registry_of(action.image)]:
             try:
-                result = await self._inspect_image(loop.cluster, action)
-            except (
-                KubeError
-            ) as error:  # (the API server, not the registry: asked again as with any action)
-                loop.queue.failed(action.model, causes, error.retry_after_s or 0.0)
+                result = await self._inspect_image(cluster, action)
+            except KubeError as error:
                 log.info("pull-secret-not-read", model=action.model.name, error=str(error))
-                return
-            except (
-                Exception
-            ) as error:  # (nobody foresaw it, and the next look must not wait for somebody who did)
+                raise
+            except Exception as error:  # (unexpected; it must not prevent the next inspection)
                 log.exception("inspection-failed", model=action.model.name, image=action.image)
-                result = _failed(
-                    action,
-                    RegistryProblem(
-                        reasons.REGISTRY_UNREACHABLE,
-                        f"the image cannot be inspected: {type(error).__name__}",
-                    ),
-                )
+                message = f"the image cannot be inspected: {type(error).__name__}"
+                result = _failed(action, RegistryProblem(reasons.REGISTRY_UNREACHABLE, message))
         log.info(
             "inspected",
             model=action.model.name,
             image=action.image,
             outcome=result.reason or reasons.INSPECTED,
         )
-        loop.learn(Observation(action.model, INSPECTION, result), action.model, causes)
+        observation = Observation(action.model, INSPECTION, result)
         finding = None if result.found is not None else finding_of(result)
         record = ActionRecord(detail=result.message, finding=finding)
-        await loop.record(action, action.model, causes, record)
+        return ActionResult(observations=(observation,), requeue_after_s=0.0, record=record)
 
     async def _inspect_image(self, cluster: Cluster, action: InspectImage) -> Inspection:
         try:

@@ -2,31 +2,26 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
+import aimkube
 from aim_discovery.action_handlers import read_log
 from aim_discovery.actions import ReadLog
 from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digested
 from aim_discovery.render import CONTAINER
-from aimcontroller import testing
-from aimcontroller.controller import ActionRecord, Controller
+from aimcontroller.action_log import ActionRecord
+from aimcontroller.handler import ActionResult, Body
 from aimcontroller.projection import Observation
 from aimkube import Listing, NotFound
 from aimschema.labels import JOB_UID
 from aimschema.messages import Finding
-from aimschema.resources import JOB, POD, TEMPLATE, Key, Resource
+from aimschema.resources import JOB, POD, Key, Resource
 
 NAMESPACE = "ml"
-ABOUT = Key(TEMPLATE.kind, NAMESPACE, "t")
 OF_JOB = ReadLog(Key(JOB.kind, NAMESPACE, "j"), "job-uid", CONTAINER)
 OF_POD = ReadLog(Key(POD.kind, NAMESPACE, "p"), "pod-uid", CONTAINER)
-
-KNOWN = [
-    testing.obj(JOB.kind, "j", namespace=NAMESPACE, uid="job-uid"),
-    testing.obj(POD.kind, "p", namespace=NAMESPACE, uid="pod-uid"),
-]
 
 
 def pod(
@@ -35,7 +30,7 @@ def pod(
     phase: str = "Succeeded",
     owner: str = "job-uid",
     created: str = "2030-01-01T00:00:00Z",
-) -> dict[str, Any]:
+) -> Body:
     metadata = {
         "name": name,
         "creationTimestamp": created,
@@ -45,7 +40,7 @@ def pod(
     return {"metadata": metadata, "status": {"phase": phase}}
 
 
-def with_sidecar(name: str, exit_code: int, **metadata: str) -> dict[str, Any]:
+def with_sidecar(name: str, exit_code: int, **metadata: str) -> Body:
     """A pod whose container of the image has ended while another one still runs."""
     open_pod = pod(name, phase="Running")
     ends = {"name": CONTAINER, "state": {"terminated": {"exitCode": exit_code}}}
@@ -57,7 +52,7 @@ def with_sidecar(name: str, exit_code: int, **metadata: str) -> dict[str, Any]:
 class Cluster:
     """Pods and the logs of some of them."""
 
-    def __init__(self, pods: Iterable[dict[str, Any]], logs: Mapping[str, bytes]) -> None:
+    def __init__(self, pods: Iterable[Body], logs: Mapping[str, bytes]) -> None:
         self._pods, self._logs = tuple(pods), logs
 
     async def list(self, resource: Resource, namespace: str, *, label_selector: str) -> Listing:
@@ -73,23 +68,8 @@ class Cluster:
         return self._logs[name][:limit_bytes]
 
 
-class Records:
-    """The part of the loop that a handler uses."""
-
-    def __init__(self, cluster: Cluster, *existing: dict[str, Any]) -> None:
-        self.cluster = cluster
-        self.projection = testing.projection(*existing)
-        self.done: list[object] = []
-        self.findings: list[Finding | None] = []
-
-    async def record(
-        self, action: object, _about: Key, _causes: object, record: ActionRecord
-    ) -> None:
-        self.done.append(action)
-        self.findings.append(record.finding)
-
-    def learn(self, fact: Observation, *_: object) -> None:
-        self.done.append(fact)
+async def result_of(action: ReadLog, pods: list[Body], logs: dict[str, bytes]) -> ActionResult:
+    return await read_log(action, cast(aimkube.Cluster, Cluster(pods, logs)))
 
 
 @pytest.mark.parametrize(
@@ -134,43 +114,22 @@ class Records:
     ],
 )
 async def test_a_log(
-    action: ReadLog, pods: list[dict[str, Any]], logs: dict[str, bytes], result: ReadLogResult
+    action: ReadLog, pods: list[Body], logs: dict[str, bytes], result: ReadLogResult
 ) -> None:
-    loop = Records(Cluster(pods, logs), *KNOWN)
-    await read_log(cast(Controller, loop), action, ABOUT, [1])
-    assert loop.done == [action, Observation(action.of, LOG, result)]
-    assert loop.findings == [Finding(message=result.problem, last_lines=result.last_lines)]
+    observation = Observation(action.of, LOG, result, action.uid)
+    finding = Finding(message=result.problem, last_lines=result.last_lines)
+    assert await result_of(action, pods, logs) == ActionResult(
+        observations=(observation,), requeue_after_s=0.0, record=ActionRecord(finding=finding)
+    )
 
 
 async def test_a_deleted_log_is_a_result_too() -> None:
-    loop = Records(Cluster([], {}), *KNOWN)
-    await read_log(cast(Controller, loop), OF_POD, ABOUT, [1])
-    [_, fact] = loop.done
-    assert isinstance(fact, Observation)
-    assert isinstance(fact.value, ReadLogResult)
-    assert "the log of pod p cannot be had" in fact.value.problem
-
-
-@pytest.mark.parametrize(
-    "existing",
-    [[], [testing.obj(POD.kind, "p", namespace=NAMESPACE, uid="a-later-pod")]],
-    ids=["gone", "another-pod"],
-)
-async def test_the_log_of_a_deleted_pod_is_discarded(
-    existing: list[dict[str, Any]],
-) -> None:
-    loop = Records(Cluster([], {"p": b"[]"}), *existing)
-    await read_log(cast(Controller, loop), OF_POD, ABOUT, [1])
-    assert loop.done == [OF_POD]
+    [observation] = (await result_of(OF_POD, [], {})).observations
+    assert isinstance(observation.value, ReadLogResult)
+    assert "the log of pod p cannot be had" in observation.value.problem
 
 
 async def test_others_work_while_a_log_is_parsed() -> None:
-    loop = Records(Cluster([], {"p": b'[{"\n' * 1_000_000}), *KNOWN)
-
-    async def what_is_done_meanwhile() -> list[object]:
-        return list(loop.done)
-
-    other = asyncio.ensure_future(what_is_done_meanwhile())
-    await read_log(cast(Controller, loop), OF_POD, ABOUT, [1])
+    other = asyncio.ensure_future(asyncio.sleep(0))
+    await result_of(OF_POD, [], {"p": b'[{"\n' * 1_000_000})
     assert other.done()
-    assert (await other, len(loop.done)) == ([], 2)

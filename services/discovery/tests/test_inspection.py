@@ -9,11 +9,13 @@ from typing import Any, cast
 
 import pytest
 
+import aimkube
 from aim_discovery.actions import InspectImage
 from aim_discovery.catalogue import INSPECTION, Inspection
 from aim_discovery.inspection import MOST_AT_ONCE, Inspector, finding_of
 from aim_discovery.registry import Registries
-from aimcontroller.controller import ActionRecord, Controller
+from aimcontroller.action_log import ActionRecord
+from aimcontroller.handler import ActionContext, ActionResult
 from aimcontroller.projection import Observation
 from aimkube import Forbidden, KubeError, NotFound, Unavailable
 from aimlab.sources.registry import Failure, Registry
@@ -40,36 +42,37 @@ class Cluster:
         return found
 
 
-class Loops:
-    """The part of the loop that the inspector uses."""
+class Background:
+    """Runs inspections as the controller does."""
 
     def __init__(self, secrets: Mapping[str, dict[str, Any] | KubeError] | None = None) -> None:
-        self.cluster = Cluster(secrets or {})
-        self.queue = self
         self.tasks: list[asyncio.Task[None]] = []
-        self.observed: list[Inspection] = []
-        self.again: list[Key] = []
-        self.recorded: list[ActionRecord] = []
+        self.results: list[ActionResult] = []
+        self.errors: list[KubeError] = []
+        cluster = cast(aimkube.Cluster, Cluster(secrets or {}))
+        self.ctx = ActionContext(cluster, self._not_used, self._not_used, self.start)
 
-    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        self.tasks.append(asyncio.create_task(work))
+    def start(self, work: Coroutine[Any, Any, ActionResult]) -> asyncio.Task[None]:
+        self.tasks.append(asyncio.create_task(self._run(work)))
         return self.tasks[-1]
 
-    def learn(self, fact: Observation, key: Key, _causes: object) -> None:
-        assert (fact.key, fact.topic) == (key, INSPECTION)
-        assert isinstance(fact.value, Inspection)
-        self.observed.append(fact.value)
-
-    def failed(self, key: Key, *_: object) -> None:
-        self.again.append(key)
-
-    async def record(
-        self, _action: object, _about: Key, _causes: object, record: ActionRecord
-    ) -> None:
-        self.recorded.append(record)
+    @property
+    def found(self) -> list[Inspection]:
+        observations = [each for result in self.results for each in result.observations]
+        assert all(each.topic == INSPECTION for each in observations)
+        return [each.value for each in observations if isinstance(each.value, Inspection)]
 
     async def ended(self) -> None:
         await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def _run(self, work: Coroutine[Any, Any, ActionResult]) -> None:
+        try:
+            self.results.append(await work)
+        except KubeError as error:
+            self.errors.append(error)
+
+    def _not_used(self, _message: object) -> Any:
+        raise AssertionError("an inspection publishes nothing while it runs")
 
 
 def config_json(registry: Registry, password: str) -> dict[str, Any]:
@@ -113,14 +116,19 @@ async def outcome(
     action: InspectImage,
     secrets: Mapping[str, dict[str, Any] | KubeError] | None = None,
 ) -> Inspection:
-    loop = Loops(secrets)
-    inspector.start(cast(Controller, loop), action, [1])
-    await loop.ended()
-    [result] = loop.observed
-    assert loop.recorded == [
-        ActionRecord(detail=result.message, finding=finding_of(result) if result.reason else None)
+    background = Background(secrets)
+    assert inspector.start(action, background.ctx) == ActionResult()
+    await background.ended()
+    [inspection] = background.found
+    finding = finding_of(inspection) if inspection.reason else None
+    assert background.results == [
+        ActionResult(
+            observations=(Observation(action.model, INSPECTION, inspection),),
+            requeue_after_s=0.0,
+            record=ActionRecord(detail=inspection.message, finding=finding),
+        )
     ]
-    return result
+    return inspection
 
 
 async def test_labels_are_read(inspector: Inspector, registry: Registry) -> None:
@@ -250,53 +258,55 @@ async def test_unusable_entries_are_reported_when_they_are_needed(
 async def test_without_the_api_server_the_inspection_is_requeued(
     inspector: Inspector, registry: Registry
 ) -> None:
-    loop, action = Loops({"a": Unavailable("away")}), inspect(f"{registry.host}/aim/m:1", "a")
-    inspector.start(cast(Controller, loop), action, [1])
-    await loop.ended()
-    assert (loop.observed, loop.again) == ([], [action.model])
-    inspector.start(cast(Controller, loop), action, [1])
-    assert len(loop.tasks) == 2, "the look that ended does not stand in the way"
-    await loop.ended()
+    background, action = (
+        Background({"a": Unavailable("away")}),
+        inspect(f"{registry.host}/aim/m:1", "a"),
+    )
+    inspector.start(action, background.ctx)
+    await background.ended()
+    assert (background.found, [type(error) for error in background.errors]) == ([], [Unavailable])
+    inspector.start(action, background.ctx)
+    assert len(background.tasks) == 2, "the look that ended does not stand in the way"
+    await background.ended()
 
 
 async def test_an_inspection_runs_once_until_its_inputs_change(
     inspector: Inspector, registry: Registry
 ) -> None:
     registry.failure = Failure(delay_s=0.2)
-    loop, image = Loops(), f"{registry.host}/aim/m:1"
+    background, image = Background(), f"{registry.host}/aim/m:1"
     for inputs in ("first", "first", "second"):
-        inspector.start(cast(Controller, loop), inspect(image, inputs=inputs), [1])
+        inspector.start(inspect(image, inputs=inputs), background.ctx)
         await asyncio.sleep(0)
-    await loop.ended()
-    assert (len(loop.tasks), [result.inputs for result in loop.observed]) == (2, ["second"])
+    await background.ended()
+    assert (len(background.tasks), [result.inputs for result in background.found]) == (
+        2,
+        ["second"],
+    )
 
 
 async def test_a_registry_that_hangs_holds_up_no_other(
     inspector: Inspector, registry: Registry
 ) -> None:
-    loop = Loops()
+    background = Background()
     async with Registry() as hanging:
         hanging.failure = Failure(delay_s=30)
         for number in range(2 * MOST_AT_ONCE):
-            inspector.start(
-                cast(Controller, loop), inspect(f"{hanging.host}/aim/m:1", model=f"m{number}"), [1]
-            )
-        inspector.start(
-            cast(Controller, loop), inspect(f"{registry.host}/aim/m:1", model="other"), [1]
-        )
-        await asyncio.wait_for(loop.tasks.pop(), 10)
-        for task in loop.tasks:
+            inspector.start(inspect(f"{hanging.host}/aim/m:1", model=f"m{number}"), background.ctx)
+        inspector.start(inspect(f"{registry.host}/aim/m:1", model="other"), background.ctx)
+        await asyncio.wait_for(background.tasks.pop(), 10)
+        for task in background.tasks:
             task.cancel()
-    assert [result.found is not None for result in loop.observed] == [True]
+    assert [result.found is not None for result in background.found] == [True]
 
 
 async def test_a_registry_sees_a_few_at_once(inspector: Inspector, registry: Registry) -> None:
     registry.failure = Failure(delay_s=0.05)
-    loop = Loops()
+    background = Background()
     for number in range(4 * MOST_AT_ONCE):
-        inspector.start(
-            cast(Controller, loop), inspect(f"{registry.host}/aim/m:1", model=f"m{number}"), [1]
-        )
-    await loop.ended()
-    assert len([result for result in loop.observed if result.found is not None]) == 4 * MOST_AT_ONCE
+        inspector.start(inspect(f"{registry.host}/aim/m:1", model=f"m{number}"), background.ctx)
+    await background.ended()
+    assert (
+        len([result for result in background.found if result.found is not None]) == 4 * MOST_AT_ONCE
+    )
     assert registry.most_at_once == MOST_AT_ONCE

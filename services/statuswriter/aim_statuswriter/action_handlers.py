@@ -16,18 +16,17 @@ the object has the current state.
 import datetime
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from aim_statuswriter.actions import SendEvent, WriteStatus
 from aim_statuswriter.metrics import STATUS_WRITES
 from aim_statuswriter.render import event, event_name, event_namespace
 from aimcontroller.action import Action
-from aimcontroller.controller import Controller, written
-from aimcontroller.projection import changed_from_response
-from aimkube import AlreadyExists, Forbidden, NotFound
+from aimcontroller.handler import ActionContext, ActionResult
+from aimkube import AlreadyExists, Cluster, Forbidden, NotFound
 from aimschema.names import short_hash
 from aimschema.reasons import STATUSWRITER
-from aimschema.resources import EVENT, RESOURCES, Key
+from aimschema.resources import EVENT, RESOURCES
 
 EVENT_EVERY_S = 60.0
 EVENT_TTL_S = 3600.0
@@ -51,74 +50,48 @@ class Writer:
         self._existing: dict[str, float] = {}
         self._last_s = self._alone_s = float("-inf")
 
-    async def __call__(
-        self, loop: Controller, action: Action, about: Key, causes: Sequence[int]
-    ) -> None:
+    async def __call__(self, action: Action, ctx: ActionContext) -> ActionResult:
         match action:
             case WriteStatus():
-                await self._write(loop, action, about, causes)
+                return await _write_status(action, ctx.cluster)
             case SendEvent():
-                await self._send(loop, action, about)
+                return await self._send_event(action, ctx.cluster)
             case _:
                 raise TypeError(f"not an action of the statuswriter: {action}")
 
-    async def _write(
-        self, loop: Controller, action: WriteStatus, about: Key, causes: Sequence[int]
-    ) -> None:
-        resource, key = RESOURCES[action.key.kind], action.key
-        metadata = {
-            "name": key.name,
-            "resourceVersion": action.resource_version,
-            **({} if key.namespace is None else {"namespace": key.namespace}),
-        }
-        body = {
-            "apiVersion": resource.api_version,
-            "kind": resource.kind,
-            "metadata": metadata,
-            "status": action.status,
-        }
-        try:
-            answer = await loop.cluster.apply_status(body, manager=f"aim-{STATUSWRITER}")
-        except NotFound:
-            return
-        STATUS_WRITES.labels(key.kind).inc()
-        answer["metadata"].pop("managedFields", None)
-        loop.fold(changed_from_response(answer))
-        await loop.record(action, about, causes, written(answer))
-
-    async def _send(self, loop: Controller, action: SendEvent, about: Key) -> None:
+    async def _send_event(self, action: SendEvent, cluster: Cluster) -> ActionResult:
         """Send the Event. Advice on a kind without status is requeued if it is too soon."""
         kind, now_s = (action.uid, action.reason), self._clock_s()
         if action.since:
             suffix = short_hash([action.uid, action.reason, action.note, action.since])
             if now_s - self._existing.get(suffix, float("-inf")) < EVENT_TTL_S:
-                return
+                return ActionResult()
             wait_s = self._sent.get(kind, float("-inf")) + EVENT_EVERY_S - now_s
             if wait_s > 0:
-                loop.queue.add_after(about, wait_s)
-                return
+                return ActionResult(requeue_after_s=wait_s)
         else:
-            if await self._is_too_soon(loop, action, now_s):
-                return
+            if await self._is_too_soon(cluster, action, now_s):
+                return ActionResult()
             suffix = suffix_of(kind, minute_of(now_s))
         try:
-            await loop.cluster.create(
+            await cluster.create(
                 event(action, datetime.datetime.now(datetime.UTC), suffix, socket.gethostname())
             )
         except AlreadyExists:
             self._note_existing(suffix, now_s)
-            return
+            return ActionResult()
         self._note_existing(suffix, now_s)
         self._note(kind, now_s, now_s)
+        return ActionResult()
 
-    async def _is_too_soon(self, loop: Controller, action: SendEvent, now_s: float) -> bool:
+    async def _is_too_soon(self, cluster: Cluster, action: SendEvent, now_s: float) -> bool:
         kind = (action.uid, action.reason)
         if now_s - self._last_s >= EVENT_EVERY_S:
             self._alone_s = (
                 now_s + EVENT_EVERY_S
             )  # (until then a process before this one may have sent what this one does not know)
         if kind not in self._sent and self._has_predecessor and now_s < self._alone_s:
-            sent_s = await _sent_before(loop, action, suffix_of(kind, minute_of(now_s) - 1))
+            sent_s = await _sent_before(cluster, action, suffix_of(kind, minute_of(now_s) - 1))
             if sent_s is not None:
                 self._note(kind, sent_s, now_s)
         self._last_s = now_s
@@ -136,6 +109,29 @@ class Writer:
         }
 
 
+async def _write_status(action: WriteStatus, cluster: Cluster) -> ActionResult:
+    """A deleted object needs no status."""
+    resource, key = RESOURCES[action.key.kind], action.key
+    metadata = {
+        "name": key.name,
+        "resourceVersion": action.resource_version,
+        **({} if key.namespace is None else {"namespace": key.namespace}),
+    }
+    body = {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": metadata,
+        "status": action.status,
+    }
+    try:
+        answer = await cluster.apply_status(body, manager=f"aim-{STATUSWRITER}")
+    except NotFound:
+        return ActionResult()
+    STATUS_WRITES.labels(key.kind).inc()
+    answer["metadata"].pop("managedFields", None)
+    return ActionResult.written(answer)
+
+
 def minute_of(time_s: float) -> int:
     return int(time_s // EVENT_EVERY_S)
 
@@ -145,10 +141,10 @@ def suffix_of(kind: Kind, minute: int) -> str:
     return short_hash([*kind, str(minute)])
 
 
-async def _sent_before(loop: Controller, action: SendEvent, suffix: str) -> float | None:
+async def _sent_before(cluster: Cluster, action: SendEvent, suffix: str) -> float | None:
     """The time of the Event with that name; None without one."""
     try:
-        found = await loop.cluster.get(
+        found = await cluster.get(
             EVENT, event_namespace(action.regarding), event_name(action.regarding, suffix)
         )
         return datetime.datetime.fromisoformat(str(found.get("eventTime"))).timestamp()

@@ -3,7 +3,6 @@ form of events.k8s.io/v1."""
 
 import datetime
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -15,11 +14,11 @@ from aim_statuswriter.action_handlers import Writer
 from aim_statuswriter.actions import SendEvent, WriteStatus
 from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, affected
 from aimcontroller.action import Action, DeleteObject
-from aimcontroller.controller import ActionRecord, Controller
+from aimcontroller.action_log import ActionRecord
+from aimcontroller.handler import ActionContext, ActionResult
 from aimcontroller.projection import Projection
 from aimcontroller.testing import golden
-from aimkube import AlreadyExists, Conflict, Forbidden, NotFound
-from aimschema.messages import ObjectChanged
+from aimkube import AlreadyExists, Cluster, Conflict, Forbidden, NotFound
 from aimschema.reasons import STATUS_OWNERSHIP
 from aimschema.resources import CONFIG, EVENT, Key, Resource
 
@@ -79,44 +78,31 @@ class FakeCluster:
 
 
 @dataclass
-class FakeQueue:
-    again: list[tuple[Key, float]] = field(default_factory=list)
-
-    def add_after(self, key: Key, after_s: float) -> None:
-        self.again.append((key, after_s))
-
-
-@dataclass
-class FakeLoop:
+class Bench:
     cluster: FakeCluster = field(default_factory=FakeCluster)
-    queue: FakeQueue = field(default_factory=FakeQueue)
-    folded: list[ObjectChanged] = field(default_factory=list)
-    recorded: list[tuple[Action, Key, str]] = field(default_factory=list)
-
-    def fold(self, message: ObjectChanged) -> None:
-        self.folded.append(message)
-
-    async def record(
-        self, action: Action, about: Key, causes: Sequence[int], record: ActionRecord
-    ) -> None:
-        assert causes == (3,)
-        self.recorded.append((action, about, record.resource_version))
+    results: list[ActionResult] = field(default_factory=list)
 
 
 @pytest.fixture
-def loop() -> FakeLoop:
-    return FakeLoop()
+def bench() -> Bench:
+    return Bench()
 
 
-async def carry_out(loop: FakeLoop, *actions: Action, writer: Writer | None = None) -> None:
+def not_used(_argument: object) -> Any:
+    raise AssertionError("the statuswriter does not use this")
+
+
+async def carry_out(bench: Bench, *actions: Action, writer: Writer | None = None) -> None:
     handler = writer or Writer()
+    cluster = cast(Cluster, bench.cluster)
     for action in actions:
-        await handler(cast(Controller, loop), action, CACHE_KEY, (3,))
+        ctx = ActionContext(cluster, not_used, not_used, not_used)
+        bench.results.append(await handler(action, ctx))
 
 
-async def test_the_status_is_applied_whole_and_guarded_by_the_version(loop: FakeLoop) -> None:
-    await carry_out(loop, WRITE)
-    assert loop.cluster.statuses == [
+async def test_the_status_is_applied_whole_and_guarded_by_the_version(bench: Bench) -> None:
+    await carry_out(bench, WRITE)
+    assert bench.cluster.statuses == [
         {
             "apiVersion": "aim.silogen.ai/v1alpha1",
             "kind": "ModelCache",
@@ -124,60 +110,64 @@ async def test_the_status_is_applied_whole_and_guarded_by_the_version(loop: Fake
             "status": {"status": "Available"},
         }
     ]
-    assert [
-        (folded.resource_version, "managedFields" in folded.object["metadata"])
-        for folded in loop.folded
-    ] == [("8", False)]
-    assert loop.recorded == [(WRITE, CACHE_KEY, "8")]
+    [result] = bench.results
+    assert result.record == ActionRecord(resource_version="8")
+    assert result.response is not None
+    assert result.response["metadata"] == {
+        "name": "llama.8b",
+        "namespace": "ml",
+        "uid": "u",
+        "resourceVersion": "8",
+    }
 
 
-async def test_a_cluster_scoped_object_has_no_namespace(loop: FakeLoop) -> None:
-    await carry_out(loop, WriteStatus(MODEL_KEY, "u", "7", {}))
-    assert loop.cluster.statuses[0]["metadata"] == {"name": "llama", "resourceVersion": "7"}
+async def test_a_cluster_scoped_object_has_no_namespace(bench: Bench) -> None:
+    await carry_out(bench, WriteStatus(MODEL_KEY, "u", "7", {}))
+    assert bench.cluster.statuses[0]["metadata"] == {"name": "llama", "resourceVersion": "7"}
 
 
-async def test_a_deleted_object_needs_no_status(loop: FakeLoop) -> None:
-    loop.cluster.error = NotFound("gone")
-    await carry_out(loop, WRITE)
-    assert loop.recorded == []
+async def test_a_deleted_object_needs_no_status(bench: Bench) -> None:
+    bench.cluster.error = NotFound("gone")
+    await carry_out(bench, WRITE)
+    assert bench.results == [ActionResult()]
 
 
-async def test_a_conflict_is_retried_by_the_controller(loop: FakeLoop) -> None:
-    loop.cluster.error = Conflict("newer")
+async def test_a_conflict_is_retried_by_the_controller(bench: Bench) -> None:
+    bench.cluster.error = Conflict("newer")
     with pytest.raises(Conflict):
-        await carry_out(loop, WRITE)
+        await carry_out(bench, WRITE)
 
 
-async def test_one_event_of_a_kind_is_sent_a_minute(loop: FakeLoop) -> None:
+async def test_one_event_of_a_kind_is_sent_a_minute(bench: Bench) -> None:
     writer = Writer()
     await carry_out(
-        loop,
+        bench,
         event(),
         event(note="again"),
         event(reason="AuthError"),
         event(uid="successor"),
         writer=writer,
     )
-    assert [(body["reason"], body["regarding"]["uid"]) for body in loop.cluster.created] == [
+    assert [(body["reason"], body["regarding"]["uid"]) for body in bench.cluster.created] == [
         ("Warm", "u"),
         ("AuthError", "u"),
         ("Warm", "successor"),
     ]
 
 
-async def test_another_process_sends_no_second_one_in_the_minute(loop: FakeLoop) -> None:
+async def test_another_process_sends_no_second_one_in_the_minute(bench: Bench) -> None:
     writers = [Writer(lambda: 1200.0), Writer(lambda: 1215.0), Writer(lambda: 1259.9)]
     for writer in writers:
-        await carry_out(loop, event(), event(note="again"), writer=writer)
-    assert len(loop.cluster.created) == 1
+        await carry_out(bench, event(), event(note="again"), writer=writer)
+    assert len(bench.cluster.created) == 1
     await carry_out(
-        loop,
+        bench,
         event(reason="AuthError"),
         event(uid="successor"),
         event(MODEL_KEY, uid="model"),
         writer=writers[-1],
     )
-    assert len(loop.cluster.created) == 4, "of another kind it may come at once"
+    assert len(bench.cluster.created) == 4, "of another kind it may come at once"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +176,7 @@ async def test_another_process_sends_no_second_one_in_the_minute(loop: FakeLoop)
 )
 @pytest.mark.parametrize("at_s", [0.0, 1.0, 30.0, 59.5])
 async def test_nor_a_second_one_in_the_next_minute(
-    loop: FakeLoop, at_s: float, killed_after_s: float, *, sent_again: bool
+    bench: Bench, at_s: float, killed_after_s: float, *, sent_again: bool
 ) -> None:
     """The first one is sent now, at any time in its minute, since the API server records its
     time."""
@@ -194,37 +184,37 @@ async def test_nor_a_second_one_in_the_next_minute(
     began_s += (
         at_s - began_s
     ) % 60  # so far into a minute; its time on the Event is set to that below
-    await carry_out(loop, event(), writer=Writer(lambda: began_s))
+    await carry_out(bench, event(), writer=Writer(lambda: began_s))
     sent = datetime.datetime.fromtimestamp(began_s, datetime.UTC)
-    loop.cluster.created[0]["eventTime"] = sent.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    bench.cluster.created[0]["eventTime"] = sent.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     await carry_out(
-        loop,
+        bench,
         event(),
         event(),
         writer=Writer(lambda: began_s + killed_after_s, has_predecessor=True),
     )
-    assert len(loop.cluster.created) == 1 + sent_again
+    assert len(bench.cluster.created) == 1 + sent_again
 
 
-async def test_events_are_sent_without_the_right_to_read_them(loop: FakeLoop) -> None:
-    loop.cluster.may_read = False
-    await carry_out(loop, event(), writer=Writer(has_predecessor=True))
-    assert len(loop.cluster.created) == 1
+async def test_events_are_sent_without_the_right_to_read_them(bench: Bench) -> None:
+    bench.cluster.may_read = False
+    await carry_out(bench, event(), writer=Writer(has_predecessor=True))
+    assert len(bench.cluster.created) == 1
 
 
-async def test_sent_events_are_read_only_after_a_quiet_minute(loop: FakeLoop) -> None:
+async def test_sent_events_are_read_only_after_a_quiet_minute(bench: Bench) -> None:
     """Once for each kind: a process that sends all the time knows what it has sent."""
     now_s, requested_at = 0.0, []
     writer = Writer(lambda: now_s, has_predecessor=True)
     for second in (0, 30, 59, 61, 90, 120, 200):
-        now_s, before = float(second), len(loop.cluster.requested)
-        await carry_out(loop, event(uid=f"object-{second}"), writer=writer)
-        requested_at += [second] * (len(loop.cluster.requested) - before)
+        now_s, before = float(second), len(bench.cluster.requested)
+        await carry_out(bench, event(uid=f"object-{second}"), writer=writer)
+        requested_at += [second] * (len(bench.cluster.requested) - before)
     assert requested_at == [0, 30, 59, 200]
 
 
 async def test_a_flapping_object_sends_each_event_once_a_minute(
-    loop: FakeLoop,
+    bench: Bench,
 ) -> None:
     now_s = 0.0
     writer = Writer(lambda: now_s)
@@ -237,9 +227,9 @@ async def test_a_flapping_object_sends_each_event_once_a_minute(
             event(uid="other"),
             *([event(reason="PVCLost")] if second == 301 else []),
         ):
-            before = len(loop.cluster.created)
-            await carry_out(loop, each, writer=writer)
-            if len(loop.cluster.created) > before:
+            before = len(bench.cluster.created)
+            await carry_out(bench, each, writer=writer)
+            if len(bench.cluster.created) > before:
                 sent_s.setdefault((each.uid, each.reason), []).append(now_s)
     each_minute = [60.0 * minute for minute in range(10)]
     assert sent_s == {
@@ -260,34 +250,34 @@ ADVICE = SendEvent(
 )
 
 
-async def test_advice_is_sent_once_by_any_process(loop: FakeLoop) -> None:
-    await carry_out(loop, ADVICE)
-    await carry_out(loop, ADVICE, writer=Writer())
-    assert len(loop.cluster.created) == 1, "another process does not repeat it: the cluster has it"
-    await carry_out(loop, replace(ADVICE, since="2026-01-02T04:00:00Z"), writer=Writer())
-    assert len(loop.cluster.created) == 2, "the fault went and came back"
+async def test_advice_is_sent_once_by_any_process(bench: Bench) -> None:
+    await carry_out(bench, ADVICE)
+    await carry_out(bench, ADVICE, writer=Writer())
+    assert len(bench.cluster.created) == 1, "another process does not repeat it: the cluster has it"
+    await carry_out(bench, replace(ADVICE, since="2026-01-02T04:00:00Z"), writer=Writer())
+    assert len(bench.cluster.created) == 2, "the fault went and came back"
 
 
 async def test_held_back_advice_is_requeued_after_the_minute(
-    loop: FakeLoop,
+    bench: Bench,
 ) -> None:
     now_s = 0.0
     writer, other = Writer(lambda: now_s), replace(ADVICE, note="create Gateway infra/nowhere")
-    await carry_out(loop, ADVICE, writer=writer)
+    await carry_out(bench, ADVICE, writer=writer)
     now_s = 20.0
-    await carry_out(loop, other, writer=writer)
-    assert loop.queue.again == [(CACHE_KEY, 40.0)]
+    await carry_out(bench, other, writer=writer)
+    assert bench.results == [ActionResult(), ActionResult(requeue_after_s=40.0)]
     now_s = 60.0
-    await carry_out(loop, ADVICE, other, writer=writer)
-    assert [body["note"] for body in loop.cluster.created] == [
+    await carry_out(bench, ADVICE, other, writer=writer)
+    assert [body["note"] for body in bench.cluster.created] == [
         ADVICE.note,
         other.note,
     ], "and the one that was sent takes no turn"
 
 
-async def test_other_actions_are_not_the_statuswriters(loop: FakeLoop) -> None:
+async def test_other_actions_are_not_the_statuswriters(bench: Bench) -> None:
     with pytest.raises(TypeError, match="not an action of the statuswriter"):
-        await carry_out(loop, DeleteObject(CACHE_KEY, "u"))
+        await carry_out(bench, DeleteObject(CACHE_KEY, "u"))
 
 
 LONG_NAME = "a" * 238 + "-.-" + "b" * 12

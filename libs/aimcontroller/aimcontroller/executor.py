@@ -1,0 +1,204 @@
+"""Carry out the actions of a plan, in order.
+
+1. A component sees its own writes at once: the API server's answer is folded before the watcher
+   brings the event.
+2. The first rejected action ends the plan; the next plan is made with the rejection.
+3. What a background task of a handler returns, or raises as a KubeError, counts like the outcome of
+   its action.
+"""
+
+import asyncio
+import datetime
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+import structlog
+
+from aimbus import Bus
+from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject, ReadEvents
+from aimcontroller.action_log import DONE, ActionLog, ActionRecord
+from aimcontroller.applier import Applier, NameConflict
+from aimcontroller.background import BackgroundTasks
+from aimcontroller.confirm import Confirm
+from aimcontroller.events import latest_warning
+from aimcontroller.handler import ActionContext, ActionResult, Body, Handler
+from aimcontroller.observer import Observer
+from aimcontroller.projection import (
+    LATEST_WARNING,
+    ApplyRejected,
+    LatestWarning,
+    Observation,
+    changed_from_response,
+)
+from aimcontroller.store import StateStore
+from aimkube import Cluster, Forbidden, Invalid, KubeError, Rejected
+from aimschema.messages import ActionTaken, Finding
+from aimschema.resources import Key
+
+REJECTED = "refused"
+"""Outcome of a plan with a rejected action, as the bus and the metrics have it."""
+RETRY = "retry"
+NAMESPACE_TERMINATING = "NamespaceTerminating"
+"""The cause that the NamespaceLifecycle admission plugin gives."""
+log = structlog.get_logger()
+
+
+class Executor:
+    """For one event loop. In all methods `key` is the reconciled object, and `causes` are the
+    sequence numbers of the events that it is reconciled for."""
+
+    def __init__(
+        self,
+        component: str,
+        bus: Bus,
+        cluster: Cluster,
+        store: StateStore,
+        observer: Observer,
+        handler: Handler | None,
+    ) -> None:
+        self._component = component
+        self._cluster = cluster
+        self._store = store
+        self._observer = observer
+        self._handler = handler
+        self._publish_live = bus.publisher.publish_live
+        self._applier = Applier(cluster, f"aim-{component}")
+        self._action_log = ActionLog(component, bus, self._applier.mark)
+        self._background = BackgroundTasks()
+
+    async def execute(
+        self, actions: Sequence[Action], key: Key, causes: Sequence[int], confirm: Confirm
+    ) -> str:
+        """Returns DONE or REJECTED. Raises UnconfirmedError, and KubeErrors that are retried."""
+        for action in actions:
+            try:
+                result = await self._perform(action, key, causes, confirm)
+            except (Invalid, Forbidden, Rejected, NameConflict) as error:
+                if _is_namespace_terminating(error):
+                    break
+                target = action.target or key
+                rejection = self._observer.observe_rejection(error, target, key, causes)
+                await self._action_log.publish(action, key, causes, _rejected(REJECTED, rejection))
+                return REJECTED
+            except KubeError as error:
+                target = action.target or key
+                reported = self._observer.observe_error(error, target, key, causes)
+                if reported is not None:
+                    await self._action_log.publish(action, key, causes, _rejected(RETRY, reported))
+                raise
+            await self._finish(action, key, causes, result)
+        self._observer.clear_rejection(key, causes)
+        return DONE
+
+    def forget_object(self, key: Key) -> None:
+        """The object has been deleted."""
+        self._applier.gone(key)
+
+    def restore_mark(self, action: ActionTaken) -> None:
+        """Another process of this component has acted; its marks are needed to take over."""
+        self._applier.recall(Key(action.kind, action.namespace, action.name), action.mark)
+
+    async def cancel_background(self) -> None:
+        await self._background.cancel_all()
+
+    async def _perform(
+        self, action: Action, key: Key, causes: Sequence[int], confirm: Confirm
+    ) -> ActionResult:
+        match action:
+            case ApplyObject():
+                return _written(await self._applier.apply(self._store.state, action, confirm))
+            case PatchObject():
+                return _written(await self._applier.patch(action, confirm))
+            case DeleteObject():
+                is_deleted = await self._applier.delete(action, confirm)
+                return ActionResult(record=ActionRecord() if is_deleted else None)
+            case ReadEvents():
+                return await self._read_events(action)
+        if self._handler is None:
+            raise TypeError(f"{self._component} plans {type(action).__name__} but has no handler")
+        await confirm()
+        return await self._handler(action, self._context(action, key, causes))
+
+    async def _finish(
+        self, action: Action, key: Key, causes: Sequence[int], result: ActionResult
+    ) -> None:
+        """Fold a result first, so that nothing is planned without it; then publish the action."""
+        if result.response is not None:
+            self._store.fold(changed_from_response(result.response))
+        for observation in result.observations:
+            self._store.fold(observation)
+        if result.requeue_after_s is not None:
+            self._observer.requeue(key, causes, result.requeue_after_s)
+        if result.record is not None:
+            await self._action_log.publish(action, key, causes, result.record)
+        if isinstance(action, ApplyObject):
+            repair = self._applier.delayed_repair(action.key)
+            self._observer.observe_conflict(repair, action.key, key, causes)
+
+    def _context(self, action: Action, key: Key, causes: Sequence[int]) -> ActionContext:
+        return ActionContext(
+            self._cluster,
+            self._publish_live,
+            partial(self._observer.observe, key=key, causes=causes),
+            partial(self._start, action, key, causes),
+        )
+
+    def _start(
+        self,
+        action: Action,
+        key: Key,
+        causes: Sequence[int],
+        work: Coroutine[Any, Any, ActionResult],
+    ) -> "asyncio.Task[None]":
+        task = self._background.start(self._finish_later(action, key, causes, work))
+        task.add_done_callback(lambda _: work.close())  # (cancelled before it began)
+        return task
+
+    async def _finish_later(
+        self,
+        action: Action,
+        key: Key,
+        causes: Sequence[int],
+        work: Coroutine[Any, Any, ActionResult],
+    ) -> None:
+        try:
+            result = await work
+        except KubeError as error:
+            self._observer.retry(error, key, causes)
+            return
+        await self._finish(action, key, causes, result)
+
+    async def _read_events(self, action: ReadEvents) -> ActionResult:
+        """The newest Warning on an object. Without the right to read Events there is less to
+        report, and nothing else is lost."""
+        now = datetime.datetime.now(datetime.UTC)
+        latest = LatestWarning(now)
+        try:
+            latest = await latest_warning(self._cluster, action, now)
+        except KubeError as error:
+            log.info("events-unreadable", of=str(action.of), error=str(error))
+        known: LatestWarning | None = self._store.state.learned(action.of, LATEST_WARNING)
+        observations = (Observation(action.of, LATEST_WARNING, latest),)
+        if known is not None and (known.reason, known.note) == (latest.reason, latest.note):
+            return ActionResult(observations=observations)
+        detail = f"{latest.reason}: {latest.note}" if latest.reason else ""
+        finding = Finding(reason=latest.reason, message=latest.note)
+        record = ActionRecord(detail=detail, finding=finding)
+        return ActionResult(observations=observations, requeue_after_s=0.0, record=record)
+
+
+def _written(response: Body | None) -> ActionResult:
+    """None: the object already is as it must be."""
+    return ActionResult() if response is None else ActionResult.written(response)
+
+
+def _rejected(outcome: str, rejection: ApplyRejected) -> ActionRecord:
+    return ActionRecord(outcome, rejection.message, rejected_by=rejection.fact.by)
+
+
+def _is_namespace_terminating(error: KubeError | NameConflict) -> bool:
+    """Nothing can be created in a namespace that is being deleted, and nothing has to be."""
+    return isinstance(error, Forbidden) and any(
+        cause.reason == NAMESPACE_TERMINATING for cause in error.causes
+    )
