@@ -26,7 +26,7 @@ quickly = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     print_blob=True,
 )
-Said = tuple[int, Message]
+Published = tuple[int, Message]
 
 
 @cache
@@ -37,28 +37,28 @@ def undisturbed() -> State:
 
 
 @cache
-def everything_said() -> tuple[Said, ...]:
+def everything_published() -> tuple[Published, ...]:
     """All that was published while the fleet came up: objects by the watcher, reports by the
     services."""
     history = History(None)
     history.run()
-    return tuple(history.bus.said)
+    return tuple(history.bus.published)
 
 
-def folded(messages: Iterable[Said]) -> Projection:
-    seen = Projection()
+def folded(messages: Iterable[Published]) -> Projection:
+    state = Projection()
     for seq, message in messages:
-        seen = fold(seen, message, seq)
-    return seen
+        state = fold(state, message, seq)
+    return state
 
 
-def plans(service: Component, seen: Projection) -> dict[str, Plan]:
+def plans(service: Component, state: Projection) -> dict[str, Plan]:
     """For every key; actions and reports as they are, without the sequence numbers of who
     brought what."""
     return {
-        str(each.key): service.plan(seen, each.key, LATER)
+        str(each.key): service.plan(state, each.key, LATER)
         for kind in service.plans_for
-        for each in seen.everywhere(kind.kind)
+        for each in state.everywhere(kind.kind)
     }
 
 
@@ -76,12 +76,12 @@ def test_repeated_late_reordered_events_lead_to_the_same_plans(
     """`late`: by how many places a message may come after its turn, older versions after newer
     ones included."""
     rng = chance(seed)
-    heard = list(everything_said()[:cut])
+    heard = list(everything_published()[:cut])
     again = [message for message in heard if rng.random() < twice]
-    turns = [(place + rng.uniform(0, late), said) for place, said in enumerate(heard)] + [
-        (rng.uniform(0, cut), said) for said in again
+    turns = [(place + rng.uniform(0, late), item) for place, item in enumerate(heard)] + [
+        (rng.uniform(0, cut), item) for item in again
     ]
-    mangled = [said for _, said in sorted(turns, key=lambda turn: turn[0])]
+    mangled = [item for _, item in sorted(turns, key=lambda turn: turn[0])]
     assert plans(service, folded(mangled)) == plans(service, folded(heard))
 
 

@@ -64,7 +64,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wor
         yield made
 
 
-def there(running: World, resource: Resource, name: str, namespace: str = SPACE) -> Body | None:
+def find(running: World, resource: Resource, name: str, namespace: str = SPACE) -> Body | None:
     entry = running.api.cluster.store.collections[resource.group, resource.plural].get(
         namespace if resource.namespaced else "", name
     )
@@ -74,16 +74,16 @@ def there(running: World, resource: Resource, name: str, namespace: str = SPACE)
 async def until(
     running: World, resource: Resource, name: str, holds: Callable[[Body | None], bool]
 ) -> None:
-    async def look() -> bool:
-        return holds(there(running, resource, name))
+    async def check() -> bool:
+        return holds(find(running, resource, name))
 
-    await eventually(look, f"{resource.kind} {name}, which is {there(running, resource, name)}")
+    await eventually(check, f"{resource.kind} {name}, which is {find(running, resource, name)}")
 
 
-def says(kind: str, reason: str, words: str = "") -> Callable[[Body | None], bool]:
+def has_reason(kind: str, reason: str, fragment: str = "") -> Callable[[Body | None], bool]:
     def holds(body: Body | None) -> bool:
         found = None if body is None else condition_of(body, kind)
-        return found is not None and found["reason"] == reason and words in found["message"]
+        return found is not None and found["reason"] == reason and fragment in found["message"]
 
     return holds
 
@@ -92,7 +92,7 @@ def is_available(body: Body | None) -> bool:
     return body is not None and body.get("status", {}).get("status") == reasons.AVAILABLE_STATE
 
 
-def is_gone(body: Body | None) -> bool:
+def is_deleted(body: Body | None) -> bool:
     return body is None
 
 
@@ -128,7 +128,7 @@ async def routing_is_switched_off_and_on(running: World) -> None:
     await running.cluster.merge_patch(
         CONFIG, SPACE, "default", {"spec": {"routing": {"autoCreateRoute": False}}}
     )
-    await until(running, ROUTE, "s0", is_gone)
+    await until(running, ROUTE, "s0", is_deleted)
     await running.cluster.merge_patch(
         CONFIG, SPACE, "default", {"spec": {"routing": {"autoCreateRoute": True}}}
     )
@@ -140,7 +140,10 @@ async def a_cache_asks_for_a_class_that_is_not_there(running: World) -> None:
     spec = {"sourceUri": "hf://org/Misplaced", "size": "1Gi", "storageClassName": "nowhere"}
     await running.cluster.create(an_object(CACHE, SPACE, "misplaced", spec))
     await until(
-        running, CACHE, "misplaced", says(reasons.STORAGE_READY, reasons.STORAGE_CLASS_MISSING)
+        running,
+        CACHE,
+        "misplaced",
+        has_reason(reasons.STORAGE_READY, reasons.STORAGE_CLASS_MISSING),
     )
     await running.cluster.merge_patch(
         CACHE, SPACE, "misplaced", {"spec": {"storageClassName": "lab"}}
@@ -148,16 +151,21 @@ async def a_cache_asks_for_a_class_that_is_not_there(running: World) -> None:
     await until(running, CACHE, "misplaced", is_available)
 
 
-async def nobody_asks_for_a_failed_cache_any_more(running: World) -> None:
+async def a_failed_cache_is_no_longer_needed(running: World) -> None:
     """The cacher removes a cache that it made."""
     await running.cluster.create(
         an_object(
-            MODEL, None, "gone", {"name": model_name(fleet.GONE), "image": image_of(fleet.GONE)}
+            MODEL,
+            None,
+            "gone",
+            {"name": model_name(fleet.MISSING), "image": image_of(fleet.MISSING)},
         )
     )
-    await template(running, "gone", fleet.GONE)
+    await template(running, "gone", fleet.MISSING)
     await running.cluster.create(
-        an_object(SERVICE, SPACE, "gone", {"model": model_name(fleet.GONE), "templateRef": "gone"})
+        an_object(
+            SERVICE, SPACE, "gone", {"model": model_name(fleet.MISSING), "templateRef": "gone"}
+        )
     )
 
     def made() -> list[str]:
@@ -165,7 +173,7 @@ async def nobody_asks_for_a_failed_cache_any_more(running: World) -> None:
         return [
             entry.obj["metadata"]["name"]
             for entry in caches
-            if entry.obj["spec"]["sourceUri"] == fleet.GONE_SOURCE
+            if entry.obj["spec"]["sourceUri"] == fleet.MISSING_SOURCE
         ]
 
     async def there_is_one() -> bool:
@@ -173,9 +181,9 @@ async def nobody_asks_for_a_failed_cache_any_more(running: World) -> None:
 
     await eventually(there_is_one, "a cache of the source that is gone")
     (name,) = made()
-    await until(running, CACHE, name, says(reasons.FILLED, reasons.SOURCE_NOT_FOUND))
+    await until(running, CACHE, name, has_reason(reasons.FILLED, reasons.SOURCE_NOT_FOUND))
     await running.cluster.delete(SERVICE, SPACE, "gone")
-    await until(running, CACHE, name, is_gone)
+    await until(running, CACHE, name, is_deleted)
 
 
 async def the_news_of_a_pod_never_comes(running: World) -> None:
@@ -282,7 +290,7 @@ async def a_service_gets_a_second_replica_and_loses_it(running: World) -> None:
         running, BUDGET, "s0", lambda body: body is not None and body["spec"]["maxUnavailable"] == 1
     )
     await running.cluster.merge_patch(SERVICE, SPACE, "s0", {"spec": {"replicas": 1}})
-    await until(running, BUDGET, "s0", is_gone)
+    await until(running, BUDGET, "s0", is_deleted)
 
 
 async def a_registry_wants_credentials(running: World) -> None:
@@ -311,7 +319,7 @@ async def test_granted_permissions_are_exactly_the_used_ones(
     async with asyncio.TaskGroup() as paths:
         paths.create_task(routing_is_switched_off_and_on(running))
         paths.create_task(a_cache_asks_for_a_class_that_is_not_there(running))
-        paths.create_task(nobody_asks_for_a_failed_cache_any_more(running))
+        paths.create_task(a_failed_cache_is_no_longer_needed(running))
         paths.create_task(the_news_of_a_pod_never_comes(running))
         paths.create_task(no_pod_is_admitted(running))
         paths.create_task(a_model_server_gets_no_pod(running))
@@ -327,12 +335,12 @@ async def test_granted_permissions_are_exactly_the_used_ones(
     grants = granted(rbac())
     needed = used(grants, calls, SYSTEM_NAMESPACE)
     assert [grant for grant in grants if grant not in needed] == []
-    told = grants_table(grants, needed)
-    print(told)
+    table = grants_table(grants, needed)
+    print(table)
     head, mark, _ = PAGE.read_text().partition("<!-- written by make rbac -->\n\n")
     if os.environ.get("AIM_WRITE_GOLDEN"):
-        PAGE.write_text(f"{head}{mark}{told}")
-    assert PAGE.read_text() == f"{head}{mark}{told}", (
+        PAGE.write_text(f"{head}{mark}{table}")
+    assert PAGE.read_text() == f"{head}{mark}{table}", (
         "docs/reference/permissions.md is out of date: make rbac"
     )
 
@@ -356,8 +364,10 @@ async def test_a_missing_permission_is_reported_and_recovers(
         an_object(CACHE, SPACE, "lacking", {"sourceUri": "hf://org/Lacking", "size": "1Gi"})
     )
     missing = f'cannot create resource "jobs" in API group "batch" in the namespace "{SPACE}"'
-    await until(running, CACHE, "lacking", says(reasons.FILLED, reasons.DOWNLOADING, missing))
-    await until(running, CACHE, "lacking", says(reasons.PROGRESSING, reasons.DOWNLOADING, missing))
+    await until(running, CACHE, "lacking", has_reason(reasons.FILLED, reasons.DOWNLOADING, missing))
+    await until(
+        running, CACHE, "lacking", has_reason(reasons.PROGRESSING, reasons.DOWNLOADING, missing)
+    )
     await quiet(running)
     await running.cluster.merge_patch(cluster_role, None, "aim-cacher", {"rules": role["rules"]})
     await until(running, CACHE, "lacking", is_available)
@@ -367,10 +377,10 @@ async def quiet(running: World) -> None:
     """Waits until no service writes: later effects are not caused by an event."""
     writes, since_s = running.observer.writes, time.monotonic()
 
-    async def look() -> bool:
+    async def check() -> bool:
         nonlocal writes, since_s
         if running.observer.writes != writes:
             writes, since_s = running.observer.writes, time.monotonic()
         return time.monotonic() - since_s > QUIET_S
 
-    await eventually(look, "quiet")
+    await eventually(check, "quiet")

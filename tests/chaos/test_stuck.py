@@ -49,7 +49,7 @@ def without(kind: str) -> Flaw:
     return leave_out
 
 
-def gone(kind: str) -> Flaw:
+def never_created(kind: str) -> Flaw:
     def delete(history: History) -> None:
         for key in [key for key in history.cluster.objects if key.kind == kind]:
             history.cluster.delete(key)
@@ -146,8 +146,8 @@ FLAWS: dict[str, Flaw] = {
     "no-config": without(CONFIG.kind),
     "no-named-config": with_spec(SERVICE.kind, configRef="absent"),
     "no-gateway-named": with_spec(CONFIG.kind, routing={}),
-    "no-gateway": both(gone(GATEWAY.kind), never(ROUTE.kind)),
-    "no-storage-class": both(gone(STORAGE_CLASS.kind), never(CLAIM.kind)),
+    "no-gateway": both(never_created(GATEWAY.kind), never(ROUTE.kind)),
+    "no-storage-class": both(never_created(STORAGE_CLASS.kind), never(CLAIM.kind)),
     "storage-class-named-that-is-not-there": both(
         with_spec(CONFIG.kind, cacheStorageClassName="absent"), never(CLAIM.kind)
     ),
@@ -178,12 +178,12 @@ def stranded(history: History) -> list[str]:
     objects = list(history.cluster.objects.values())
     return [
         f"{body['kind']} {body['metadata'].get('namespace', '-')}/{body['metadata']['name']}:"
-        f" {said['reason']}: {said['message']}"
+        f" {progressing['reason']}: {progressing['message']}"
         for body in objects
         if body["kind"] in {resource.kind for resource in WITH_SUMMARY}
-        and (said := condition(body, reasons.PROGRESSING)).get("status") != "False"
+        and (progressing := condition(body, reasons.PROGRESSING)).get("status") != "False"
         and not has_a_time_to_come(body, history.clock.now)
-        and not any(names_it(said, body, other) and not done(other) for other in objects)
+        and not any(names_it(progressing, body, other) and not done(other) for other in objects)
     ]
 
 
@@ -201,7 +201,7 @@ def has_a_time_to_come(body: Body, now: datetime.datetime) -> bool:
     return due is not None and parse_timestamp(due) >= now
 
 
-def names_it(said: Body, body: Body, other: Body) -> bool:
+def names_it(progressing: Body, body: Body, other: Body) -> bool:
     same_place = other["metadata"].get("namespace") in {
         None,
         body["metadata"].get("namespace"),
@@ -211,7 +211,7 @@ def names_it(said: Body, body: Body, other: Body) -> bool:
         other is not body
         and same_place
         and other["metadata"]["name"]
-        in said["message"].replace("/", " ").replace(";", " ").replace(":", " ").split()
+        in progressing["message"].replace("/", " ").replace(";", " ").replace(":", " ").split()
     )
 
 

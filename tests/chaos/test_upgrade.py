@@ -94,16 +94,16 @@ async def heard(running: World, kind: Resource) -> dict[Key, tuple[str, str]]:
                         kind=of, namespace=namespace, name=name, uid=uid, resource_version=version
                     ):
                         found[Key(of, namespace, name)] = (uid, version)
-                    case gone:
-                        raise AssertionError(f"nothing was deleted: {gone}")
+                    case deleted:
+                        raise AssertionError(f"nothing was deleted: {deleted}")
     finally:
         await bus.close()
     return found
 
 
 async def test_a_rolling_update_touches_nothing_and_misses_nothing(running: World) -> None:
-    kept = (INFERENCE_SERVICE, ROUTE, CACHE, TEMPLATE, JOB)
-    before = await versions(running, *kept)
+    kinds = (INFERENCE_SERVICE, ROUTE, CACHE, TEMPLATE, JOB)
+    before = await versions(running, *kinds)
     assert sum(key.kind == INFERENCE_SERVICE.kind for key in before) >= MODEL_SERVICES
     edited = sorted(key for key in await versions(running, SERVICE) if key.name in {"s3", "s4"})[
         : len(SERVICES)
@@ -120,7 +120,7 @@ async def test_a_rolling_update_touches_nothing_and_misses_nothing(running: Worl
 
     await eventually(all_scaled, "what was edited is scaled")
     touched = {Key(INFERENCE_SERVICE.kind, key.namespace, key.name) for key in edited}
-    after = await versions(running, *kept)
+    after = await versions(running, *kinds)
     assert {key: version for key, version in after.items() if key not in touched} == {
         key: version for key, version in before.items() if key not in touched
     }

@@ -33,8 +33,8 @@ NOT_SET = (
 async def run(arguments: list[str]) -> int:
     """The exit code of the tests. Raises RuntimeError where there is no server to test on,
     KubeError where it does not answer as it should."""
-    assets, given = os.environ.get("KUBEBUILDER_ASSETS"), os.environ.get("KUBECONFIG")
-    if not assets and not given:
+    assets, from_environment = os.environ.get("KUBEBUILDER_ASSETS"), os.environ.get("KUBECONFIG")
+    if not assets and not from_environment:
         print(NOT_SET)
         return 0
     async with AsyncExitStack() as stack:
@@ -42,12 +42,12 @@ async def run(arguments: list[str]) -> int:
         kubeconfig = (
             await stack.enter_async_context(kube_apiserver(Path(assets), folder))
             if assets
-            else Path(given or "")
+            else Path(from_environment or "")
         )
         cluster = await Cluster.connect(str(kubeconfig), user_agent="aimlab")
         stack.push_async_callback(cluster.close)
         await _refuse_what_is_in_use(cluster)
-        print(told(await probe(cluster, TRIED_IN)), flush=True)
+        print(describe(await probe(cluster, TRIED_IN)), flush=True)
         command = [
             sys.executable,
             "-m",
@@ -66,17 +66,17 @@ async def run(arguments: list[str]) -> int:
 
 
 async def _refuse_what_is_in_use(cluster: Cluster) -> None:
-    there = {item["metadata"]["name"] for item in (await cluster.list(NAMESPACE)).items} & {
+    in_use = {item["metadata"]["name"] for item in (await cluster.list(NAMESPACE)).items} & {
         QUICKSTART,
         SYSTEM_NAMESPACE,
     }
-    if there:
+    if in_use:
         raise RuntimeError(
-            f"the server has namespaces that the tests make and delete: {', '.join(sorted(there))}"
+            f"the server has namespaces that the tests make and delete: {', '.join(sorted(in_use))}"
         )
 
 
-def told(able: Capabilities) -> str:
+def describe(able: Capabilities) -> str:
     """Who does what that a whole cluster would do."""
     ours = "aimlab's"
     return "\n".join(

@@ -35,8 +35,8 @@ async def run(*args: str, **env: str) -> tuple[int | None, str]:
         stdout=pipe,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
-    return process.returncode, said.decode()
+    output, _ = await process.communicate()
+    return process.returncode, output.decode()
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ async def bare(tmp_path: Path) -> AsyncIterator[Path]:
         yield tmp_path / "kubeconfig"
 
 
-async def test_it_says_in_one_line_that_nothing_was_tested() -> None:
-    code, said = await run()
+async def test_it_prints_one_line_if_nothing_was_tested() -> None:
+    code, output = await run()
     assert code == 0
-    assert said.startswith("nothing was tested: set KUBEBUILDER_ASSETS")
-    assert len(said.splitlines()) == 1
+    assert output.startswith("nothing was tested: set KUBEBUILDER_ASSETS")
+    assert len(output.splitlines()) == 1
 
 
 async def test_it_names_what_is_missing_from_the_assets(tmp_path: Path) -> None:
@@ -67,18 +67,18 @@ async def test_it_keeps_away_from_a_cluster_with_nodes(bare: Path) -> None:
         {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1"}}, resource=NODE
     )
     await cluster.close()
-    code, said = await run(KUBECONFIG=str(bare))
+    code, output = await run(KUBECONFIG=str(bare))
     assert code == 1
-    assert "nodes of its own (worker-1)" in said
+    assert "nodes of its own (worker-1)" in output
 
 
 async def test_the_scenarios_hold_on_an_api_server_alone(bare: Path) -> None:
-    code, said = await run(
+    code, output = await run(
         "-k",
         "five_manifests or by_hand or deleting_the_service or log_of_the_model",
         KUBECONFIG=str(bare),
     )
-    assert code == 0, said
-    assert "deletes what lost its owner: aimlab's" in said
-    assert "gateway: none" in said
-    assert "4 passed" in said
+    assert code == 0, output
+    assert "deletes what lost its owner: aimlab's" in output
+    assert "gateway: none" in output
+    assert "4 passed" in output

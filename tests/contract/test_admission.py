@@ -119,7 +119,7 @@ async def cluster(served: Cluster) -> AsyncIterator[Cluster]:
             )
 
 
-REFUSED = [
+REJECTED = [
     pytest.param(
         body("AIMClusterModel", name=None), "spec.name", "Required", id="model-without-a-name"
     ),
@@ -296,16 +296,16 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("manifest", "field", "words"), REFUSED)
-async def test_refused_at_admission(
-    cluster: Cluster, manifest: Body, field: str, words: str
+@pytest.mark.parametrize(("manifest", "field", "fragment"), REJECTED)
+async def test_rejected_at_admission(
+    cluster: Cluster, manifest: Body, field: str, fragment: str
 ) -> None:
-    with pytest.raises(Invalid) as refused:
+    with pytest.raises(Invalid) as raised:
         await cluster.create(manifest)
-    assert refused.value.status == 422
-    text = f"{refused.value.message} {refused.value.causes}"
+    assert raised.value.status == 422
+    text = f"{raised.value.message} {raised.value.causes}"
     assert field in text
-    assert words in text
+    assert fragment in text
 
 
 MOST_ANNOTATION_BYTES = 262144
@@ -319,9 +319,9 @@ def noted(bytes_: int) -> Body:
 
 
 async def test_annotations_may_be_256_kib_long_and_no_longer(cluster: Cluster) -> None:
-    with pytest.raises(Invalid, match="may not be more than 262144 bytes") as refused:
+    with pytest.raises(Invalid, match="may not be more than 262144 bytes") as raised:
         await cluster.create(noted(MOST_ANNOTATION_BYTES + 1))
-    assert "metadata.annotations" in refused.value.message
+    assert "metadata.annotations" in raised.value.message
     created = await cluster.create(noted(MOST_ANNOTATION_BYTES))
     with pytest.raises(Invalid, match=r"metadata\.annotations"):
         await cluster.merge_patch(
@@ -333,7 +333,7 @@ async def test_annotations_may_be_256_kib_long_and_no_longer(cluster: Cluster) -
 @pytest.mark.parametrize(
     "text", ["../../kube-system", "a/b", "a\x1b[2J", "[bold]", "x" * 64, "*.>", "-a", "\u202ea"]
 )
-async def test_a_workload_id_that_is_no_label_is_refused(cluster: Cluster, text: str) -> None:
+async def test_a_workload_id_that_is_no_label_is_rejected(cluster: Cluster, text: str) -> None:
     manifest = body("AIMService")
     manifest["metadata"]["labels"] = {"aim.silogen.ai/workload-id": text}
     with pytest.raises(Invalid, match=r"metadata\.labels"):
@@ -344,7 +344,7 @@ async def test_a_workload_id_that_is_no_label_is_refused(cluster: Cluster, text:
     "kind", ["AIMServiceTemplate", "ModelCache", "AIMNamespaceConfig", "AIMClusterModel"]
 )
 @pytest.mark.parametrize("name", ["a_b", "A", "ü", "a\x1b", "a..b", "-a", "x" * 254])
-async def test_a_name_that_is_none_is_refused(cluster: Cluster, kind: str, name: str) -> None:
+async def test_an_invalid_name_is_rejected(cluster: Cluster, kind: str, name: str) -> None:
     with pytest.raises(Invalid, match=r"metadata\.name"):
         await cluster.create(body(kind, name))
 
@@ -461,10 +461,10 @@ async def test_a_config_needs_no_spec(cluster: Cluster) -> None:
 )
 async def test_immutable(cluster: Cluster, kind: str, field: str, to: Any) -> None:
     await cluster.create(body(kind))
-    with pytest.raises(Invalid) as refused:
+    with pytest.raises(Invalid) as raised:
         await cluster.merge_patch(RESOURCES[kind], NAMESPACE, "a", {"spec": {field: to}})
-    assert f"spec.{field}" in f"{refused.value.message} {refused.value.causes}"
-    assert f"{field} is immutable" in refused.value.message
+    assert f"spec.{field}" in f"{raised.value.message} {raised.value.causes}"
+    assert f"{field} is immutable" in raised.value.message
 
 
 async def test_omission_does_not_reset_an_immutable_default(
@@ -494,7 +494,7 @@ async def test_the_rest_may_be_changed(cluster: Cluster, kind: str, patch: Body)
 
 
 def condition(generation: int | None, **changed: Any) -> Body:
-    seen = {} if generation is None else {"observedGeneration": generation}
+    observed = {} if generation is None else {"observedGeneration": generation}
     return (
         {
             "type": "Ready",
@@ -503,7 +503,7 @@ def condition(generation: int | None, **changed: Any) -> Body:
             "message": "",
             "lastTransitionTime": "2026-01-01T00:00:00Z",
         }
-        | seen
+        | observed
         | changed
     )
 
@@ -576,14 +576,12 @@ async def test_a_status_goes_on(cluster: Cluster, kind: str) -> None:
         pytest.param({"status": "Sleeping"}, "status", id="unknown-state"),
     ],
 )
-async def test_a_status_that_says_nothing_valid_is_refused(
-    cluster: Cluster, status: Body, field: str
-) -> None:
+async def test_an_invalid_status_is_rejected(cluster: Cluster, status: Body, field: str) -> None:
     await cluster.create(body(CACHE.kind))
-    with pytest.raises(KubeError) as refused:
+    with pytest.raises(KubeError) as raised:
         await _with_status(cluster, CACHE.kind, status)
-    assert refused.value.status == 422
-    assert f"status.{field}" in refused.value.message or field in str(refused.value.causes)
+    assert raised.value.status == 422
+    assert f"status.{field}" in raised.value.message or field in str(raised.value.causes)
 
 
 async def test_status_is_not_written_with_the_spec(cluster: Cluster) -> None:

@@ -38,7 +38,7 @@ GOLDEN = {
     for file in ROOT.glob("services/*/tests/golden/*.yaml")
     if file.parts[-4] != "statuswriter"
 }
-KEPT = sorted(
+REPAIRED = sorted(
     name
     for name, file in GOLDEN.items()
     if documents(file.read_text())[0]["kind"] not in CREATE_ONLY_KINDS
@@ -46,7 +46,7 @@ KEPT = sorted(
 MANAGER = "aim-test"
 NUMBERS = count(1)
 every_object = pytest.mark.parametrize("name", sorted(GOLDEN))
-every_kept_object = pytest.mark.parametrize("name", KEPT)
+every_repaired_object = pytest.mark.parametrize("name", REPAIRED)
 
 
 @dataclass
@@ -54,11 +54,11 @@ class Counting:
     """A cluster that counts what is asked of it, and asks something else where that is wanted."""
 
     cluster: Cluster
-    asked: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
     overrides: dict[str, Any] = field(default_factory=dict)
 
     def __getattr__(self, verb: str) -> Any:
-        self.asked[verb] += 1
+        self.requests[verb] += 1
         return self.overrides.get(verb) or getattr(self.cluster, verb)
 
 
@@ -76,36 +76,36 @@ class Bench:
     def namespace(self) -> str:
         return str(self.owner["metadata"]["namespace"])
 
-    def wanted(self, name: str) -> ApplyObject:
+    def desired(self, name: str) -> ApplyObject:
         body = yaml.safe_load(GOLDEN[name].read_text())
         body["metadata"]["namespace"] = self.namespace
         if "ownerReferences" in body["metadata"]:
             body["metadata"]["ownerReferences"] = [reference_to(self.owner)]
         return ApplyObject(body)
 
-    async def apply(self, wanted: ApplyObject, *, blind: bool = False) -> Body | None:
+    async def apply(self, desired: ApplyObject, *, blind: bool = False) -> Body | None:
         """Applies like a service whose state has the object as the watcher published it; `blind`:
         whose state does not have it."""
         if blind:
-            return await self.applier.apply(Projection(), wanted)
-        there = await self.there(wanted)
+            return await self.applier.apply(Projection(), desired)
+        existing = await self.existing(desired)
         return await self.applier.apply(
             Projection()
-            if there is None
-            else fold(Projection(), changed_from_response(prune(there))),
-            wanted,
+            if existing is None
+            else fold(Projection(), changed_from_response(prune(existing))),
+            desired,
         )
 
-    async def there(self, wanted: ApplyObject) -> Body | None:
+    async def existing(self, desired: ApplyObject) -> Body | None:
         try:
             return await self.cluster.get(
-                RESOURCES[wanted.key.kind], wanted.key.namespace, wanted.key.name
+                RESOURCES[desired.key.kind], desired.key.namespace, desired.key.name
             )
         except NotFound:
             return None
 
-    async def edit(self, wanted: ApplyObject, patch: Body, subresource: str | None = None) -> None:
-        key = wanted.key
+    async def edit(self, desired: ApplyObject, patch: Body, subresource: str | None = None) -> None:
+        key = desired.key
         await self.cluster.merge_patch(
             RESOURCES[key.kind], key.namespace, key.name, patch, subresource=subresource
         )
@@ -176,105 +176,105 @@ async def bench(connected: Cluster) -> Bench:
 async def test_it_is_made_once_and_belongs_to_its_manager_and_owner(
     bench: Bench, name: str
 ) -> None:
-    wanted = bench.wanted(name)
-    made = await bench.apply(wanted)
+    desired = bench.desired(name)
+    made = await bench.apply(desired)
     assert made is not None
-    assert await bench.apply(wanted) is None
-    assert bench.counting.asked["apply"] == 1
-    there = await bench.there(wanted)
-    assert there is not None
+    assert await bench.apply(desired) is None
+    assert bench.counting.requests["apply"] == 1
+    existing = await bench.existing(desired)
+    assert existing is not None
     assert [
-        (entry["manager"], entry["operation"]) for entry in there["metadata"]["managedFields"]
+        (entry["manager"], entry["operation"]) for entry in existing["metadata"]["managedFields"]
     ] == [(MANAGER, "Apply")]
-    assert there["metadata"].get("ownerReferences") == wanted.body["metadata"].get(
+    assert existing["metadata"].get("ownerReferences") == desired.body["metadata"].get(
         "ownerReferences"
     )
 
 
 @pytest.mark.parametrize("blind", [False, True], ids=["seen", "not-seen"])
 @every_object
-async def test_what_is_somebody_elses_is_not_overwritten(
+async def test_an_object_of_another_owner_is_not_overwritten(
     bench: Bench, name: str, *, blind: bool
 ) -> None:
-    wanted = bench.wanted(name)
+    desired = bench.desired(name)
     theirs = {
-        **wanted.body,
+        **desired.body,
         "metadata": {
-            "name": wanted.key.name,
+            "name": desired.key.name,
             "namespace": bench.namespace,
             "labels": {"theirs": "yes"},
         },
     }
     before = await bench.cluster.create(theirs)
-    with pytest.raises(NameConflict, match=f"{wanted.key} exists"):
-        await bench.apply(wanted, blind=blind)
-    assert await bench.there(wanted) == before
+    with pytest.raises(NameConflict, match=f"{desired.key} exists"):
+        await bench.apply(desired, blind=blind)
+    assert await bench.existing(desired) == before
 
 
 @every_object
 async def test_what_is_being_deleted_is_left_alone(bench: Bench, name: str) -> None:
-    wanted = bench.wanted(name)
-    await bench.apply(wanted)
-    await bench.edit(wanted, {"metadata": {"finalizers": ["example.org/held"]}})
-    await bench.cluster.delete(RESOURCES[wanted.key.kind], bench.namespace, wanted.key.name)
+    desired = bench.desired(name)
+    await bench.apply(desired)
+    await bench.edit(desired, {"metadata": {"finalizers": ["example.org/held"]}})
+    await bench.cluster.delete(RESOURCES[desired.key.kind], bench.namespace, desired.key.name)
     other = ApplyObject(
         {
-            **wanted.body,
-            "metadata": {**wanted.body["metadata"], "labels": {MANAGED_BY: "aim", "new": "label"}},
+            **desired.body,
+            "metadata": {**desired.body["metadata"], "labels": {MANAGED_BY: "aim", "new": "label"}},
         }
     )
     assert await bench.apply(other) is None
     assert await bench.apply(other, blind=True) is None
-    assert bench.counting.asked["apply"] == 1
-    await bench.edit(wanted, {"metadata": {"finalizers": None}})
+    assert bench.counting.requests["apply"] == 1
+    await bench.edit(desired, {"metadata": {"finalizers": None}})
 
 
 @every_object
-async def test_what_was_deleted_by_hand_is_made_anew(bench: Bench, name: str) -> None:
-    wanted = bench.wanted(name)
-    first = await bench.apply(wanted)
-    await bench.edit(wanted, {"metadata": {"finalizers": None}})
-    await bench.cluster.delete(RESOURCES[wanted.key.kind], bench.namespace, wanted.key.name)
-    bench.applier.forget(wanted.key)
-    again = await bench.apply(wanted)
+async def test_an_object_deleted_by_hand_is_recreated(bench: Bench, name: str) -> None:
+    desired = bench.desired(name)
+    first = await bench.apply(desired)
+    await bench.edit(desired, {"metadata": {"finalizers": None}})
+    await bench.cluster.delete(RESOURCES[desired.key.kind], bench.namespace, desired.key.name)
+    bench.applier.forget(desired.key)
+    again = await bench.apply(desired)
     assert first is not None
     assert again is not None
     assert again["metadata"]["uid"] != first["metadata"]["uid"]
 
 
-@every_kept_object
+@every_repaired_object
 async def test_edits_are_undone_and_what_others_add_stays(bench: Bench, name: str) -> None:
-    wanted = bench.wanted(name)
-    made = await bench.apply(wanted)
+    desired = bench.desired(name)
+    made = await bench.apply(desired)
     assert made is not None
     ours = next(iter(made["metadata"]["labels"]))
     await bench.edit(
-        wanted, {"metadata": {"labels": {ours: "me"}, "annotations": {"theirs": "stays"}}}
+        desired, {"metadata": {"labels": {ours: "me"}, "annotations": {"theirs": "stays"}}}
     )
-    mended = await bench.apply(wanted)
+    mended = await bench.apply(desired)
     assert mended is not None
     assert mended["metadata"]["labels"] == made["metadata"]["labels"]
     assert mended["metadata"]["annotations"]["theirs"] == "stays"
-    assert await bench.apply(wanted) is None
+    assert await bench.apply(desired) is None
 
 
-@every_kept_object
-async def test_a_process_that_starts_writes_nothing_if_it_was_told(bench: Bench, name: str) -> None:
-    wanted = bench.wanted(name)
-    await bench.apply(wanted)
-    mark = bench.applier.mark(wanted.key)
-    for told, writes in ((mark, 0), (None, 1)):
+@every_repaired_object
+async def test_a_restarted_process_with_marks_writes_nothing(bench: Bench, name: str) -> None:
+    desired = bench.desired(name)
+    await bench.apply(desired)
+    mark = bench.applier.mark(desired.key)
+    for recalled, writes in ((mark, 0), (None, 1)):
         bench.applier = Applier(cast(Cluster, bench.counting), MANAGER)
-        bench.applier.recall(wanted.key, told)
-        bench.counting.asked.clear()
-        await bench.apply(wanted)
-        assert bench.counting.asked["apply"] == writes
+        bench.applier.recall(desired.key, recalled)
+        bench.counting.requests.clear()
+        await bench.apply(desired)
+        assert bench.counting.requests["apply"] == writes
 
 
-@pytest.mark.parametrize("name", [name for name in KEPT if name.startswith("route")])
-async def test_what_a_gateway_says_of_a_route_is_no_drift(bench: Bench, name: str) -> None:
-    wanted = bench.wanted(name)
-    await bench.apply(wanted)
+@pytest.mark.parametrize("name", [name for name in REPAIRED if name.startswith("route")])
+async def test_the_status_by_a_gateway_is_no_drift(bench: Bench, name: str) -> None:
+    desired = bench.desired(name)
+    await bench.apply(desired)
     condition = {
         "type": "Accepted",
         "status": "True",
@@ -287,55 +287,57 @@ async def test_what_a_gateway_says_of_a_route_is_no_drift(bench: Bench, name: st
         "controllerName": "example.org/gateway",
         "conditions": [condition],
     }
-    await bench.edit(wanted, {"status": {"parents": [parent]}}, "status")
-    assert await bench.apply(wanted) is None
+    await bench.edit(desired, {"status": {"parents": [parent]}}, "status")
+    assert await bench.apply(desired) is None
 
 
-@pytest.mark.parametrize("name", [name for name in KEPT if name.startswith("inference-service")])
+@pytest.mark.parametrize(
+    "name", [name for name in REPAIRED if name.startswith("inference-service")]
+)
 async def test_what_a_webhook_of_kserve_makes_of_it_is_no_drift(bench: Bench, name: str) -> None:
     """Its defaulting rewrites and adds fields within the apply; its controller adds a finalizer and
     a status."""
-    wanted = bench.wanted(name)
+    desired = bench.desired(name)
 
     async def defaulting(body: Body, *, manager: str) -> Body:
         await bench.cluster.apply(body, manager=manager)
         await bench.edit(
-            wanted,
+            desired,
             {
                 "spec": {"predictor": {"maxReplicas": 7, "timeout": 60}},
                 "metadata": {"annotations": {"kserve": "was here"}},
             },
         )
-        there = await bench.there(wanted)
-        assert there is not None
-        return there
+        existing = await bench.existing(desired)
+        assert existing is not None
+        return existing
 
     bench.counting.overrides["apply"] = defaulting
-    await bench.apply(wanted)
-    await bench.edit(wanted, {"metadata": {"finalizers": ["inferenceservice.finalizers"]}})
-    await bench.edit(wanted, {"status": {"observedGeneration": 1}}, "status")
-    assert await bench.apply(wanted) is None
-    await bench.edit(wanted, {"spec": {"predictor": {"maxReplicas": 9}}})
-    assert await bench.apply(wanted) is not None
+    await bench.apply(desired)
+    await bench.edit(desired, {"metadata": {"finalizers": ["inferenceservice.finalizers"]}})
+    await bench.edit(desired, {"status": {"observedGeneration": 1}}, "status")
+    assert await bench.apply(desired) is None
+    await bench.edit(desired, {"spec": {"predictor": {"maxReplicas": 9}}})
+    assert await bench.apply(desired) is not None
 
 
 async def test_only_the_intended_job_is_deleted_with_its_pods(bench: Bench) -> None:
-    wanted = bench.wanted("download-job")
-    job = await bench.apply(wanted)
+    desired = bench.desired("download-job")
+    job = await bench.apply(desired)
     assert job is not None
     pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
     metadata = {"name": "p", "namespace": bench.namespace, "ownerReferences": [reference_to(job)]}
     await bench.cluster.create(
         {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
     )
-    assert not await bench.applier.delete(DeleteObject(wanted.key, "of-another"))
-    assert await bench.there(wanted) is not None
-    assert await bench.applier.delete(DeleteObject(wanted.key, job["metadata"]["uid"]))
+    assert not await bench.applier.delete(DeleteObject(desired.key, "of-another"))
+    assert await bench.existing(desired) is not None
+    assert await bench.applier.delete(DeleteObject(desired.key, job["metadata"]["uid"]))
 
-    async def gone() -> bool:
+    async def is_deleted() -> bool:
         """A deletion timestamp is enough: without a kubelet the pod does not end."""
         pods = (await bench.cluster.list(POD, bench.namespace)).items
         return all("deletionTimestamp" in pod["metadata"] for pod in pods)
 
-    await eventually(gone, "the pod of the Job")
-    assert await bench.there(wanted) is None
+    await eventually(is_deleted, "the pod of the Job")
+    assert await bench.existing(desired) is None

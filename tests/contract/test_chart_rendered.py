@@ -331,16 +331,16 @@ def test_services_take_the_variables_as_they_are_rendered(values: str) -> None:
     for body in render(CHART, f"--set={values}"):
         if body["kind"] == "Deployment" and body["metadata"]["name"] in settings:
             env = env_of(body["spec"]["template"]["spec"])
-            given = settings[body["metadata"]["name"]](
+            loaded = settings[body["metadata"]["name"]](
                 **{name.lower().removeprefix("aim_"): value for name, value in env.items()}
             )
-            rules = given.job_rules()
+            rules = loaded.job_rules()
             assert rules.openshift is ("openshift" in values)
             assert (rules.resources or {}).keys() <= {"requests", "limits"}
             assert bool(rules.resources) is ("jobResources" in values)
 
 
-def test_a_ca_bundle_is_mounted_where_its_variable_says() -> None:
+def test_a_ca_bundle_is_mounted_at_the_path_of_its_variable() -> None:
     """Under one name, whatever its key is called."""
     for body in render(CHART, "--set=caBundle.configMapName=corporate,caBundle.key=bundle.pem"):
         if body["kind"] == "Deployment" and body["metadata"]["name"] in {
@@ -612,7 +612,7 @@ def selects(selector: Body, labels: Body) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         pytest.param(
             "services.watcher.evn.X=1",
@@ -674,8 +674,8 @@ def selects(selector: Body, labels: Body) -> bool:
         ),
     ],
 )
-def test_a_mistaken_value_is_refused_by_name(value: str, said: str) -> None:
-    with pytest.raises(RuntimeError, match=re.escape(said)):
+def test_a_mistaken_value_is_rejected_by_name(value: str, message: str) -> None:
+    with pytest.raises(RuntimeError, match=re.escape(message)):
         render(CHART, f"--set={value}")
 
 

@@ -266,8 +266,8 @@ async def run(tmp_path: Path) -> AsyncIterator[Run]:
 async def test_helm_upgrades_to_some_namespaces_and_back(run: Run) -> None:
     """Each time with the bindings of that set alone."""
     for name in ("team-a", "team-b"):
-        code, told = await run("kubectl", "create", "namespace", name)
-        assert code == 0, told
+        code, output = await run("kubectl", "create", "namespace", name)
+        assert code == 0, output
     bindings = ("clusterrolebindings,rolebindings", "-A", "-o", "name")
     label = "--selector=app.kubernetes.io/part-of=aim"
     found = []
@@ -277,11 +277,11 @@ async def test_helm_upgrades_to_some_namespaces_and_back(run: Run) -> None:
         ("upgrade", ("--set=namespaces={team-b}",)),
         ("upgrade", ("--reset-values",)),
     ):
-        code, told = await helm(run, verb, *values)
-        assert code == 0, told
-        code, told = await run("kubectl", "get", *bindings, label)
-        assert code == 0, told
-        found.append(sorted(told.split()))
+        code, output = await helm(run, verb, *values)
+        assert code == 0, output
+        code, output = await run("kubectl", "get", *bindings, label)
+        assert code == 0, output
+        found.append(sorted(output.split()))
     everywhere, two, one, again = found
     assert again == everywhere
     assert not {name for name in two if name in everywhere and name.startswith("clusterrole")}
@@ -295,9 +295,11 @@ async def helm(run: Run, verb: str, *values: str) -> tuple[int, str]:
 async def storage_of(run: Run) -> str:
     claim = ".spec.volumeClaimTemplates[0].spec"
     path = f"jsonpath={{{claim}.resources.requests.storage}}/{{{claim}.storageClassName}}"
-    code, told = await run("kubectl", "get", "statefulset", "aim-nats", "-n", NAMESPACE, "-o", path)
-    assert code == 0, told
-    return told
+    code, output = await run(
+        "kubectl", "get", "statefulset", "aim-nats", "-n", NAMESPACE, "-o", path
+    )
+    assert code == 0, output
+    return output
 
 
 def every_pair(names: tuple[str, ...]) -> list[str]:
@@ -318,11 +320,11 @@ async def test_helm_upgrades_from_every_set_of_values_to_every_other(run: Run) -
     names = ("defaults", "production", "openshift", "nats-of-ones-own")
     first, *rest = way = every_pair(names)
     assert set(pairwise(way)) == set(permutations(names, 2))
-    code, told = await helm(run, "install", "--create-namespace", *SETS[first])
-    assert code == 0, told
+    code, output = await helm(run, "install", "--create-namespace", *SETS[first])
+    assert code == 0, output
     for name in rest:
-        code, told = await helm(run, "upgrade", *SETS[name])
-        assert code == 0, f"to {name}: {told}"
+        code, output = await helm(run, "upgrade", *SETS[name])
+        assert code == 0, f"to {name}: {output}"
 
 
 @pytest.mark.parametrize(
@@ -331,12 +333,12 @@ async def test_helm_upgrades_from_every_set_of_values_to_every_other(run: Run) -
 async def test_kubectl_applies_each_overlay_over_the_other(run: Run, way: tuple[str, ...]) -> None:
     assert set(way) == set(OVERLAYS)
     for folder in ("crds", *(f"overlays/{name}" for name in way)):
-        code, told = await run("kubectl", "apply", "--server-side", "-k", str(KUSTOMIZE / folder))
-        assert code == 0, told
+        code, output = await run("kubectl", "apply", "--server-side", "-k", str(KUSTOMIZE / folder))
+        assert code == 0, output
 
 
 @pytest.mark.parametrize(
-    ("installed", "value", "says"),
+    ("installed", "value", "fragments"),
     [
         pytest.param(
             (),
@@ -365,10 +367,10 @@ async def test_kubectl_applies_each_overlay_over_the_other(run: Run, way: tuple[
     ],
 )
 async def test_other_nats_storage_is_rejected_before_any_apply(
-    run: Run, installed: tuple[str, ...], value: str, says: tuple[str, ...]
+    run: Run, installed: tuple[str, ...], value: str, fragments: tuple[str, ...]
 ) -> None:
-    code, told = await helm(run, "install", "--create-namespace", *installed)
-    assert code == 0, told
+    code, output = await helm(run, "install", "--create-namespace", *installed)
+    assert code == 0, output
     versions = (
         "kubectl",
         "get",
@@ -378,32 +380,36 @@ async def test_other_nats_storage_is_rejected_before_any_apply(
         "-o",
     )
     before = await run(*versions, "jsonpath={.items[*].metadata.resourceVersion}")
-    code, told = await helm(run, "upgrade", PRODUCTION, f"--set={value}")
+    code, output = await helm(run, "upgrade", PRODUCTION, f"--set={value}")
     assert code != 0
     assert [
         part
-        for part in (*says, "nothing was applied", f"-n {NAMESPACE} delete statefulset aim-nats")
-        if part not in told
-    ] == [], told
+        for part in (
+            *fragments,
+            "nothing was applied",
+            f"-n {NAMESPACE} delete statefulset aim-nats",
+        )
+        if part not in output
+    ] == [], output
     assert await run(*versions, "jsonpath={.items[*].metadata.resourceVersion}") == before
 
 
 async def test_omitted_and_equal_storage_change_nothing(run: Run) -> None:
-    code, told = await helm(
+    code, output = await helm(
         run,
         "install",
         "--create-namespace",
         f"--set={STORAGE}.size=10240Mi,{STORAGE}.className=fast",
     )
-    assert code == 0, told
+    assert code == 0, output
     for values in (
         (PRODUCTION,),
         (f"--set={STORAGE}.size=10Gi",),
         (f"--set={STORAGE}.size=10240Mi,{STORAGE}.className=fast",),
         (),
     ):
-        code, told = await helm(run, "upgrade", *values)
-        assert code == 0, told
+        code, output = await helm(run, "upgrade", *values)
+        assert code == 0, output
         assert await storage_of(run) in {"10240Mi/fast", "10Gi/fast"}
 
 
@@ -440,9 +446,9 @@ async def test_the_way_out_that_is_named_is_one(run: Run, tmp_path: Path) -> Non
     """The commands of the message as they are; then the same upgrade goes through."""
 
     async def must(program: str, *args: str) -> str:
-        code, told = await run(program, *args)
-        assert code == 0, told
-        return told
+        code, output = await run(program, *args)
+        assert code == 0, output
+        return output
 
     release, place = ("aim", str(CHART), "--namespace", NAMESPACE), ("-n", NAMESPACE)
     await must(
@@ -462,10 +468,10 @@ async def test_the_way_out_that_is_named_is_one(run: Run, tmp_path: Path) -> Non
         f"--patch={bound}",
     )
     larger = ("upgrade", *release, f"--set={STORAGE}.size=20Gi")
-    code, told = await run("helm", *larger)
+    code, output = await run("helm", *larger)
     assert code != 0
-    assert "then helm again with nats.storage.className=expands:" in told
-    (grow,) = [line.strip() for line in told.splitlines() if "--cascade=orphan" in line]
+    assert "then helm again with nats.storage.className=expands:" in output
+    (grow,) = [line.strip() for line in output.splitlines() if "--cascade=orphan" in line]
     shell = await asyncio.create_subprocess_exec(
         "sh",
         "-c",

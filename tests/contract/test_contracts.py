@@ -58,7 +58,7 @@ the contract of Kubernetes, not ours."""
 services = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.service)
 
 
-def test_the_folder_is_what_the_code_says() -> None:
+def test_the_folder_matches_the_code() -> None:
     assert read(FOLDER) == schemas()
     assert yaml.safe_load((FOLDER / "asyncapi.yaml").read_text()) == asyncapi()
 
@@ -79,26 +79,27 @@ def test_the_schemas_are_schemas() -> None:
 
 
 @services
-def test_whatever_is_read_somebody_sends(contract: Contract) -> None:
+def test_every_consumed_subject_has_a_publisher(contract: Contract) -> None:
     """For a filter such as `aim.object.Pod.>`, a sender whose filter has it; for one such as
     `aim.report.*.*.*.*`, a sender within it."""
     sent = [pattern for other in CONTRACTS for pattern in other.emits]
-    for wanted in contract.consumes:
+    for consumed in contract.consumes:
         assert any(
-            subjects.matches(wanted, pattern) or subjects.matches(pattern, wanted)
+            subjects.matches(consumed, pattern) or subjects.matches(pattern, consumed)
             for pattern in sent
-        ), wanted
+        ), consumed
 
 
 @services
-def test_whatever_is_sent_somebody_reads(contract: Contract) -> None:
+def test_every_published_subject_has_a_consumer(contract: Contract) -> None:
     read_by_services = [
         pattern for other in CONTRACTS if other is not CONSOLE for pattern in other.consumes
     ]
     for sent in contract.emits:
         readers = [*read_by_services, *CONSOLE.consumes]
         assert any(
-            subjects.matches(wanted, sent) or subjects.matches(sent, wanted) for wanted in readers
+            subjects.matches(consumed, sent) or subjects.matches(sent, consumed)
+            for consumed in readers
         ), sent
 
 
@@ -162,10 +163,10 @@ def test_the_readme_names_what_a_service_reports(name: str) -> None:
         r"^\| emits \| (.*) \|$", (ROOT / "services" / name / "README.md").read_text(), re.MULTILINE
     )
     assert emits is not None
-    told = set(re.findall(r"`aim\.report\.(\w+)\.", emits[1]))
-    assert told == {kind for kind, owners in reasons.STATUS_OWNERSHIP.items() if name in owners} | (
-        {CONFIG.kind} if name in reasons.WARNING_REPORTERS else set()
-    )
+    documented = set(re.findall(r"`aim\.report\.(\w+)\.", emits[1]))
+    assert documented == {
+        kind for kind, owners in reasons.STATUS_OWNERSHIP.items() if name in owners
+    } | ({CONFIG.kind} if name in reasons.WARNING_REPORTERS else set())
     for kind, owners in reasons.STATUS_OWNERSHIP.items():
         assert owners.get(name, (frozenset[str](), None))[0] <= set(re.findall(r"\w+", emits[1])), (
             kind
@@ -192,29 +193,29 @@ def test_a_message_of_a_released_version_is_read_and_folded(line: bytes) -> None
         if not field.required
     }
     assert all(getattr(message, name) == defaults[name] for name in defaults.keys() - stored.keys())
-    seen = fold(Projection(), message, 7)
+    state = fold(Projection(), message, 7)
     match message:
         case ObjectChanged():
-            assert seen.get(_key(message)) is not None
+            assert state.get(_key(message)) is not None
             assert live_object(published(NOTHING, message, 7), _key(message)) is not None
         case StatusReported():
-            assert seen.report(_key(message), message.service) == message
+            assert state.report(_key(message), message.service) == message
         case KindSynced():
-            assert seen.installed(message.kind) == message.installed
+            assert state.installed(message.kind) == message.installed
         case ObjectDeleted():
             assert live_object(published(NOTHING, message, 7), _key(message)) is None
             assert (
                 fold(
-                    seen,
+                    state,
                     ObjectChanged(
                         **{name: getattr(message, name) for name in message.__struct_fields__}
                     ),
                     6,
                 )
-                == seen
+                == state
             )
         case _:
-            assert seen == Projection()
+            assert state == Projection()
 
 
 @pytest.mark.parametrize("line", STORED)
@@ -263,7 +264,7 @@ PLACE = "aim.synced.Pod"
 
 
 @pytest.mark.parametrize(
-    ("subject", "headers", "body", "told"),
+    ("subject", "headers", "body", "expected"),
     [
         (PLACE, GOOD, BODY, []),
         (
@@ -295,6 +296,6 @@ PLACE = "aim.synced.Pod"
     ],
 )
 def test_what_is_wrong_with_a_message_is_named(
-    subject: str, headers: dict[str, str], body: bytes, told: list[str]
+    subject: str, headers: dict[str, str], body: bytes, expected: list[str]
 ) -> None:
-    assert flaws(subject, headers, body) == told
+    assert flaws(subject, headers, body) == expected

@@ -69,11 +69,11 @@ def test_the_api_page_names_every_reason_that_services_report() -> None:
         reasons.STATUSWRITER,
         reasons.WATCHER,
     }
-    words = {
+    constants = {
         value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)
     }
     assert {
-        word for word in words - summary - services if not re.search(rf"\b{word}\b", page)
+        word for word in constants - summary - services if not re.search(rf"\b{word}\b", page)
     } == set()
 
 

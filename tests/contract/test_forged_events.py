@@ -93,7 +93,7 @@ async def no_handler(_action: Action, _ctx: ActionContext, /) -> ActionResult:
     return ActionResult()
 
 
-def report(kind: str, service: str, **said: Any) -> StatusReported:
+def report(kind: str, service: str, **fields: Any) -> StatusReported:
     key = Key(kind, VICTIM, "o")
     return StatusReported(
         kind=kind,
@@ -102,7 +102,7 @@ def report(kind: str, service: str, **said: Any) -> StatusReported:
         uid=testing.uid_of(*key[::2]),
         service=service,
         observed_generation=1,
-        **said,
+        **fields,
     )
 
 
@@ -117,7 +117,7 @@ class Case:
     handler: Handler = no_handler
 
 
-def there(kind: str, name: str, spec: Body) -> Body:
+def body_of(kind: str, name: str, spec: Body) -> Body:
     return (
         cr(kind, name, spec, namespace=VICTIM)
         if RESOURCES[kind].namespaced
@@ -126,18 +126,18 @@ def there(kind: str, name: str, spec: Body) -> Body:
 
 
 def cases() -> dict[str, Case]:
-    service = there(
+    service = body_of(
         SERVICE.kind,
         "o",
         {"model": "m:1", "templateRef": "t", "configRef": "default", "cacheModel": False},
     )
     model, template = (
-        there(MODEL.kind, "m", {"name": "m:1", "image": "example.org/m:1"}),
-        there(TEMPLATE.kind, "t", SPEC),
+        body_of(MODEL.kind, "m", {"name": "m:1", "image": "example.org/m:1"}),
+        body_of(TEMPLATE.kind, "t", SPEC),
     )
     answer = testing.config_map("t-discovery", (TEMPLATE.kind, "t"), ANSWER)
     answer["metadata"]["namespace"] = VICTIM
-    config = there(
+    config = body_of(
         CONFIG.kind, "default", {"routing": {"autoCreateRoute": True, "gateway": {"name": "gw"}}}
     )
     gateway = testing.obj(
@@ -163,15 +163,15 @@ def cases() -> dict[str, Case]:
         ),
     )
     return {
-        "discovery-of-a-template": Case(DISCOVERY, there(TEMPLATE.kind, "o", SPEC), [model]),
-        "cacher-of-a-cache": Case(CACHER, there(CACHE.kind, "o", STEALS)),
+        "discovery-of-a-template": Case(DISCOVERY, body_of(TEMPLATE.kind, "o", SPEC), [model]),
+        "cacher-of-a-cache": Case(CACHER, body_of(CACHE.kind, "o", STEALS)),
         "deployer-of-a-service": Case(DEPLOYER, service, [model, template, answer]),
         "router-of-a-service": Case(ROUTER, service, [config, gateway]),
         "statuswriter-of-a-cache": Case(
-            STATUSWRITER, there(CACHE.kind, "o", STEALS), reports=[filled], handler=Writer()
+            STATUSWRITER, body_of(CACHE.kind, "o", STEALS), reports=[filled], handler=Writer()
         ),
         "statuswriter-of-a-config": Case(
-            STATUSWRITER, there(CONFIG.kind, "o", {}), reports=[advice], handler=Writer()
+            STATUSWRITER, body_of(CONFIG.kind, "o", {}), reports=[advice], handler=Writer()
         ),
     }
 
@@ -223,17 +223,17 @@ async def running(
     cluster = FakeCluster({key_of(body): copy.deepcopy(body) for body in objects})
     service, planned = planner(case.service), set[Key]()
 
-    def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
+    def plan(state: Projection, key: Key, now: datetime.datetime) -> Plan:
         planned.add(key)
-        return service.planner(seen, key, now)
+        return service.planner(state, key, now)
 
     loop = Controller(
         replace(service, planner=plan), bus, cast(Cluster, cluster), Health(), case.handler
     )
     for body in (*case.others, published):
         await bus.publisher.publish(changed(body))
-    for said in case.reports:
-        await bus.publisher.publish(said)
+    for report_ in case.reports:
+        await bus.publisher.publish(report_)
     for resource in service.follows:
         await bus.publisher.publish(KindSynced(kind=resource.kind, resource_version="1", objects=1))
     task = asyncio.ensure_future(loop.run())

@@ -47,9 +47,9 @@ async def run(tmp_path: Path) -> AsyncIterator[Run]:
 
 async def test_the_kinds_outlive_install_upgrade_and_uninstall(run: Run) -> None:
     release = ("aim", str(CHART), "--namespace", NAMESPACE)
-    told = await run("helm", "install", *release, "--create-namespace")
-    assert f"kubectl rollout status deployment -n {NAMESPACE}" in told
-    assert f"kubectl logs -n {NAMESPACE} -l app.kubernetes.io/name=aim-nats-init" in told
+    output = await run("helm", "install", *release, "--create-namespace")
+    assert f"kubectl rollout status deployment -n {NAMESPACE}" in output
+    assert f"kubectl logs -n {NAMESPACE} -l app.kubernetes.io/name=aim-nats-init" in output
     await run("helm", "upgrade", *release, "--values", str(CHART / "values-production.yaml"))
     workloads = ("statefulset/aim-nats", "deployment/aim-watcher", "-n", NAMESPACE)
     replicas = await run("kubectl", "get", *workloads, "-o", "jsonpath={.items[*].spec.replicas}")
@@ -156,12 +156,12 @@ async def test_the_notes_name_the_policy_that_blocks_the_api_server(
         "ports": [{"name": "https", "port": port}],
     }
     await run(*applied(tmp_path, api_server | where))
-    told = await run(
+    output = await run(
         "helm", "install", "aim", str(CHART), "--namespace", NAMESPACE, "--create-namespace"
     )
-    assert ("NetworkPolicy aim-services" in told) is is_named
-    assert (f"networkPolicy.apiServer.ports={{443,6443,{port}}}" in told) is is_named
-    told = await run(
+    assert ("NetworkPolicy aim-services" in output) is is_named
+    assert (f"networkPolicy.apiServer.ports={{443,6443,{port}}}" in output) is is_named
+    output = await run(
         "helm",
         "upgrade",
         "aim",
@@ -171,7 +171,7 @@ async def test_the_notes_name_the_policy_that_blocks_the_api_server(
         "--set",
         f"networkPolicy.apiServer.ports={{443,{port}}}",
     )
-    assert "NetworkPolicy aim-services" not in told
+    assert "NetworkPolicy aim-services" not in output
 
 
 @pytest.mark.parametrize(
@@ -194,9 +194,9 @@ async def test_the_notes_name_pull_secrets_that_discovery_may_not_get(
     config = in_system("aim.silogen.ai/v1alpha1", "AIMNamespaceConfig", "default", {}, spec=spec)
     await run(*applied(tmp_path, config))
     values = [f"--set=services.discovery.pullSecrets={{{','.join(value)}}}"] if value else []
-    told = await run("helm", "upgrade", *release, *values)
-    assert (f"{note}: {missing}." in told) is bool(missing)
-    assert (f"services.discovery.pullSecrets={whole}" in told) is bool(missing), told
+    output = await run("helm", "upgrade", *release, *values)
+    assert (f"{note}: {missing}." in output) is bool(missing)
+    assert (f"services.discovery.pullSecrets={whole}" in output) is bool(missing), output
 
 
 @pytest.mark.parametrize("level", [None, "baseline"])

@@ -44,7 +44,7 @@ from aimschema.resources import (
     key_of,
 )
 
-LETTER = "abcdefghijklmnopqrstuvwxyz0123456789"
+ALPHANUMERIC = "abcdefghijklmnopqrstuvwxyz0123456789"
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07",
     "\x9b31m",
@@ -84,7 +84,7 @@ SOURCE = st.one_of(
 def label(most: int) -> st.SearchStrategy[str]:
     """An RFC 1123 label, often as long as it may be."""
     return st.tuples(
-        st.sampled_from([1, 2, most - 1, most]), st.text(LETTER + "-", max_size=most)
+        st.sampled_from([1, 2, most - 1, most]), st.text(ALPHANUMERIC + "-", max_size=most)
     ).map(lambda drawn: ("a" + drawn[1] + "a" * most)[: drawn[0] - 1] + "z")
 
 
@@ -135,7 +135,7 @@ def worlds(draw: st.DrawFn) -> list[Body]:
         "engine_args": {draw(TEXT): draw(TEXT)},
     }
     answer = json.dumps({"profile": profile, "models": [{"name": draw(TEXT), "source": source}]})
-    words = {name: draw(TEXT) for name in ("reason", "message")}
+    texts = {name: draw(TEXT) for name in ("reason", "message")}
     marks = (
         {
             labels.WORKLOAD_ID: draw(
@@ -150,23 +150,23 @@ def worlds(draw: st.DrawFn) -> list[Body]:
     state: Body = draw(
         st.sampled_from(
             [
-                {"waiting": words},
+                {"waiting": texts},
                 {
                     "terminated": {
                         "exitCode": draw(st.sampled_from([1, 10, 11, 20, 137])),
-                        "message": words["message"],
+                        "message": texts["message"],
                     }
                 },
             ]
         )
     )
     unready = {
-        "conditions": [{"type": "Ready", "status": "False", **words}],
-        "modelStatus": {"transitionStatus": "InvalidSpec", "lastFailureInfo": words},
+        "conditions": [{"type": "Ready", "status": "False", **texts}],
+        "modelStatus": {"transitionStatus": "InvalidSpec", "lastFailureInfo": texts},
     }
     taken = {
         "parents": [
-            {"parentRef": gateway, "conditions": [{"type": "Accepted", "status": "False", **words}]}
+            {"parentRef": gateway, "conditions": [{"type": "Accepted", "status": "False", **texts}]}
         ]
     }
     done = {"status": draw(st.sampled_from(["Available", "Progressing", "Failed"]))}
@@ -229,18 +229,18 @@ def worlds(draw: st.DrawFn) -> list[Body]:
 
 PLANNERS: dict[str, tuple[Callable[[Projection, Key], Plan], tuple[str, ...]]] = {
     reasons.DISCOVERY: (
-        lambda seen, key: discovery.plan(seen, key, NOW, namespace="aim-system"),
+        lambda state, key: discovery.plan(state, key, NOW, namespace="aim-system"),
         (MODEL.kind, TEMPLATE.kind),
     ),
     reasons.CACHER: (
-        lambda seen, key: cacher.plan(seen, key, NOW, downloader_image="d:1"),
+        lambda state, key: cacher.plan(state, key, NOW, downloader_image="d:1"),
         (TEMPLATE.kind, CACHE.kind),
     ),
     reasons.DEPLOYER: (
-        lambda seen, key: deployer.plan(seen, key, NOW, gpus=gpus.load(None)),
+        lambda state, key: deployer.plan(state, key, NOW, gpus=gpus.load(None)),
         (SERVICE.kind,),
     ),
-    reasons.ROUTER: (lambda seen, key: router.plan(seen, key, NOW), (SERVICE.kind,)),
+    reasons.ROUTER: (lambda state, key: router.plan(state, key, NOW), (SERVICE.kind,)),
 }
 LONGEST = {JOB.kind: 63, INFERENCE_SERVICE.kind: 48, ROUTE.kind: 48}
 
@@ -326,10 +326,10 @@ def _wrong_paths(body: Body) -> list[str]:
 
 def unprintable(plan: Plan) -> list[str]:
     """What could not be shown to a person as it is, or is not as the API wants conditions."""
-    said = [condition for report in plan.reports for condition in report.conditions]
+    conditions = [condition for report in plan.reports for condition in report.conditions]
     return [
         f"{c.type}: {c.reason}: {c.message!r}"
-        for c in said
+        for c in conditions
         if not c.message.isprintable()
         or len(c.message) > 1024
         or not re.fullmatch(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", c.reason)
@@ -348,26 +348,26 @@ many = settings(
 
 
 @pytest.mark.parametrize("service", PLANNERS)
-@given(bodies=worlds(), refused=st.booleans(), log=TEXT)
+@given(bodies=worlds(), is_rejected=st.booleans(), log=TEXT)
 @many
 def test_hostile_input_makes_valid_objects_and_clean_messages(
-    service: str, bodies: list[Body], refused: bool, log: str
+    service: str, bodies: list[Body], is_rejected: bool, log: str
 ) -> None:
     planner, kinds = PLANNERS[service]
     keys = [key_of(body) for body in bodies if body["kind"] in kinds]
-    learned = (
+    rejections = (
         [testing.rejected(key, Key(CLAIM.kind, key.namespace, "x"), log) for key in keys]
-        if refused
+        if is_rejected
         else []
     )
-    told = [
+    log_results = [
         Observation(key_of(body), LOG, digested(log.encode(errors="replace")))
         for body in bodies
         if body["kind"] in {JOB.kind, POD.kind}
     ]
-    seen = testing.projection(*bodies, learned=[*learned, *told])
+    state = testing.projection(*bodies, learned=[*rejections, *log_results])
     for key in keys:
-        plan = planner(seen, key)
+        plan = planner(state, key)
         assert [
             problem
             for action in plan.actions
@@ -386,10 +386,10 @@ def test_hostile_input_makes_valid_objects_and_clean_messages(
 @given(name=subdomain(253))
 @many
 def test_the_answer_of_any_template_has_a_valid_name_of_its_own(name: str) -> None:
-    kept = names.discovery_config_map(name)
-    assert bad_name(kept, CONFIG_MAP.kind, path_names=False) == []
+    own_name = names.discovery_config_map(name)
+    assert bad_name(own_name, CONFIG_MAP.kind, path_names=False) == []
     other = name[:-1] + ("y" if name[-1] != "y" else "x")
-    assert names.discovery_config_map(other) != kept
+    assert names.discovery_config_map(other) != own_name
 
 
 @given(bodies=worlds())
@@ -397,12 +397,12 @@ def test_the_answer_of_any_template_has_a_valid_name_of_its_own(name: str) -> No
 def test_hostile_annotations_and_events_can_be_printed(
     bodies: list[Body],
 ) -> None:
-    seen = testing.projection(*bodies)
+    state = testing.projection(*bodies)
     for service, (planner, kinds) in PLANNERS.items():
         for key in (key_of(body) for body in bodies if body["kind"] in kinds):
             reports = [
                 report.message(service)
-                for report in planner(seen, key).reports
+                for report in planner(state, key).reports
                 if report.key == key
             ]
             for action in statuswriter.plan(

@@ -72,7 +72,7 @@ def test_only_the_downloader_has_clients_of_model_stores() -> None:
 
 
 @images
-def test_an_image_runs_one_command_as_nobody_in_particular(target: str) -> None:
+def test_an_image_runs_one_command_as_an_arbitrary_user(target: str) -> None:
     stage = DOCKERFILE.partition(f"FROM runtime AS {target}\n")[2].partition("\nFROM")[0]
     assert f'ENTRYPOINT ["/opt/aim/bin/aim-{target}"]' in stage
     assert f'org.opencontainers.image.title="aim-{target}"' in stage
@@ -80,36 +80,36 @@ def test_an_image_runs_one_command_as_nobody_in_particular(target: str) -> None:
     assert "USER" not in stage
 
 
-def test_hadolint_has_nothing_to_say() -> None:
-    said = subprocess.run(
+def test_hadolint_has_no_findings() -> None:
+    result = subprocess.run(
         [Path(sys.executable).with_name("hadolint"), "Dockerfile"],
         cwd=IMAGES,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (said.returncode, said.stdout + said.stderr) == (0, "")
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
 
-def test_without_a_builder_make_images_says_what_is_missing(tmp_path: Path) -> None:
+def test_without_a_builder_make_images_names_the_remedy(tmp_path: Path) -> None:
     for tool in ("sh", "dirname", "git", "sed"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
-    said = subprocess.run(
+    result = subprocess.run(
         [IMAGES / "build.sh"],
         env={"PATH": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert said.returncode == 1
-    assert "install docker, podman or buildah" in said.stderr
+    assert result.returncode == 1
+    assert "install docker, podman or buildah" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("engine", "keeps"), [("buildah", True), ("docker", False), ("podman", False)]
+    ("engine", "layers"), [("buildah", True), ("docker", False), ("podman", False)]
 )
 def test_the_wheels_are_built_once_for_all_images(
-    tmp_path: Path, engine: str, *, keeps: bool
+    tmp_path: Path, engine: str, *, layers: bool
 ) -> None:
     """buildah caches layers only with this flag; docker does not have it."""
     for tool in ("sh", "dirname", "git", "sed"):
@@ -125,7 +125,7 @@ def test_the_wheels_are_built_once_for_all_images(
         check=True,
     )
     (build,) = [line for line in done.stdout.splitlines() if line.startswith("build ")]
-    assert ("--layers" in build.split()) is keeps
+    assert ("--layers" in build.split()) is layers
     assert "--target watcher" in build
 
 
@@ -247,12 +247,12 @@ async def test_the_downloader_starts_from_its_list_alone(venvs: Venvs) -> None:
     process = await asyncio.create_subprocess_exec(
         python, "-I", script, "--help", stdout=pipe, cwd="/", env={"PATH": os.environ["PATH"]}
     )
-    told, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode == 0
-    assert b"usage: aim-downloader" in told
+    assert b"usage: aim-downloader" in output
 
 
-def test_an_image_says_what_it_holds(venvs: Venvs) -> None:
+def test_an_image_lists_its_contents(venvs: Venvs) -> None:
     """CycloneDX, one component a package."""
     venv = venvs.of("downloader")
     bill = json.loads((venv / "share" / "sbom" / "aim-downloader.cdx.json").read_text())

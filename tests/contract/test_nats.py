@@ -30,10 +30,10 @@ def test_the_job_of_the_chart_knows_all_nats_permissions() -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_the_readme_says_what_a_service_may(service: str) -> None:
+def test_the_readme_has_the_permissions_of_a_service(service: str) -> None:
     page = " ".join((ROOT / "services" / service / "README.md").read_text().split())
     assert nats_sentence(service) in page
 
 
-def test_the_page_says_what_every_user_may() -> None:
+def test_the_page_has_the_permissions_of_every_user() -> None:
     assert nats_table() in (ROOT / "docs" / "how-to" / "nats.md").read_text()

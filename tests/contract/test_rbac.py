@@ -70,7 +70,7 @@ def test_there_are_no_other_files() -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_the_readme_says_what_is_granted(service: str) -> None:
+def test_the_readme_has_the_granted_permissions(service: str) -> None:
     page = " ".join((ROOT / "services" / service / "README.md").read_text().split())
     assert grants_sentence(GRANTS, account(service)) in page
 
@@ -172,12 +172,12 @@ async def kubectl(tmp_path: Path) -> AsyncIterator[Run]:
         yield run
 
 
-async def test_kubectl_applies_them_and_can_say_what_a_service_may(kubectl: Run) -> None:
-    code, told = await kubectl("apply", "-f", str(ROOT / "deploy" / "rbac"))
-    assert (code, told.count(" created\n")) == (
+async def test_kubectl_applies_them_and_lists_permissions(kubectl: Run) -> None:
+    code, output = await kubectl("apply", "-f", str(ROOT / "deploy" / "rbac"))
+    assert (code, output.count(" created\n")) == (
         0,
         len(SHAPE) * len(SERVICES) + len(USER_ROLES),
-    ), told
+    ), output
     cacher = f"--as=system:serviceaccount:{SYSTEM_NAMESPACE}:{account(CACHER)}"
     assert await kubectl("auth", "can-i", "create", "jobs", "--namespace", "ml", cacher) == (
         0,
@@ -190,7 +190,7 @@ async def test_kubectl_applies_them_and_can_say_what_a_service_may(kubectl: Run)
 
 def test_roles_for_users_have_every_kind_and_no_status_write() -> None:
     view, edit = sorted(USER_ROLES, key=lambda role: len(role["rules"]), reverse=True)
-    given = [
+    roles = [
         {
             resource: set(rule["verbs"])
             for rule in role["rules"]
@@ -199,9 +199,9 @@ def test_roles_for_users_have_every_kind_and_no_status_write() -> None:
         }
         for role in (view, edit)
     ]
-    assert given[1] == dict.fromkeys(OF_A_NAMESPACE, READS | WRITES)
-    assert given[0].keys() >= {resource.plural for resource in AIM_KINDS}
-    assert all(verbs <= READS for verbs in given[0].values())
+    assert roles[1] == dict.fromkeys(OF_A_NAMESPACE, READS | WRITES)
+    assert roles[0].keys() >= {resource.plural for resource in AIM_KINDS}
+    assert all(verbs <= READS for verbs in roles[0].values())
 
 
 def binding(file: Path, role: str, namespace: str = "") -> str:

@@ -26,7 +26,7 @@ no_crds = pytest.mark.skipif(
     not CRDS.is_dir(), reason=f"no folder of real CRDs: set AIM_REAL_CRDS ({CRDS} is not there)"
 )
 PRESERVE, INT_OR_STRING = "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string"
-KEPT = (
+KEYWORDS = (
     "enum",
     "pattern",
     "minimum",
@@ -44,7 +44,7 @@ def strict(schema: dict[str, Any]) -> dict[str, Any]:
     """openAPIV3Schema as JSON schema that also refuses what the API server would prune."""
     if schema.get(INT_OR_STRING):
         return {"type": ["integer", "string"]}
-    made: dict[str, Any] = {name: schema[name] for name in KEPT if name in schema}
+    made: dict[str, Any] = {name: schema[name] for name in KEYWORDS if name in schema}
     if "type" in schema:
         made["type"] = [schema["type"], "null"] if schema.get("nullable") else schema["type"]
     for junctor in ("allOf", "anyOf", "oneOf"):

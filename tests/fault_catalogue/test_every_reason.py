@@ -46,22 +46,22 @@ PASSING = {
 """These change too fast for a test to observe them reliably."""
 
 
-def told_here() -> set[str]:
+def expected_here() -> set[str]:
     """Each is waited for by tests/fault_catalogue/test_faults.py."""
     return {
-        told.reason
+        expected.reason
         for case in CASES
-        for told in (*case.told, *([case.healed] if case.healed is not None else []))
+        for expected in (*case.expected, *([case.healed] if case.healed is not None else []))
     }
 
 
-def told_of_sources() -> set[str]:
+def expected_of_sources() -> set[str]:
     """Each is waited for by tests/scenario/test_sources.py."""
     groups = yaml.safe_load((TESTS / "scenario" / "source_cases.yaml").read_text())
     return {case["sees"][0] for cases in groups.values() for case in cases}
 
 
-def told_of_images() -> set[str]:
+def expected_of_images() -> set[str]:
     """Each is waited for by tests/scenario/test_catalogue.py, as a condition or an Event."""
     text = (TESTS / "scenario" / "test_catalogue.py").read_text()
     return set(
@@ -71,7 +71,7 @@ def told_of_images() -> set[str]:
 
 @pytest.mark.parametrize("reason", sorted(REASONS - ONLY_TYPES - PASSING.keys()))
 def test_it_is_brought_about(reason: str) -> None:
-    assert reason in told_here() | told_of_sources() | told_of_images()
+    assert reason in expected_here() | expected_of_sources() | expected_of_images()
 
 
 @pytest.mark.parametrize("reason", sorted(PASSING))

@@ -22,7 +22,7 @@ async def results(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dic
 
 
 @pytest.mark.parametrize("case", TOGETHER, ids=lambda case: case.name)
-async def test_it_is_told_and_heals(results: dict[str, Result], case: Case) -> None:
+async def test_it_is_reported_and_heals(results: dict[str, Result], case: Case) -> None:
     assert results[case.name].problem == ""
 
 

@@ -20,5 +20,5 @@ async def results(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dic
 
 
 @pytest.mark.parametrize("case", IN_TURN, ids=lambda case: case.name)
-async def test_it_is_told_and_heals(results: dict[str, Result], case: Case) -> None:
+async def test_it_is_reported_and_heals(results: dict[str, Result], case: Case) -> None:
     assert results[case.name].problem == ""

@@ -178,11 +178,11 @@ async def test_exported_and_documented_metrics_are_the_same(stack: Stack) -> Non
     for service, text in (await scraped(stack)).items():
         for name, type_ in families(text).items():
             found.setdefault(name, (type_, set()))[1].add(service)
-    told = {
+    on_page = {
         name: (type_, set(stack.health) if who == {EVERYBODY} else who)
         for name, (type_, _, who) in documented().items()
     }
-    assert found == told
+    assert found == on_page
 
 
 async def test_labels_are_the_documented_ones_and_bounded(stack: Stack) -> None:

@@ -187,11 +187,13 @@ async def test_a_webhook_that_is_down_is_quoted_and_waited_for(real: Real) -> No
 
 async def test_no_account_was_denied_anything_it_asked_for(real: Real) -> None:
     """But for the moment in which the API server has not read its roles yet."""
-    asked: dict[str, set[tuple[str, str, str]]] = {"allow": set(), "forbid": set()}
+    requested: dict[str, set[tuple[str, str, str]]] = {"allow": set(), "forbid": set()}
     for request in real.requests():
         account = request["user"]["username"]
         decision = request.get("annotations", {}).get("authorization.k8s.io/decision")
         if account.startswith(ACCOUNTS) and decision:
-            asked[decision].add((account, request["verb"], request["requestURI"].partition("?")[0]))
-    assert asked["allow"]
-    assert asked["forbid"] - asked["allow"] == set()
+            requested[decision].add(
+                (account, request["verb"], request["requestURI"].partition("?")[0])
+            )
+    assert requested["allow"]
+    assert requested["forbid"] - requested["allow"] == set()

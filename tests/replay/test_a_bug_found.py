@@ -28,14 +28,14 @@ Change = Callable[[Plan], Plan]
 
 
 def changed(service: Component, change: Change) -> Component:
-    def plan(seen: Projection, key: Key, now: datetime.datetime) -> Plan:
-        return change(service.planner(seen, key, now))
+    def plan(state: Projection, key: Key, now: datetime.datetime) -> Plan:
+        return change(service.planner(state, key, now))
 
     return replace(service, planner=plan)
 
 
 def takes_no_access_for_passing(plan: Plan) -> Plan:
-    said = tuple(
+    changed_reports = tuple(
         replace(
             report,
             conditions=tuple(
@@ -45,7 +45,7 @@ def takes_no_access_for_passing(plan: Plan) -> Plan:
         )
         for report in plan.reports
     )
-    return replace(plan, reports=said)
+    return replace(plan, reports=changed_reports)
 
 
 def test_a_replay_finds_the_event_object_and_field() -> None:
@@ -93,7 +93,7 @@ def deletes_the_service(plan: Plan) -> Plan:
     )
 
 
-def says_nothing(plan: Plan) -> Plan:
+def without_reports(plan: Plan) -> Plan:
     return replace(plan, reports=())
 
 
@@ -118,7 +118,7 @@ def fails(_plan: Plan) -> Plan:
             id="deletes-too-much",
         ),
         pytest.param(
-            DEPLOYER, says_nothing, "was said then, would not be now", 17, id="says-nothing"
+            DEPLOYER, without_reports, "was said then, would not be now", 17, id="says-nothing"
         ),
         pytest.param(CACHER, fails, "the planner fails", 3, id="planner-fails"),
     ],

@@ -25,7 +25,7 @@ PARTS = [
 
 
 @pytest.mark.parametrize(("name", "service"), PARTS)
-def test_the_service_would_say_and_do_the_same_today(name: str, service: str) -> None:
+def test_the_service_reports_and_does_the_same_today(name: str, service: str) -> None:
     assert check(planner(service, RECORDINGS[name].events), RECORDINGS[name]).differences == ()
 
 
@@ -49,17 +49,19 @@ def test_the_last_report_left_out_of_the_record_is_missed(name: str, service: st
         if isinstance(event.message, StatusReported | ActionTaken)
         and event.message.service == service
     ]
-    said = [event for event in own if isinstance(event.message, StatusReported)] or own
-    if isinstance(said[-1].message, ActionTaken):
-        wrote = said[-1].message.resource_version
+    own_reports = [event for event in own if isinstance(event.message, StatusReported)] or own
+    if isinstance(own_reports[-1].message, ActionTaken):
+        wrote = own_reports[-1].message.resource_version
         version = next(
             e
             for e in recording.events
-            if getattr(e.message, "resource_version", "") == wrote and e is not said[-1]
+            if getattr(e.message, "resource_version", "") == wrote and e is not own_reports[-1]
         )
         recording = without(recording, version.seq)
-    found = check(planner(service, recording.events), without(recording, said[-1].seq)).differences
-    about = said[-1].message
+    found = check(
+        planner(service, recording.events), without(recording, own_reports[-1].seq)
+    ).differences
+    about = own_reports[-1].message
     assert isinstance(about, StatusReported | ActionTaken)
     assert any(
         (each.key.kind, each.key.name) == (about.kind, about.name) and "was not then" in each.what

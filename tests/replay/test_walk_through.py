@@ -26,7 +26,7 @@ def test_the_console_blocks_print_what_they_show() -> None:
         assert (ran.exit_code, ran.output) == (0, output)
 
 
-def test_the_steps_lead_to_the_refused_key() -> None:
+def test_the_steps_lead_to_the_rejected_key() -> None:
     assert "`--service cacher --step --until 137`" in PAGE
     ran = CliRunner().invoke(
         app, ["replay", RECORDING, "--service", "cacher", "--step", "--until", "137"]
@@ -46,7 +46,7 @@ def test_the_steps_lead_to_the_refused_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "says"),
+    ("args", "code", "message"),
     [
         pytest.param(
             [RECORDING, "--service", "nobody"], 2, "nobody is not one of", id="unknown-service"
@@ -58,8 +58,8 @@ def test_the_steps_lead_to_the_refused_key() -> None:
     ],
 )
 def test_wrong_usage_and_failure_have_different_exit_codes(
-    args: list[str], code: int, says: str
+    args: list[str], code: int, message: str
 ) -> None:
     ran = CliRunner().invoke(app, ["replay", *args], env={"COLUMNS": "300"})
     assert ran.exit_code == code, ran.output
-    assert says in " ".join(ran.output.split())
+    assert message in " ".join(ran.output.split())

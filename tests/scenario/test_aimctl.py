@@ -73,18 +73,20 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(f"{text!r} never came, but:\n{''.join(lines)}")
 
 
-def check_keys(told: str, state: Path) -> None:
+def check_keys(output: str, state: Path) -> None:
     """The NATS server accepts no client without a key, and accepts the printed variables; no seed
     is printed, logged or readable by others."""
-    env = dict(re.findall(r"\b(AIM_NATS_(?:URL|CREDS|CA))=(\S+)", told))
+    env = dict(re.findall(r"\b(AIM_NATS_(?:URL|CREDS|CA))=(\S+)", output))
     assert env.keys() == {"AIM_NATS_URL", "AIM_NATS_CREDS", "AIM_NATS_CA"}
-    said = ask_for_letters(env)
-    assert (said.returncode, said.stdout) == (0, "no dead letters\n"), said.stdout
-    said = ask_for_letters({"AIM_NATS_URL": env["AIM_NATS_URL"], "AIM_NATS_CA": env["AIM_NATS_CA"]})
-    assert (said.returncode, "AIM_NATS_CREDS: the server wants a key" in said.stdout) == (
+    listed = list_dead_letters(env)
+    assert (listed.returncode, listed.stdout) == (0, "no dead letters\n"), listed.stdout
+    listed = list_dead_letters(
+        {"AIM_NATS_URL": env["AIM_NATS_URL"], "AIM_NATS_CA": env["AIM_NATS_CA"]}
+    )
+    assert (listed.returncode, "AIM_NATS_CREDS: the server wants a key" in listed.stdout) == (
         1,
         True,
-    ), said.stdout
+    ), listed.stdout
     files = [path for path in (state / "nats-keys").rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
     assert {
@@ -92,10 +94,10 @@ def check_keys(told: str, state: Path) -> None:
     } == {0}
     seeds = [path.read_text() for path in files if path.name == "nkey.seed"]
     logs = [path.read_text() for path in (state / "log").iterdir()]
-    assert not any(seed in text for seed in seeds for text in (told, *logs))
+    assert not any(seed in text for seed in seeds for text in (output, *logs))
 
 
-def ask_for_letters(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def list_dead_letters(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     here = {name: value for name, value in os.environ.items() if not name.startswith("AIM_")}
     return subprocess.run(
         [AIMCTL, "dead"],
@@ -128,14 +130,14 @@ def test_demo_proves_the_whole_way_and_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=lambda sign: sign.name)
-def test_dev_says_what_to_try_and_leaves_nothing_behind(
+def test_dev_prints_next_steps_and_leaves_nothing_behind(
     started: list[subprocess.Popen[str]], tmp_path: Path, sign: signal.Signals
 ) -> None:
     process = start(started, AIMLAB, "dev", "--state", str(tmp_path / "state"))
-    told = read_until(process, "Ctrl-C stops everything")
-    assert f"export KUBECONFIG={tmp_path / 'state' / 'kubeconfig'}" in told
-    check_keys(told, tmp_path / "state")
-    assert re.findall(r"^  (kubectl apply|kubectl wait|curl)", told, re.MULTILINE) == [
+    output = read_until(process, "Ctrl-C stops everything")
+    assert f"export KUBECONFIG={tmp_path / 'state' / 'kubeconfig'}" in output
+    check_keys(output, tmp_path / "state")
+    assert re.findall(r"^  (kubectl apply|kubectl wait|curl)", output, re.MULTILINE) == [
         "kubectl apply",
         "kubectl wait",
         "curl",
@@ -165,9 +167,9 @@ async def test_up_runs_the_services_against_the_current_kubeconfig(
             str(tmp_path / "state"),
             env={"KUBECONFIG": str(tmp_path / "kubeconfig")},
         )
-        told = await asyncio.to_thread(read_until, process, "ready: ")
-        assert "embedded NATS server at nats://127.0.0.1:" in told
-        await asyncio.to_thread(check_keys, told, tmp_path / "state")
+        output = await asyncio.to_thread(read_until, process, "ready: ")
+        assert "embedded NATS server at nats://127.0.0.1:" in output
+        await asyncio.to_thread(check_keys, output, tmp_path / "state")
         process.send_signal(signal.SIGINT)
         assert await asyncio.to_thread(process.wait, 30) == 0
     assert processes_with(str(tmp_path)) == []

@@ -87,7 +87,7 @@ async def cache_name(stack: Stack) -> str:
     return str(cache["metadata"]["name"])
 
 
-def said(body: Body, type_: str) -> Body:
+def condition_of(body: Body, type_: str) -> Body:
     conditions = (body.get("status") or {}).get("conditions") or ()
     return next(
         (each for each in conditions if each["type"] == type_),
@@ -97,22 +97,22 @@ def said(body: Body, type_: str) -> Body:
 
 async def until(stack: Stack, resource: Resource, name: str, holds: Callable[[Body], bool]) -> Body:
     """Waits until the object is there and fulfils a condition."""
-    seen: Body = {}
+    latest: Body = {}
 
-    async def look() -> bool:
+    async def check() -> bool:
         try:
-            seen.update(found=await get(stack, resource, name))
+            latest.update(found=await get(stack, resource, name))
         except NotFound:
             return False
-        return holds(seen["found"])
+        return holds(latest["found"])
 
     try:
-        await eventually(look, f"{resource.kind} {name}")
+        await eventually(check, f"{resource.kind} {name}")
     except AssertionError:
         raise AssertionError(
-            f"{resource.kind} {name} is still {json.dumps(seen.get('found'))}"
+            f"{resource.kind} {name} is still {json.dumps(latest.get('found'))}"
         ) from None
-    body: Body = seen["found"]
+    body: Body = latest["found"]
     return body
 
 
@@ -127,7 +127,9 @@ async def until_another(stack: Stack, resource: Resource, old: Body) -> Body:
 
 
 async def until_running(stack: Stack) -> None:
-    await until(stack, SERVICE_KIND, SERVICE, lambda body: said(body, READY)["status"] == "True")
+    await until(
+        stack, SERVICE_KIND, SERVICE, lambda body: condition_of(body, READY)["status"] == "True"
+    )
 
 
 async def applied(stack: Stack) -> list[tuple[str, str]]:
@@ -151,7 +153,7 @@ async def test_restarted_services_repair_only_what_was_edited(stack: Stack) -> N
         await applied(stack),
         await cache_name(stack),
     )
-    kept = (
+    owned = (
         (CLAIM, cache_claim(name), "cache"),
         (INFERENCE_SERVICE, SERVICE, "inference"),
         (CONFIG_MAP, ANSWER, "discovery"),
@@ -167,11 +169,11 @@ async def test_restarted_services_repair_only_what_was_edited(stack: Stack) -> N
             port=free_ports(1)[0],
         )
         await until_answers(stack.services.running[maker], f"{url}/readyz", maker)
-    for resource, of, _ in kept:
+    for resource, of, _ in owned:
         await stack.lab.cluster.merge_patch(
             resource, NAMESPACE, of, {"metadata": {"labels": {COMPONENT: "edited"}}}
         )
-    for resource, of, component in kept:
+    for resource, of, component in owned:
         await until(
             stack,
             resource,
@@ -181,7 +183,7 @@ async def test_restarted_services_repair_only_what_was_edited(stack: Stack) -> N
             ),
         )
     assert sorted((await applied(stack))[len(before) :]) == sorted(
-        (resource.kind, of) for resource, of, _ in kept
+        (resource.kind, of) for resource, of, _ in owned
     )
 
 
@@ -267,13 +269,13 @@ async def test_an_answer_deleted_twice_is_discovered_again(
     await until_running(stack)
 
 
-async def test_a_deleted_route_is_made_anew(stack: Stack) -> None:
+async def test_a_deleted_route_is_recreated(stack: Stack) -> None:
     old = await get(stack, ROUTE, SERVICE)
     await kubectl(stack.lab, "delete", "httproute", SERVICE, "-n", NAMESPACE)
     await until_another(stack, ROUTE, old)
 
 
-async def test_a_deleted_volume_and_what_runs_on_it_are_made_anew(stack: Stack) -> None:
+async def test_a_deleted_volume_and_its_users_are_recreated(stack: Stack) -> None:
     """The volume stays while a pod uses it, and the message names the user. Then it is filled
     again, also if the Job is deleted during its run."""
     name = await cache_name(stack)
@@ -286,7 +288,9 @@ async def test_a_deleted_volume_and_what_runs_on_it_are_made_anew(stack: Stack) 
         stack,
         CACHE,
         name,
-        lambda body: "is being deleted, held by pod" in said(body, STORAGE_READY)["message"],
+        lambda body: (
+            "is being deleted, held by pod" in condition_of(body, STORAGE_READY)["message"]
+        ),
     )
     assert (await get(stack, INFERENCE_SERVICE, SERVICE))["metadata"]["uid"] == runs["metadata"][
         "uid"
@@ -352,14 +356,14 @@ async def test_a_controller_that_insists_is_not_fought_with_but_named(stack: Sta
             stack,
             SERVICE_KIND,
             SERVICE,
-            lambda body: "keeps being changed" in said(body, RUNTIME_READY)["message"],
+            lambda body: "keeps being changed" in condition_of(body, RUNTIME_READY)["message"],
         )
-        words = said(fought, RUNTIME_READY)["message"]
+        message = condition_of(fought, RUNTIME_READY)["message"]
         assert (
             f"deploymentStrategy.type of InferenceService {SERVICE} keeps being changed by"
-            f" {BULLY}" in words
+            f" {BULLY}" in message
         )
-        assert said(fought, READY)["status"] == "True"
+        assert condition_of(fought, READY)["status"] == "True"
         assert (
             1 <= controller.rewrites <= 5
         )  # (what the tests before this one edited and deleted counts too)
@@ -374,11 +378,14 @@ async def test_a_service_without_template_can_stop_and_start(stack: Stack) -> No
         stack,
         SERVICE_KIND,
         SERVICE,
-        lambda body: said(body, RESOLVED)["reason"] == TEMPLATE_NOT_FOUND,
+        lambda body: condition_of(body, RESOLVED)["reason"] == TEMPLATE_NOT_FOUND,
     )
     await cluster.merge_patch(SERVICE_KIND, NAMESPACE, SERVICE, {"spec": {"replicas": 0}})
     await until(
-        stack, SERVICE_KIND, SERVICE, lambda body: said(body, RUNTIME_READY)["reason"] == STOPPED
+        stack,
+        SERVICE_KIND,
+        SERVICE,
+        lambda body: condition_of(body, RUNTIME_READY)["reason"] == STOPPED,
     )
     assert not (
         await cluster.list(POD, NAMESPACE, label_selector=f"{KSERVE_ISVC_LABEL}={SERVICE}")
@@ -388,7 +395,7 @@ async def test_a_service_without_template_can_stop_and_start(stack: Stack) -> No
         stack,
         SERVICE_KIND,
         SERVICE,
-        lambda body: said(body, RUNTIME_READY)["message"].endswith("1 of 1 replicas ready"),
+        lambda body: condition_of(body, RUNTIME_READY)["message"].endswith("1 of 1 replicas ready"),
     )
     await cluster.create(foreign(TEMPLATE_KIND, TEMPLATE, spec=template["spec"]))
     await until_running(stack)
@@ -405,18 +412,18 @@ async def test_two_replicas_have_a_disruption_budget_that_comes_back(stack: Stac
         stack,
         SERVICE_KIND,
         SERVICE,
-        lambda body: said(body, RUNTIME_READY)["message"].endswith("2 of 2 replicas ready"),
+        lambda body: condition_of(body, RUNTIME_READY)["message"].endswith("2 of 2 replicas ready"),
     )
     await cluster.merge_patch(BUDGET, NAMESPACE, SERVICE, {"spec": {"maxUnavailable": 2}})
     await until(stack, BUDGET, SERVICE, lambda body: body["spec"]["maxUnavailable"] == 1)
     await cluster.delete(BUDGET, NAMESPACE, SERVICE)
     await until_another(stack, BUDGET, budget)
     await cluster.merge_patch(SERVICE_KIND, NAMESPACE, SERVICE, {"spec": {"replicas": 1}})
-    await eventually(lambda: gone(stack, BUDGET, SERVICE), "no disruption budget")
+    await eventually(lambda: is_deleted(stack, BUDGET, SERVICE), "no disruption budget")
     await until_running(stack)
 
 
-async def gone(stack: Stack, resource: Resource, name: str) -> bool:
+async def is_deleted(stack: Stack, resource: Resource, name: str) -> bool:
     try:
         await get(stack, resource, name)
     except NotFound:
@@ -455,7 +462,7 @@ FOREIGN = [
 ]
 
 
-async def test_what_is_somebody_elses_is_left_alone_and_said(stack: Stack) -> None:
+async def test_an_object_of_another_owner_is_reported_not_changed(stack: Stack) -> None:
     cluster = stack.lab.cluster
     for body in FOREIGN:
         await cluster.create(body)
@@ -479,13 +486,13 @@ async def test_what_is_somebody_elses_is_left_alone_and_said(stack: Stack) -> No
         stack,
         SERVICE_KIND,
         TAKEN,
-        lambda body: said(body, RUNTIME_READY)["reason"] == NAME_CONFLICT,
+        lambda body: condition_of(body, RUNTIME_READY)["reason"] == NAME_CONFLICT,
     )
     await until(
         stack,
         SERVICE_KIND,
         TAKEN,
-        lambda body: said(body, ROUTING_READY)["reason"] == NAME_CONFLICT,
+        lambda body: condition_of(body, ROUTING_READY)["reason"] == NAME_CONFLICT,
     )
     for resource, name in (
         (TEMPLATE_KIND, TAKEN),
@@ -494,12 +501,12 @@ async def test_what_is_somebody_elses_is_left_alone_and_said(stack: Stack) -> No
         (SERVICE_KIND, TAKEN),
     ):
         body = await until(
-            stack, resource, name, lambda body: said(body, READY)["reason"] == NAME_CONFLICT
+            stack, resource, name, lambda body: condition_of(body, READY)["reason"] == NAME_CONFLICT
         )
-        assert "rename or delete" in said(body, READY)["message"]
+        assert "rename or delete" in condition_of(body, READY)["message"]
     assert taken["status"]["status"] == "Degraded"
 
-    async def told() -> bool:
+    async def have_events() -> bool:
         events = (await cluster.list(EVENT, NAMESPACE)).items
         return {
             (e["regarding"]["kind"], e["regarding"]["name"], e["type"])
@@ -512,17 +519,17 @@ async def test_what_is_somebody_elses_is_left_alone_and_said(stack: Stack) -> No
             (CACHE.kind, "other", "Warning"),
         }
 
-    await eventually(told, "an Event on each object whose name is taken")
+    await eventually(have_events, "an Event on each object whose name is taken")
     for body in FOREIGN:
-        there = await get(
+        obj = await get(
             stack,
             {r.kind: r for r in (INFERENCE_SERVICE, ROUTE, CONFIG_MAP, CLAIM, JOB)}[body["kind"]],
             body["metadata"]["name"],
         )
-        assert MANAGED_BY not in (there["metadata"].get("labels") or {})
+        assert MANAGED_BY not in (obj["metadata"].get("labels") or {})
         assert not [
             entry
-            for entry in there["metadata"]["managedFields"]
+            for entry in obj["metadata"]["managedFields"]
             if entry["manager"].startswith("aim-")
         ]
 

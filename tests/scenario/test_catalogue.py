@@ -157,7 +157,7 @@ class Place:
                 f" {json.dumps(found.get('status', found), indent=1)}"
             ) from None
 
-    async def gone(self, resource: Resource, namespace: str, name: str) -> None:
+    async def until_deleted(self, resource: Resource, namespace: str, name: str) -> None:
         async with asyncio.timeout(WITHIN_S):
             with contextlib.suppress(NotFound):
                 while await self.cluster.get(resource, namespace, name):  # noqa: ASYNC110 (other processes make it true)
@@ -174,10 +174,10 @@ class Place:
         assert condition(body, "Ready")["reason"] == reason
         return str(condition(body, "Ready")["message"])
 
-    async def discovered(self, name: str, reason: str, words: str = "") -> Body:
+    async def discovered(self, name: str, reason: str, message: str = "") -> Body:
         def holds(body: Body) -> bool:
-            said = condition(body, "Discovered")
-            return said.get("reason") == reason and words in said["message"]
+            discovered_ = condition(body, "Discovered")
+            return discovered_.get("reason") == reason and message in discovered_["message"]
 
         return await self.until(TEMPLATE, TEAM, name, holds)
 
@@ -242,7 +242,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
         await nats.kill()
 
 
-async def test_what_an_image_recommends_is_said(place: Place) -> None:
+async def test_what_an_image_recommends_is_reported(place: Place) -> None:
     place.public.put_image("aim/tiny", "1", FITTING, platforms=("linux/arm64", "linux/amd64"))
     await place.model("tiny", f"{place.public.host}/aim/tiny:1")
     assert "the image recommends MI300X × 1 latency fp8 (sha256:" in await place.inspected(
@@ -259,15 +259,15 @@ async def test_an_unrecommended_template_is_discovered_with_a_warning(
     await place.model("large", image)
     await place.inspected("large", "Inspected")
     await place.template("large")
-    words = (
+    message = (
         "the image recommends no deployment like MI300X × 1 latency fp8, but MI325X × 8; make the"
         " template anew for one of these, or leave it: discovery shows whether it runs all the same"
     )
-    assert await place.warned(TEMPLATE, "large", "UnsupportedProfile") == words
-    await place.discovered("large", "ProfilesDiscovered", words)
+    assert await place.warned(TEMPLATE, "large", "UnsupportedProfile") == message
+    await place.discovered("large", "ProfilesDiscovered", message)
 
 
-async def test_of_two_entries_of_one_name_the_younger_is_told(place: Place) -> None:
+async def test_of_two_entries_of_one_name_the_younger_fails(place: Place) -> None:
     await place.create(
         MODEL,
         None,
@@ -422,7 +422,7 @@ def image_of(inference_service: Body) -> str:
 
 
 async def test_a_new_process_asks_no_registry_for_what_is_known(place: Place) -> None:
-    asked = len(place.public.requests)
+    requests_before = len(place.public.requests)
     await place.services.stop(DISCOVERY)
     port = free_ports(1)[0]
     process = await place.services.start(
@@ -434,14 +434,16 @@ async def test_a_new_process_asks_no_registry_for_what_is_known(place: Place) ->
     place.public.put_image("aim/marker", "1", FITTING)
     await place.model("z-marker", f"{place.public.host}/aim/marker:1")
     await place.inspected("z-marker", "Inspected")
-    assert {request.path.split("/")[3] for request in place.public.requests[asked:]} == {"marker"}
+    assert {request.path.split("/")[3] for request in place.public.requests[requests_before:]} == {
+        "marker"
+    }
 
 
-async def test_what_was_kept_of_an_entry_goes_with_it(place: Place) -> None:
-    kept = await place.cluster.get(CONFIG_MAP, OWN, image_config_map("tiny"))
-    assert kept["data"]["image"] == f"{place.public.host}/aim/tiny:2"
+async def test_the_stored_facts_of_an_entry_go_with_it(place: Place) -> None:
+    config_map = await place.cluster.get(CONFIG_MAP, OWN, image_config_map("tiny"))
+    assert config_map["data"]["image"] == f"{place.public.host}/aim/tiny:2"
     await place.cluster.delete(MODEL, None, "tiny")
-    await place.gone(CONFIG_MAP, OWN, image_config_map("tiny"))
+    await place.until_deleted(CONFIG_MAP, OWN, image_config_map("tiny"))
     assert "is not in its registry" in await place.inspected("z-younger", "ImageNotFound"), (
         "the name is free, so the younger counts"
     )

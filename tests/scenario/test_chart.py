@@ -244,7 +244,7 @@ async def secrets_of(lab: Lab) -> dict[str, str]:
     }
 
 
-async def test_the_job_made_the_keys_and_nobody_gets_in_without_one(stack: Stack) -> None:
+async def test_the_job_made_the_keys_and_they_are_required(stack: Stack) -> None:
     assert (await secrets_of(stack.lab)).keys() == set(names()) - {of_user(OPERATOR), AUTHORITY}
     problems: list[str] = []
     async with asyncio.TaskGroup() as tasks:
@@ -294,16 +294,16 @@ async def made(lab: Lab, *kinds: Resource) -> dict[str, str]:
 
 async def roles(stack: Stack) -> dict[str, list[str]]:
     """What the ready pods of each service say that they are."""
-    said: dict[str, list[str]] = {service: [] for service in SERVICES}
+    answers: dict[str, list[str]] = {service: [] for service in SERVICES}
     async with aiohttp.ClientSession(trust_env=False) as client:
         for pod in (await stack.lab.cluster.list(POD, SYSTEM_NAMESPACE)).items:
             name = pod["metadata"]["labels"]["app.kubernetes.io/name"].removeprefix("aim-")
-            if name in said and is_true(pod, "Ready") and not is_deleting(pod):
+            if name in answers and is_true(pod, "Ready") and not is_deleting(pod):
                 async with client.get(
                     f"http://{pod['status']['podIP']}:{HTTP_PORT}/readyz"
                 ) as answer:
-                    said[name].append((await answer.text()).split()[-1])
-    return {name: sorted(found) for name, found in said.items()}
+                    answers[name].append((await answer.text()).split()[-1])
+    return {name: sorted(found) for name, found in answers.items()}
 
 
 async def test_an_upgrade_to_two_replicas_gives_leader_and_standby(
@@ -384,8 +384,8 @@ async def test_two_of_three_namespaces_are_served(tmp_path: Path) -> None:
         assert [call for call in calls if not call.granted or call.namespace == third] == []
         everywhere = {call.resource.partition("/")[0] for call in calls if not call.namespace}
         assert everywhere == {MODEL.plural, STORAGE_CLASS.plural, GATEWAY.plural}
-        told = await commands.command(kubectl_env(lab), "aimctl", "doctor", "-o", "json")
-        permissions = [each for each in json.loads(told) if each["area"] == "permissions"]
+        output = await commands.command(kubectl_env(lab), "aimctl", "doctor", "-o", "json")
+        permissions = [each for each in json.loads(output) if each["area"] == "permissions"]
         assert {each["level"] for each in permissions} == {"ok"}, permissions
         await install(lab, render(CHART))
         await is_ready(third)

@@ -89,27 +89,27 @@ def installed(root: Path, values: tuple[str, ...], servers: int) -> Installed:
     return Installed(root, values, clients, routes, monitors)
 
 
-def secrets(there: Secrets | None = None, *rotate: str) -> Secrets:
-    return desired_secrets(there or {}, SYSTEM_NAMESPACE, rotate, datetime.now(UTC))
+def secrets(existing: Secrets | None = None, *rotate: str) -> Secrets:
+    return desired_secrets(existing or {}, SYSTEM_NAMESPACE, rotate, datetime.now(UTC))
 
 
 @asynccontextmanager
-async def running(given: Installed) -> AsyncIterator[Children]:
+async def running(installation: Installed) -> AsyncIterator[Children]:
     """All servers, ready as their readiness probe asks."""
-    names = NAMES[: len(given.clients)]
-    async with Children(given.root / "log") as servers:
+    names = NAMES[: len(installation.clients)]
+    async with Children(installation.root / "log") as servers:
         for name, client, route, monitor in zip(
-            names, given.clients, given.routes, given.monitors, strict=True
+            names, installation.clients, installation.routes, installation.monitors, strict=True
         ):
             ports = ["--port", str(client), "--http_port", str(monitor)]
             peers = ["--cluster", f"nats://127.0.0.1:{route}"] if len(names) > 1 else []
-            where = ["--addr", "127.0.0.1", "--store_dir", str(given.root / name)]
+            where = ["--addr", "127.0.0.1", "--store_dir", str(installation.root / name)]
             await servers.start(
                 name,
-                [PROGRAM, "--config", str(given.config), *ports, *peers, *where],
+                [PROGRAM, "--config", str(installation.config), *ports, *peers, *where],
                 env={"SERVER_NAME": name},
             )
-        for name, monitor in zip(names, given.monitors, strict=True):
+        for name, monitor in zip(names, installation.monitors, strict=True):
             url = f"http://127.0.0.1:{monitor}/healthz?js-server-only=true"
             await until_answers(
                 servers.running[name], url, f"{name}; its log is {servers.log_of(name)}"
@@ -117,8 +117,8 @@ async def running(given: Installed) -> AsyncIterator[Children]:
         yield servers
 
 
-async def streams(given: Installed, replicas: int) -> aimbus.Streams:
-    bus = await aimbus.connect(given.url, name=WATCHER, access=given.access)
+async def streams(installation: Installed, replicas: int) -> aimbus.Streams:
+    bus = await aimbus.connect(installation.url, name=WATCHER, access=installation.access)
     try:
         async with asyncio.timeout(60):
             return await aimbus.ensure_streams(bus, replicas=replicas)
@@ -127,13 +127,13 @@ async def streams(given: Installed, replicas: int) -> aimbus.Streams:
 
 
 async def test_three_servers_keep_three_copies_and_go_on_without_one(tmp_path: Path) -> None:
-    given = installed(tmp_path, PRODUCTION, 3)
-    given.lay_out(secrets())
-    async with running(given) as servers:
-        made = await streams(given, 3)
+    installation = installed(tmp_path, PRODUCTION, 3)
+    installation.lay_out(secrets())
+    async with running(installation) as servers:
+        made = await streams(installation, 3)
         assert (made.log_made, made.state_made) == (True, True)
         await servers.kill(NAMES[0])
-        again = await streams(given, 3)
+        again = await streams(installation, 3)
         assert (again.log_made, again.state_made) == (False, False)
 
 
@@ -149,42 +149,46 @@ async def test_keys_and_servers_come_and_go_on_the_same_volumes(tmp_path: Path) 
         (NO_KEYS, 1),
         (PRODUCTION, 3),
     ):
-        given = installed(tmp_path, values, servers)
-        given.lay_out(keys)
-        async with running(given):
-            await streams(given, servers)
-            assert await streams(given, servers) == aimbus.Streams(log_made=False, state_made=False)
+        installation = installed(tmp_path, values, servers)
+        installation.lay_out(keys)
+        async with running(installation):
+            await streams(installation, servers)
+            assert await streams(installation, servers) == aimbus.Streams(
+                log_made=False, state_made=False
+            )
 
 
 async def reload(servers: Children) -> None:
     """As `kubectl exec` does it in each pod, where the server is process 1."""
     for process in servers.running.values():
-        told = await asyncio.create_subprocess_exec(PROGRAM, "--signal", f"reload={process.pid}")
-        assert await told.wait() == 0
+        signal_process = await asyncio.create_subprocess_exec(
+            PROGRAM, "--signal", f"reload={process.pid}"
+        )
+        assert await signal_process.wait() == 0
 
 
 async def test_a_reload_lets_a_new_key_in_and_the_old_one_no_more(tmp_path: Path) -> None:
-    given = installed(tmp_path, KEYS, 1)
+    installation = installed(tmp_path, KEYS, 1)
     first = secrets()
-    given.lay_out(first)
-    async with running(given) as servers:
-        await streams(given, 1)
-        given.lay_out(secrets(first, WATCHER))
+    installation.lay_out(first)
+    async with running(installation) as servers:
+        await streams(installation, 1)
+        installation.lay_out(secrets(first, WATCHER))
         await reload(servers)
 
         async def is_let_in() -> bool:
-            bus = await aimbus.connect(given.url, name=WATCHER, access=given.access)
+            bus = await aimbus.connect(installation.url, name=WATCHER, access=installation.access)
             await bus.close()
             return True
 
         await eventually(is_let_in, "the new key is let in")
-        old = replace(given, root=tmp_path / "old")
+        old = replace(installation, root=tmp_path / "old")
         old.lay_out(first)
         problems: list[str] = []
         async with asyncio.TaskGroup() as tasks:
             waiting = tasks.create_task(
                 aimbus.connect(
-                    given.url, name=WATCHER, access=old.access, on_status=problems.append
+                    installation.url, name=WATCHER, access=old.access, on_status=problems.append
                 )
             )
 
@@ -197,21 +201,21 @@ async def test_a_reload_lets_a_new_key_in_and_the_old_one_no_more(tmp_path: Path
 
 @pytest.mark.parametrize("rotated", ["server", "ca"])
 async def test_a_reload_serves_the_new_certificate(tmp_path: Path, rotated: str) -> None:
-    given = installed(tmp_path, KEYS, 1)
+    installation = installed(tmp_path, KEYS, 1)
     first = secrets()
-    given.lay_out(first)
-    async with running(given) as servers:
+    installation.lay_out(first)
+    async with running(installation) as servers:
         second = secrets(first, rotated)
-        given.lay_out(second)
+        installation.lay_out(second)
         await reload(servers)
 
         async def is_served() -> bool:
-            return await certificate(given.clients[0]) == ssl.PEM_cert_to_DER_cert(
+            return await certificate(installation.clients[0]) == ssl.PEM_cert_to_DER_cert(
                 second[SERVER]["tls.crt"].decode()
             )
 
         await eventually(is_served, "the new certificate is served")
-        await streams(given, 1)
+        await streams(installation, 1)
 
 
 async def certificate(port: int) -> bytes:

@@ -45,7 +45,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 
 async def doctor(stack: Stack, *args: str, code: int = 0, **env: str) -> Findings:
-    told = await commands.command(
+    output = await commands.command(
         kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url} | env,
         "aimctl",
         "doctor",
@@ -54,7 +54,7 @@ async def doctor(stack: Stack, *args: str, code: int = 0, **env: str) -> Finding
         *args,
         code=code,
     )
-    found: Findings = json.loads(told)
+    found: Findings = json.loads(output)
     return found
 
 
@@ -82,15 +82,15 @@ async def test_a_whole_cluster_is_well_in_every_area(stack: Stack) -> None:
         [],
         [],
     )
-    words = await commands.command(
+    output = await commands.command(
         kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url}, "aimctl", "doctor"
     )
-    assert words.endswith(" ok, 0 warnings, 0 errors\n")
+    assert output.endswith(" ok, 0 warnings, 0 errors\n")
 
 
 async def test_a_revoked_permission_is_named_with_its_account(stack: Stack) -> None:
     env, binding = kubectl_env(stack.lab), "clusterrolebinding/aim-router"
-    kept = await commands.command(env, "kubectl", "get", binding, "-o", "json")
+    manifest = await commands.command(env, "kubectl", "get", binding, "-o", "json")
     await commands.command(env, "kubectl", "delete", binding)
     lost = [finding for finding in await doctor(stack, code=1) if finding["level"] == "error"]
     assert {(each["area"], each["fix"]) for each in lost} == {
@@ -104,7 +104,7 @@ async def test_a_revoked_permission_is_named_with_its_account(stack: Stack) -> N
         ),
     ]
     file = stack.lab.state_dir / "binding.json"
-    file.write_text(kept)
+    file.write_text(manifest)
     await commands.command(env, "kubectl", "create", "-f", str(file))
     assert areas(await doctor(stack), "error") == []
 
@@ -113,13 +113,13 @@ async def test_without_impersonation_own_permissions_are_checked(
     stack: Stack,
 ) -> None:
     findings = await doctor(stack, "--kubeconfig", str(stack.lab.accounts["aim-router"]))
-    said = [finding["what"] for finding in findings if finding["area"] == "permissions"]
+    what_found = [finding["what"] for finding in findings if finding["area"] == "permissions"]
     assert any(
-        "what the services may do is not known" in words and "subjectaccessreviews" in words
-        for words in said
+        "what the services may do is not known" in text and "subjectaccessreviews" in text
+        for text in what_found
     )
     jobs = "jobs.batch in every namespace"
-    assert any(words.startswith("you may not ") and jobs in words for words in said)
+    assert any(text.startswith("you may not ") and jobs in text for text in what_found)
 
 
 async def test_an_unreachable_nats_server_hides_no_other_finding(
@@ -147,7 +147,7 @@ async def test_each_missing_part_is_named_with_its_install_command(
     async with Children(tmp_path / "log") as children:
         write_kubeconfig(tmp_path / "kubeconfig", await start_double(children, bare=True))
         env = {"PATH": "", "HOME": str(tmp_path)}
-        told = await asyncio.wait_for(
+        output = await asyncio.wait_for(
             commands.command(
                 env,
                 "aimctl",
@@ -160,7 +160,7 @@ async def test_each_missing_part_is_named_with_its_install_command(
             ),
             timeout=30,
         )
-    findings: Findings = json.loads(told)
+    findings: Findings = json.loads(output)
     assert areas(findings, "error") == ["gateway api", "kinds", "kserve", "kubernetes"]
     assert areas(findings, "warning") == [
         "gateway",

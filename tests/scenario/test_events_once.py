@@ -68,10 +68,10 @@ async def sent(cluster: Cluster) -> list[str]:
 
 
 async def has_events(cluster: Cluster, *reasons: str) -> None:
-    async def there() -> bool:
+    async def have_events() -> bool:
         return set(reasons) <= set(await sent(cluster))
 
-    await eventually(there, f"Events {reasons}")
+    await eventually(have_events, f"Events {reasons}")
 
 
 async def test_a_new_process_does_not_repeat_an_equal_event(

@@ -32,4 +32,4 @@ async def test_a_policy_controller_and_stale_entries_do_no_harm(tmp_path: Path) 
             lambda body: body["metadata"]["generation"] > route["metadata"]["generation"],
             "another parentRef",
         )
-        await place.told(SERVICE, "s", "RoutingReady", "RouteReady")
+        await place.until_reported(SERVICE, "s", "RoutingReady", "RouteReady")

@@ -73,7 +73,7 @@ async def hostile_namespace(cluster: Cluster) -> None:
     )
     with pytest.raises(Invalid, match=r"metadata\.annotations"):
         await cluster.create(service("too-long", TEMPLATE, annotations={"note": "x" * (1 << 20)}))
-    words = [
+    conditions = [
         {"type": f"Type{number}", "status": "False", "reason": "Evil", "message": EVIL}
         for number in range(10_000)
     ]
@@ -82,7 +82,7 @@ async def hostile_namespace(cluster: Cluster) -> None:
         INFERENCE_SERVICE,
         HOSTILE,
         taken["metadata"]["name"],
-        {"status": {"conditions": words}},
+        {"status": {"conditions": conditions}},
         subresource="status",
     )
     await cluster.create(
@@ -136,7 +136,7 @@ async def kubectl(stack: Stack, *args: str) -> str:
     return done.stdout
 
 
-async def said(cluster: Cluster, namespace: str) -> list[str]:
+async def texts_of(cluster: Cluster, namespace: str) -> list[str]:
     """Every message on our objects in a namespace, and of its Events."""
     found = [
         condition["message"]
@@ -169,7 +169,7 @@ async def test_a_hostile_neighbour_changes_and_prints_nothing(
             "--timeout=60s",
         )
 
-        async def told() -> bool:
+        async def are_reported() -> bool:
             """Every hostile object has a word on it."""
             found = [
                 body
@@ -178,11 +178,11 @@ async def test_a_hostile_neighbour_changes_and_prints_nothing(
             ]
             return all((body.get("status") or {}).get("conditions") for body in found)
 
-        await eventually(told, "a word on the hostile objects")
-        words = await said(cluster, HOSTILE)
-        assert [text for text in words if not text.isprintable() or len(text) > 1024] == []
-        assert [text for text in words if "the-secret" in text] == []
-        ours = await said(cluster, NAMESPACE)
+        await eventually(are_reported, "a word on the hostile objects")
+        texts = await texts_of(cluster, HOSTILE)
+        assert [text for text in texts if not text.isprintable() or len(text) > 1024] == []
+        assert [text for text in texts if "the-secret" in text] == []
+        ours = await texts_of(cluster, NAMESPACE)
         assert ours
         assert [text for text in ours if HOSTILE in text or "loud" in text] == []
         for resource in (CACHE, JOB, ROUTE, INFERENCE_SERVICE):

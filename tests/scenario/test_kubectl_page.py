@@ -80,13 +80,13 @@ def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
     )
     try:
         assert dev.stdout is not None
-        told = []
+        lines = []
         for line in dev.stdout:
-            told.append(line)
+            lines.append(line)
             if "Ctrl-C stops everything" in line:
                 break
-        export = next((line for line in told if line.strip().startswith("export ")), None)
-        assert export is not None, "".join(told)
+        export = next((line for line in lines if line.strip().startswith("export ")), None)
+        assert export is not None, "".join(lines)
         named = dict(part.split("=", 1) for part in export.split()[1:])
         named["PATH"] = named["PATH"].replace("$PATH", os.environ["PATH"])
         yield os.environ | named | {"HOME": str(tmp_path), "PWD": str(state)}

@@ -32,24 +32,24 @@ async def command(stack: Stack, name: str, *args: str, code: int = 0) -> str:
     )
 
 
-async def test_plan_says_what_applying_would_make_and_makes_nothing(stack: Stack) -> None:
-    told = await command(stack, "aimctl", "plan", "-f", str(stack.quickstart.manifests), code=1)
-    assert f"discovery would create Job/{NAMESPACE}/discover-minilm-latency" in told
-    assert "7 to create" in told
+async def test_plan_shows_what_apply_would_create(stack: Stack) -> None:
+    output = await command(stack, "aimctl", "plan", "-f", str(stack.quickstart.manifests), code=1)
+    assert f"discovery would create Job/{NAMESPACE}/discover-minilm-latency" in output
+    assert "7 to create" in output
     assert await command(stack, "kubectl", "get", "aim", "-A") == "No resources found\n"
 
 
-async def test_explain_says_what_a_person_has_to_do_about_a_wrong_key(stack: Stack) -> None:
+async def test_explain_names_the_remedy_for_a_wrong_key(stack: Stack) -> None:
     secret = stack.quickstart.manifests / "00-namespace.yaml"
     secret.write_text(secret.read_text().replace(RIGHT, WRONG))
     await command(stack, "kubectl", "apply", "-f", str(stack.quickstart.manifests))
     await command(
         stack, "kubectl", "wait", OBJECT[0], *OBJECT[1:], "--for=condition=Failure", "--timeout=60s"
     )
-    told = await command(stack, "aimctl", "explain", *OBJECT, code=1)
-    print(told)
-    assert "AIMService/minilm has failed" in told
-    assert "you: put the credentials right" in told
+    output = await command(stack, "aimctl", "explain", *OBJECT, code=1)
+    print(output)
+    assert "AIMService/minilm has failed" in output
+    assert "you: put the credentials right" in output
     chain = json.loads(await command(stack, "aimctl", "explain", *OBJECT, "-o", "json", code=1))
     assert (chain["state"], chain["because"][0]["reason"]) == ("failed", "AuthError")
 
@@ -90,8 +90,8 @@ async def test_the_timeline_has_failure_repair_and_recovery(
 async def test_a_recording_replays_equally_from_file_and_live(stack: Stack, tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     assert "cacher" in await command(stack, "aimctl", "record", "-n", NAMESPACE, "-o", str(file))
-    told = json.loads(await command(stack, "aimctl", "replay", str(file), "-o", "json"))
-    assert {one["service"] for one in told["services"]} == {
+    output = json.loads(await command(stack, "aimctl", "replay", str(file), "-o", "json"))
+    assert {one["service"] for one in output["services"]} == {
         "discovery",
         "cacher",
         "deployer",

@@ -209,7 +209,7 @@ async def test_what_was_made_carries_labels_and_owners(stack: Stack) -> None:
     assert "ownerReferences" not in cache["metadata"]
 
 
-async def test_the_cache_says_that_a_service_has_started_on_it(stack: Stack) -> None:
+async def test_the_cache_reports_that_a_service_used_it(stack: Stack) -> None:
     await kubectl(
         stack,
         "wait",
@@ -226,8 +226,8 @@ async def test_a_second_apply_changes_nothing_and_starts_no_job(stack: Stack) ->
     await processed(stack, "before")
     watched = (*AIM_KINDS, SECRET, JOB, POD, CLAIM, INFERENCE_SERVICE, ROUTE)
     before, jobs = await versions(stack, *watched), await jobs_made(stack)
-    told = (await kubectl(stack, "apply", "-f", str(stack.quickstart.manifests))).splitlines()
-    assert [line for line in told if not line.endswith(" unchanged")] == [
+    output = (await kubectl(stack, "apply", "-f", str(stack.quickstart.manifests))).splitlines()
+    assert [line for line in output if not line.endswith(" unchanged")] == [
         "secret/s3-credentials configured"
     ]  # kubectl says so of any stringData
     await processed(stack, "after")
@@ -274,8 +274,8 @@ async def test_deleting_the_service_keeps_the_cache_for_a_new_one(stack: Stack) 
         await kubectl(
             stack, "wait", f"{made}/{SERVICE}", "-n", NAMESPACE, "--for=delete", "--timeout=20s"
         )
-    kept = (await stack.lab.cluster.list(CACHE, NAMESPACE)).items[0]
-    assert (kept["metadata"]["uid"], kept["status"]["status"]) == (
+    remaining = (await stack.lab.cluster.list(CACHE, NAMESPACE)).items[0]
+    assert (remaining["metadata"]["uid"], remaining["status"]["status"]) == (
         cache["metadata"]["uid"],
         "Available",
     )
@@ -285,13 +285,13 @@ async def test_deleting_the_service_keeps_the_cache_for_a_new_one(stack: Stack) 
 
 
 async def test_describe_shows_how_the_service_came_up(stack: Stack) -> None:
-    told = await kubectl(stack, "describe", "aimsvc", SERVICE, "-n", NAMESPACE)
-    assert "aim.silogen.ai/statuswriter" in told
-    assert "Running" in told.partition("Events:")[2]
+    output = await kubectl(stack, "describe", "aimsvc", SERVICE, "-n", NAMESPACE)
+    assert "aim.silogen.ai/statuswriter" in output
+    assert "Running" in output.partition("Events:")[2]
 
 
 async def test_kubectl_shows_the_log_of_the_model(stack: Stack) -> None:
-    told = await kubectl(
+    output = await kubectl(
         stack,
         "logs",
         "-l",
@@ -300,7 +300,7 @@ async def test_kubectl_shows_the_log_of_the_model(stack: Stack) -> None:
         NAMESPACE,
         "--tail=-1",
     )
-    assert "POST /v1/chat/completions" in told
+    assert "POST /v1/chat/completions" in output
 
 
 async def test_no_secret_value_is_in_any_event_log_or_status(stack: Stack) -> None:

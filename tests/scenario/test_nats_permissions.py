@@ -134,7 +134,7 @@ async def server(
 
 class Caller(NamedTuple):
     client: Client
-    refusals: list[str]
+    denials: list[str]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -142,27 +142,27 @@ async def callers(server: NatsServer, guard: Guard) -> AsyncIterator[dict[str, C
     """A bare client for each user: it sends what it likes."""
     made = {}
     for user in USERS:
-        refusals: list[str] = []
+        denials: list[str] = []
 
-        async def refused(error: Exception, into: list[str] = refusals) -> None:
+        async def on_error(error: Exception, into: list[str] = denials) -> None:
             into.append(str(error))
 
         access = guard.access(user)
         assert access.ca is not None
         context = ssl.create_default_context(cafile=access.ca)
         made[user] = Caller(
-            await nats.connect(server.url, nkeys_seed=access.creds, tls=context, error_cb=refused),
-            refusals,
+            await nats.connect(server.url, nkeys_seed=access.creds, tls=context, error_cb=on_error),
+            denials,
         )
     yield made
     for caller in made.values():
         await caller.client.close()
 
 
-async def is_refused(caller: Caller, attempt: Attempt) -> bool:
+async def is_denied(caller: Caller, attempt: Attempt) -> bool:
     """The server answers in order: what it has to say of an attempt comes before the answer to
     the ping behind it."""
-    caller.refusals.clear()
+    caller.denials.clear()
     if attempt.verb == "publish":
         await caller.client.publish(attempt.subject, b"{}")
     else:
@@ -172,24 +172,26 @@ async def is_refused(caller: Caller, attempt: Attempt) -> bool:
     await caller.client.flush()
     verb = "Publish to" if attempt.verb == "publish" else "Subscription to"
     assert all(
-        f'violation for {verb} "{attempt.subject}"'.lower() in refusal.lower()
-        for refusal in caller.refusals
-    ), caller.refusals
-    return bool(caller.refusals)
+        f'violation for {verb} "{attempt.subject}"'.lower() in denial.lower()
+        for denial in caller.denials
+    ), caller.denials
+    return bool(caller.denials)
 
 
 @pytest.mark.parametrize(
     "attempt", ATTEMPTS, ids=lambda attempt: f"{attempt.verb}-{attempt.subject}"
 )
 async def test_only_who_may_can(callers: dict[str, Caller], attempt: Attempt) -> None:
-    assert {user for user in USERS if not await is_refused(callers[user], attempt)} == attempt.may
+    assert {user for user in USERS if not await is_denied(callers[user], attempt)} == attempt.may
 
 
 async def test_the_page_shows_what_was_tried(callers: dict[str, Caller]) -> None:
     lines = [f"| tried | {' | '.join(USERS)} |", "|---" * (len(USERS) + 1) + "|"]
     for attempt in ATTEMPTS:
-        told = ["refused" if await is_refused(callers[user], attempt) else "yes" for user in USERS]
-        lines.append(f"| {attempt.verb} `{attempt.subject}` | {' | '.join(told)} |")
+        answers = [
+            "refused" if await is_denied(callers[user], attempt) else "yes" for user in USERS
+        ]
+        lines.append(f"| {attempt.verb} `{attempt.subject}` | {' | '.join(answers)} |")
     head, begin, _ = PAGE.read_text().partition(BEGIN)
     page = head + begin + "\n".join(lines) + "\n"
     if os.environ.get("AIM_WRITE_GOLDEN"):
@@ -215,14 +217,14 @@ async def test_a_consumer_that_delivers_elsewhere_is_no_way_around(
     own = "aim.report.ModelCache.ml.x.cacher"
     await session.request(own, b"forged")
     for number, elsewhere in enumerate(("aim.object.ModelCache.ml.x", "_INBOX_watcher.x")):
-        wanted = {
+        config = {
             "name": f"evil{number}",
             "deliver_subject": elsewhere,
             "deliver_policy": "all",
             "ack_policy": "none",
             "filter_subject": own,
         }
-        body = json.dumps({"stream_name": STATE, "config": wanted, "action": "create"}).encode()
+        body = json.dumps({"stream_name": STATE, "config": config, "action": "create"}).encode()
         answer = json.loads(
             (await session.request(f"$JS.API.CONSUMER.CREATE.{STATE}.evil{number}", body)).data
         )
@@ -256,10 +258,10 @@ async def test_all_services_do_their_work_without_a_denial(
         await operator.publisher.resend("aim.report.ModelCache.ml.x.cacher", b"unreadable", {})
         aimctl = Aimctl(kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url}, guard)
 
-        async def has_letters() -> bool:
+        async def has_dead_letters() -> bool:
             return "unreadable message" in (await aimctl(CONSOLE, "dead"))[1]
 
-        await eventually(has_letters, "letters on the unreadable message")
+        await eventually(has_dead_letters, "letters on the unreadable message")
         here = ("-n", NAMESPACE)
         of_service = [
             [verb, f"aimsvc/{SERVICE}", *here] for verb in ("timeline", "explain", "wait")
@@ -271,17 +273,17 @@ async def test_all_services_do_their_work_without_a_denial(
             ["top", "--once"],
             ["doctor"],
         ):
-            code, said = await aimctl(CONSOLE, *looking)
-            assert code == 0, said
+            code, output = await aimctl(CONSOLE, *looking)
+            assert code == 0, output
         assert violations(guard) == []
-        code, said = await aimctl(CONSOLE, "dead", "retry", "--all")
+        code, output = await aimctl(CONSOLE, "dead", "retry", "--all")
         assert (
             code,
-            "AIM_NATS_CREDS: this user may not publish to aim.dead.>" in " ".join(said.split()),
-        ) == (1, True), said
+            "AIM_NATS_CREDS: this user may not publish to aim.dead.>" in " ".join(output.split()),
+        ) == (1, True), output
         guard.log.clear()
-        code, said = await aimctl(OPERATOR, "dead", "retry", "--all")
-        assert code == 0, said
+        code, output = await aimctl(OPERATOR, "dead", "retry", "--all")
+        assert code == 0, output
         await kubectl(stack.lab, "delete", f"aimsvc/{SERVICE}", "-n", NAMESPACE)
         await kubectl(
             stack.lab,
@@ -327,16 +329,16 @@ def violations(guard: Guard) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def told_by(
+async def reported_by(
     server: NatsServer, access: NatsCredentials, url: str | None = None
 ) -> AsyncIterator[asyncio.Queue[str]]:
     """The statuses of the cacher's connection while the block runs."""
-    told: asyncio.Queue[str] = asyncio.Queue()
+    problems: asyncio.Queue[str] = asyncio.Queue()
     connecting = asyncio.create_task(
-        connect(url or server.url, name="aim-cacher", access=access, on_status=told.put_nowait)
+        connect(url or server.url, name="aim-cacher", access=access, on_status=problems.put_nowait)
     )
     async with asyncio.timeout(15):
-        yield told
+        yield problems
     connecting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await (await connecting).close()
@@ -368,7 +370,7 @@ def files(tmp_path: Path, guard: Guard) -> Files:
 
 
 @pytest.mark.parametrize(
-    ("access", "says"),
+    ("access", "fragment"),
     [
         pytest.param(
             lambda files: NatsCredentials(None, files.with_().ca),
@@ -403,11 +405,11 @@ def files(tmp_path: Path, guard: Guard) -> Files:
         ),
     ],
 )
-async def test_what_is_wrong_with_the_files_is_told(
-    server: NatsServer, files: Files, access: Callable[[Files], NatsCredentials], says: str
+async def test_problems_of_the_files_are_reported(
+    server: NatsServer, files: Files, access: Callable[[Files], NatsCredentials], fragment: str
 ) -> None:
-    async with told_by(server, access(files)) as told:
-        assert says in await told.get()
+    async with reported_by(server, access(files)) as problems:
+        assert fragment in await problems.get()
 
 
 async def test_a_server_that_does_not_encrypt_is_not_spoken_to(
@@ -419,8 +421,8 @@ async def test_a_server_that_does_not_encrypt_is_not_spoken_to(
         (guard.access(CACHER), url),
         (NatsCredentials(), url.replace("nats:", "tls:")),
     ):
-        async with told_by(plain, access, at) as told:
-            assert "AIM_NATS_CA: the server does not encrypt" in await told.get()
+        async with reported_by(plain, access, at) as problems:
+            assert "AIM_NATS_CA: the server does not encrypt" in await problems.get()
     await plain.stop()
 
 
@@ -428,9 +430,9 @@ async def test_a_key_is_replaced_while_the_service_runs(tmp_path: Path) -> None:
     guard = guarded(tmp_path / "keys")
     server = NatsServer(tmp_path / "nats", includes=guard.includes)
     url = await server.start()
-    told: asyncio.Queue[str] = asyncio.Queue()
+    problems: asyncio.Queue[str] = asyncio.Queue()
     bus = await connect(
-        url, name="aim-cacher", access=guard.access(CACHER), on_status=told.put_nowait
+        url, name="aim-cacher", access=guard.access(CACHER), on_status=problems.put_nowait
     )
     seed = guard.folder / of_user(CACHER) / SEED
     old = seed.read_text()
@@ -441,11 +443,11 @@ async def test_a_key_is_replaced_while_the_service_runs(tmp_path: Path) -> None:
     server.reload()
     async with asyncio.timeout(20):
         await session.ended
-        while "the server does not know the key" not in await told.get():
+        while "the server does not know the key" not in await problems.get():
             pass
         seed.write_text(new)
         await bus.session()
-        while await told.get():
+        while await problems.get():
             pass
     assert bus.trouble == ""
     await bus.close()
@@ -465,20 +467,20 @@ async def test_a_missing_permission_is_named_and_works_once_granted(
     url = await server.start()
     watcher = await connect(url, name="aim-watcher", access=guard.access(WATCHER))
     await ensure_streams(watcher)
-    told: asyncio.Queue[str] = asyncio.Queue()
+    problems: asyncio.Queue[str] = asyncio.Queue()
     cacher = await connect(
-        url, name="aim-cacher", access=guard.access(CACHER), on_status=told.put_nowait
+        url, name="aim-cacher", access=guard.access(CACHER), on_status=problems.put_nowait
     )
     sending = asyncio.create_task(
         cacher.publisher.resend("aim.report.ModelCache.ml.x.cacher", b"{}", {})
     )
     async with asyncio.timeout(30):
-        while "this user may not publish to aim.report.>" not in await told.get():
+        while "this user may not publish to aim.report.>" not in await problems.get():
             pass
         config.write_text(right)
         server.reload()
         await sending
-        while await told.get():
+        while await problems.get():
             pass
     await cacher.close()
     await watcher.close()
@@ -509,10 +511,10 @@ async def test_readyz_names_a_missing_permission_until_granted(
             except aiohttp.ClientError:
                 return ""
 
-        async def says_so() -> bool:
+        async def is_reported() -> bool:
             return "nats: AIM_NATS_CREDS: the server does not know the key" in await ready()
 
-        await eventually(says_so, "/readyz names the setting")
+        await eventually(is_reported, "/readyz names the setting")
         files.with_(creds=Path(files.with_().creds or "").read_text())  # noqa: ASYNC240 (a small file)
 
         async def connected() -> bool:

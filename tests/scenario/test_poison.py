@@ -77,7 +77,7 @@ POISON = {
     subjects.of_report(key(REPORTED), ROUTER): b"{",
     "aim.object.AIMService.of.too.many.tokens": b"{",
 }
-SEEN_BY_WATCHER = {subject for subject in POISON if not subject.startswith(subjects.REPORT)}
+READ_BY_WATCHER = {subject for subject in POISON if not subject.startswith(subjects.REPORT)}
 
 
 @dataclass
@@ -129,7 +129,7 @@ class Place:
                     found.append(item)
         return found
 
-    async def letters(self, service: str) -> list[DeadLetter]:
+    async def dead_letters(self, service: str) -> list[DeadLetter]:
         log = aimbus.read_log(self.bus, [subjects.dead_letters(service)])
         return [
             event.message
@@ -198,12 +198,14 @@ async def test_poison_stops_nothing_and_waits_for_a_person(place: Place) -> None
         for subject, data in POISON.items()
     }
 
-    async def told() -> bool:
-        router_s, watcher_s = await place.letters(ROUTER), await place.letters(WATCHER)
-        return len(router_s) == len(POISON) and len(watcher_s) == len(SEEN_BY_WATCHER)
+    async def are_listed() -> bool:
+        router_s, watcher_s = await place.dead_letters(ROUTER), await place.dead_letters(WATCHER)
+        return len(router_s) == len(POISON) and len(watcher_s) == len(READ_BY_WATCHER)
 
-    await eventually(told, "a letter of each service on each message")
-    assert {letter.subject: letter.seq for letter in await place.letters(ROUTER)} == seqs
+    await eventually(are_listed, "a letter of each service on each message")
+    assert {
+        dead_letter.subject: dead_letter.seq for dead_letter in await place.dead_letters(ROUTER)
+    } == seqs
     assert await undecodable(router) == len(POISON)
     log = [json.loads(line) for line in place.children.log_of(ROUTER).read_text().splitlines()]
     assert {
@@ -224,18 +226,18 @@ async def test_poison_stops_nothing_and_waits_for_a_person(place: Place) -> None
 
     await place.children.stop(ROUTER)
     await place.start(ROUTER)
-    assert len(await place.letters(ROUTER)) == len(POISON), "a restart wrote letters again"
+    assert len(await place.dead_letters(ROUTER)) == len(POISON), "a restart wrote letters again"
 
     rows = await place.listed()
     assert {row["subject"]: row["seq"] for row in rows if row["service"] == ROUTER} == seqs
-    assert {row["subject"] for row in rows if row["service"] == WATCHER} == SEEN_BY_WATCHER
-    said = await asyncio.to_thread(place.aimctl, "dead", "retry", "--all")
-    assert said.count("sent again") == len(POISON)
+    assert {row["subject"] for row in rows if row["service"] == WATCHER} == READ_BY_WATCHER
+    output = await asyncio.to_thread(place.aimctl, "dead", "retry", "--all")
+    assert output.count("sent again") == len(POISON)
 
     async def all_new() -> bool:
         """The message is still undecodable, so there are new dead letters and no old ones."""
         rows = await place.listed()
-        return len(rows) == len(POISON) + len(SEEN_BY_WATCHER) and min(
+        return len(rows) == len(POISON) + len(READ_BY_WATCHER) and min(
             row["seq"] for row in rows
         ) > max(seqs.values())
 

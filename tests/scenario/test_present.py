@@ -74,10 +74,10 @@ async def test_wait_ends_with_the_action_that_a_person_must_take(
     secret = stack.quickstart.manifests / "00-namespace.yaml"
     secret.write_text(secret.read_text().replace(RIGHT, WRONG))
     await kubectl(stack, "apply", "-f", str(stack.quickstart.manifests))
-    told = await aimctl(stack, "wait", *OBJECT, "--timeout", "100s", code=1)
-    print(told)
-    assert "you: put the credentials right" in told
-    assert told.endswith(
+    output = await aimctl(stack, "wait", *OBJECT, "--timeout", "100s", code=1)
+    print(output)
+    assert "you: put the credentials right" in output
+    assert output.endswith(
         f"AIMService/{NAMESPACE}/{SERVICE} is not ready, and a person has to act\n"
     )
     decided = json.loads(await aimctl(stack, "wait", *OBJECT, "-o", "json", code=1))
@@ -112,8 +112,8 @@ async def test_a_retry_shows_in_the_timeline_and_ends_a_wait(
         rf"ModelCache/{NAMESPACE}/\S+ is tried again", await aimctl(stack, "retry", *OBJECT)
     )
     print(await aimctl(stack, "wait", *OBJECT, "--timeout", "60s"))
-    seen = await read_until(following, "is now Running")
-    assert "annotations.aim.silogen.ai/retry nothing → " in seen
+    printed = await read_until(following, "is now Running")
+    assert "annotations.aim.silogen.ai/retry nothing → " in printed
     await read_until(watching, "Running")
     assert [await interrupted(process) for process in (following, watching)] == [130, 130]
 
@@ -212,12 +212,14 @@ async def test_colours_go_where_they_are_not_wanted(stack: Stack) -> None:
 
 async def test_completion_proposes_kinds_names_and_namespaces(stack: Stack) -> None:
     async def proposed(line: str, **env: str) -> list[str]:
-        words = {
+        completion = {
             "COMP_WORDS": line,
             "COMP_CWORD": str(line.count(" ")),
             "_AIMCTL_COMPLETE": "complete_bash",
         }
-        return (await commands.command({**environment(stack), **words, **env}, "aimctl")).split()
+        return (
+            await commands.command({**environment(stack), **completion, **env}, "aimctl")
+        ).split()
 
     assert await proposed("aimctl explain aims") == ["aimst/", "aimsvc/"]
     assert await proposed("aimctl explain aimsvc/") == [f"aimsvc/{SERVICE}"]

@@ -58,20 +58,20 @@ async def test_with_the_ca_the_cache_fills(authority: Certificate, tmp_path: Pat
     async with cache_of_a_tls_store(
         authority, tmp_path, {"AIM_CA_BUNDLE": str(authority.certificate)}
     ) as place:
-        filled = await place.told(CACHE, "c", reasons.FILLED, reasons.WARM)
+        filled = await place.until_reported(CACHE, "c", reasons.FILLED, reasons.WARM)
         assert (filled["status"]["sizeBytes"], filled["status"]["size"]) == (1000, "1Gi")
         bundle = await place.get(CONFIG_MAP, names.cache_ca("c"))
         assert bundle["data"] == {"ca.crt": authority.certificate.read_text()}
         await place.delete(CACHE, "c")
-        await place.gone(CONFIG_MAP, names.cache_ca("c"))
-        await place.gone(CLAIM, names.cache_claim("c"))
+        await place.until_deleted(CONFIG_MAP, names.cache_ca("c"))
+        await place.until_deleted(CLAIM, names.cache_claim("c"))
 
 
 async def test_without_it_the_message_names_the_certificate(
     authority: Certificate, tmp_path: Path
 ) -> None:
     async with cache_of_a_tls_store(authority, tmp_path, {}) as place:
-        await place.told(
+        await place.until_reported(
             CACHE,
             "c",
             reasons.FILLED,

@@ -46,22 +46,23 @@ async def until_running(stack: Stack) -> None:
     )
 
 
-def as_release_0_2_sent_it(there: Body) -> Body:
+def as_release_0_2_sent_it(existing: Body) -> Body:
     """The golden files of version 1 hold that it is this."""
     metadata = {
-        name: there["metadata"][name] for name in ("name", "namespace", "labels", "ownerReferences")
+        name: existing["metadata"][name]
+        for name in ("name", "namespace", "labels", "ownerReferences")
     }
     annotations = {
         name: value
-        for name, value in there["metadata"]["annotations"].items()
+        for name, value in existing["metadata"]["annotations"].items()
         if name != ANNOTATION_RENDER
     }
     predictor = {
-        field: value for field, value in there["spec"]["predictor"].items() if field not in ADDED
+        field: value for field, value in existing["spec"]["predictor"].items() if field not in ADDED
     }
     head = {
-        "apiVersion": there["apiVersion"],
-        "kind": there["kind"],
+        "apiVersion": existing["apiVersion"],
+        "kind": existing["kind"],
         "metadata": metadata | {"annotations": annotations},
     }
     return head | {"spec": {"predictor": predictor | {"deploymentStrategy": ROLLS}}}

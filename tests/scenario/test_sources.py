@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)
 NAMESPACE = "sources"
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "sources.md"
 TEAM = Keys("team", "team-secret")
-READER, OTHER, NOBODY, WRONG_KEY, PULL = (
+READER, OTHER, UNKNOWN, WRONG_KEY, PULL = (
     "hf_reader_9f2c",
     "hf_other_41ab",
     "hf_nobody_77de",
@@ -51,7 +51,7 @@ READER, OTHER, NOBODY, WRONG_KEY, PULL = (
 SECRET_VALUES = (
     READER,
     OTHER,
-    NOBODY,
+    UNKNOWN,
     WRONG_KEY,
     PULL,
     HUB_TOKEN,
@@ -171,10 +171,10 @@ def store(secret: str, endpoint_url: str) -> Body:
     return {"endpointUrl": endpoint_url} | keys
 
 
-def given(stack: Stack, team: S3Server) -> list[Body]:
+def manifests_of(stack: Stack, team: S3Server) -> list[Body]:
     """Secrets, and the configs that refer to them."""
     lab = stack.lab.s3
-    tokens = {"hf-reader": READER, "hf-other": OTHER, "hf-nobody": NOBODY}
+    tokens = {"hf-reader": READER, "hf-other": OTHER, "hf-nobody": UNKNOWN}
     keys = {"lab": lab.admin, "team": TEAM, "typo": Keys(lab.admin.access_key, WRONG_KEY)}
     pull = {
         "auths": {
@@ -254,10 +254,12 @@ class Run:
 
     async def is_warm_after(self, name: str, change: Awaitable[object]) -> Body:
         """Make the change and wait until the cache is filled."""
-        seen = len(self.history[name])
+        versions_before = len(self.history[name])
         await change
         return await self.first(
-            name, lambda body: told(body, reasons.FILLED).get("reason") == reasons.WARM, after=seen
+            name,
+            lambda body: condition_of(body, reasons.FILLED).get("reason") == reasons.WARM,
+            after=versions_before,
         )
 
     async def patch(self, resource: Resource, name: str, change: Body) -> None:
@@ -270,20 +272,20 @@ class Run:
             for line in PAGE.read_text().splitlines()
             if line.strip().startswith("kubectl annotate")
         )
-        words = (
+        command_line = (
             command.replace("NAMESPACE", NAMESPACE)
             .replace("NAME", name)
             .replace("$(date +%s)", "1")
             .split()
         )
-        kubectl = Path(sys.executable).with_name(words[0])
+        kubectl = Path(sys.executable).with_name(command_line[0])
         process = await asyncio.create_subprocess_exec(
-            kubectl, *words[1:], env=kubectl_env(self.stack.lab)
+            kubectl, *command_line[1:], env=kubectl_env(self.stack.lab)
         )
         assert await process.wait() == 0
 
 
-def told(body: Body, type_: str) -> Body:
+def condition_of(body: Body, type_: str) -> Body:
     conditions = (body.get("status") or {}).get("conditions") or ()
     return next((each for each in conditions if each["type"] == type_), {})
 
@@ -315,7 +317,7 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         )
         watching = asyncio.create_task(run.watch())
-        for body in (*given(run.stack, run.team), *(case.body() for case in CASES.values())):
+        for body in (*manifests_of(run.stack, run.team), *(case.body() for case in CASES.values())):
             await cluster.create(body, resource=SECRET if body["kind"] == SECRET.kind else None)
         yield run
         watching.cancel()
@@ -326,7 +328,7 @@ async def outcome(run: Run, case: Case) -> Body:
     """The cache once it says what is expected."""
 
     def holds(body: Body) -> bool:
-        condition = told(body, case.condition)
+        condition = condition_of(body, case.condition)
         return condition.get("reason") == case.sees[0] and all(
             word in condition["message"] for word in case.sees[1:]
         )
@@ -337,7 +339,7 @@ async def outcome(run: Run, case: Case) -> Body:
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
 async def test_a_user_sees(run: Run, case: Case) -> None:
     body = await outcome(run, case)
-    condition, ready = told(body, case.condition), told(body, reasons.READY)
+    condition, ready = condition_of(body, case.condition), condition_of(body, reasons.READY)
     assert condition["status"] == ("True" if case.sees == WARM else "False")
     if case.condition == reasons.FILLED:
         assert (ready["status"], ready["reason"], ready["message"]) == (
@@ -355,13 +357,13 @@ async def test_what_was_pinned_is_in_the_status(run: Run) -> None:
     assert revisions == {"public": public.head, "tag": public.tags["v1"]}
 
 
-async def test_a_volume_of_unknown_size_is_as_large_as_the_probe_said(run: Run) -> None:
+async def test_a_volume_of_unknown_size_gets_the_probed_size(run: Run) -> None:
     claim = await run.stack.lab.cluster.get(CLAIM, NAMESPACE, "public-cache")
     assert claim["spec"]["resources"]["requests"]["storage"] == "1Gi"
     assert (await outcome(run, CASES["public"]))["status"]["sizeBytes"] < GI
 
 
-async def test_the_page_says_what_was_seen(run: Run) -> None:
+async def test_the_page_has_the_observed_results(run: Run) -> None:
     bodies = {case.name: await outcome(run, case) for case in CASES.values()}
     head, begin, rest = PAGE.read_text().partition("<!-- cases -->\n")
     end = rest.partition("<!-- end of cases -->")
@@ -412,7 +414,7 @@ async def test_the_examples_fill_their_caches(run: Run, example: str, namespace:
         "minilm",
         lambda body: (
             in_namespace(body, namespace)
-            and told(body, reasons.FILLED).get("reason") == reasons.WARM
+            and condition_of(body, reasons.FILLED).get("reason") == reasons.WARM
         ),
     )
     assert filled["status"]["sizeBytes"] == run.stack.quickstart.size_bytes
@@ -465,7 +467,7 @@ def table(run: Run, bodies: dict[str, Body]) -> str:
         ]
         for case in cases:
             body = bodies[case.name]
-            condition = told(body, case.condition)
+            condition = condition_of(body, case.condition)
             cells = (
                 case.what,
                 body["status"]["status"],

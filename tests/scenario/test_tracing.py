@@ -49,11 +49,13 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
                 yield Place(stack, collector)
 
 
-def with_status_write(seen: list[Span], kind: str) -> list[list[Span]]:
+def with_status_write(spans: list[Span], kind: str) -> list[list[Span]]:
     """The traces that begin with the event of an object of this kind and have a write of its
     status."""
-    begun = [span for span in seen if span.name == f"publish aim.object.{kind}" and not span.parent]
-    traces = [[span for span in seen if span.trace == first.trace] for first in begun]
+    begun = [
+        span for span in spans if span.name == f"publish aim.object.{kind}" and not span.parent
+    ]
+    traces = [[span for span in spans if span.trace == first.trace] for first in begun]
     return [
         trace
         for trace in traces
@@ -110,25 +112,25 @@ async def test_one_trace_leads_from_an_event_to_the_status_write(
         for by in reasons.STATUS_OWNERSHIP[kind]
     ]
 
-    def holds(seen: list[Span]) -> bool:
+    def holds(spans: list[Span]) -> bool:
         return any(
             way(trace, end) in ways
-            for trace in with_status_write(seen, kind)
+            for trace in with_status_write(spans, kind)
             for end in ends(trace, kind)
         )
 
     print("\n".join(trees(await place.collector.until(holds))))
 
 
-async def test_what_was_learned_on_the_way_goes_on_with_the_trace(place: Place) -> None:
+async def test_an_observation_continues_the_trace(place: Place) -> None:
     """The image is inspected outside the queue, and the status of the model is written in the trace
     of the causing event."""
-    wanted = ("aim-discovery", "publish aim.action.AIMClusterModel", "producer")
-    seen = await place.collector.until(
-        lambda seen: any((s.service, s.name, s.kind) == wanted for s in seen)
+    inspection = ("aim-discovery", "publish aim.action.AIMClusterModel", "producer")
+    spans = await place.collector.until(
+        lambda spans: any((s.service, s.name, s.kind) == inspection for s in spans)
     )
-    looked = next(span for span in seen if (span.service, span.name, span.kind) == wanted)
-    first = next(span for span in seen if span.trace == looked.trace and not span.parent)
+    inspected = next(span for span in spans if (span.service, span.name, span.kind) == inspection)
+    first = next(span for span in spans if span.trace == inspected.trace and not span.parent)
     assert (first.name, first.attributes[otel_attributes.OBJECT_NAME]) == (
         "publish aim.object.AIMClusterModel",
         "lonely",
@@ -138,7 +140,7 @@ async def test_what_was_learned_on_the_way_goes_on_with_the_trace(place: Place) 
         for line in place.stack.services.log_of("discovery").read_text().splitlines()
         if line.startswith("{")
     ]
-    assert next(line["trace_id"] for line in log if line["event"] == "inspected") == looked.trace
+    assert next(line["trace_id"] for line in log if line["event"] == "inspected") == inspected.trace
 
 
 async def test_a_span_has_conventional_attributes_and_no_content(
@@ -154,24 +156,24 @@ async def test_a_span_has_conventional_attributes_and_no_content(
         "--for=condition=Ready",
         "--timeout=90s",
     )
-    seen = await place.collector.until(
-        lambda seen: any(span.name == "apply InferenceService" for span in seen)
+    spans = await place.collector.until(
+        lambda spans: any(span.name == "apply InferenceService" for span in spans)
     )
-    applied = next(span for span in seen if span.name == "apply InferenceService")
+    applied = next(span for span in spans if span.name == "apply InferenceService")
     about = {
         otel_attributes.OBJECT_KIND: "InferenceService",
         otel_attributes.OBJECT_NAME: SERVICE,
         otel_attributes.NAMESPACE: NAMESPACE,
     }
     assert applied.attributes == {otel_attributes.METHOD: "PATCH", **about}
-    told = next(
+    described = next(
         s
-        for s in seen
+        for s in spans
         if s.name == "publish aim.object.AIMService"
         and s.attributes[otel_attributes.OBJECT_NAME] == SERVICE
     )
     assert {
-        name: told.attributes[name]
+        name: described.attributes[name]
         for name in (
             otel_attributes.SYSTEM,
             otel_attributes.DESTINATION,
@@ -187,7 +189,7 @@ async def test_a_span_has_conventional_attributes_and_no_content(
     sent = b"".join(place.collector.raw)
     for word in (PASSWORD, "VLLM_ENABLE_METRICS", "workspace/model-cache"):
         assert word.encode() not in sent
-    print("\n".join(trees(seen)))
+    print("\n".join(trees(spans)))
 
 
 async def test_a_restarted_service_links_its_traces_to_former_ones(
@@ -209,19 +211,19 @@ async def test_a_restarted_service_links_its_traces_to_former_ones(
         place.stack.services.running[ROUTER], f"{url}/readyz", ROUTER, READY_WITHIN_S
     )
 
-    def anew(seen: list[Span]) -> list[Span]:
+    def restarted(spans: list[Span]) -> list[Span]:
         return [
             s
-            for s in seen
+            for s in spans
             if s.service == "aim-router"
             and s.start_ns > started_ns
             and s.name == "process AIMService"
         ]
 
-    seen = await place.collector.until(lambda seen: bool(anew(seen)))
-    again = anew(seen)[0]
+    spans = await place.collector.until(lambda spans: bool(restarted(spans)))
+    again = restarted(spans)[0]
     assert again.parent == ""
-    before = {span.trace for span in seen if span.start_ns < started_ns}
+    before = {span.trace for span in spans if span.start_ns < started_ns}
     assert again.trace not in before
     assert again.links
     assert {trace for trace, _ in again.links} <= before
@@ -240,14 +242,16 @@ async def test_a_replay_is_a_trace_linked_to_the_replayed_ones(
             str(Path(sys.executable).with_name("aimctl")), *command, env=env
         )
         assert await process.wait() == 0
-    seen = await place.collector.until(lambda seen: any(span.service == "aimctl" for span in seen))
-    (replayed,) = [span for span in seen if span.service == "aimctl"]
+    spans = await place.collector.until(
+        lambda spans: any(span.service == "aimctl" for span in spans)
+    )
+    (replayed,) = [span for span in spans if span.service == "aimctl"]
     assert (replayed.name, replayed.parent) == ("replay router", "")
     of_the_service = {
         s.trace
-        for s in seen
+        for s in spans
         if s.name == "publish aim.object.AIMService"
         and s.attributes[otel_attributes.NAMESPACE] == NAMESPACE
     }
     assert of_the_service & {trace for trace, _ in replayed.links}
-    assert replayed.trace not in {span.trace for span in seen if span.service != "aimctl"}
+    assert replayed.trace not in {span.trace for span in spans if span.service != "aimctl"}

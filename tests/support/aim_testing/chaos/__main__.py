@@ -59,10 +59,10 @@ async def run_one(
                 here, fleet, expected, fault.strike, seed, over_s=fault.over_s
             )
         if outcome.problems and keep is not None:
-            kept = keep / f"{name}-{seed}"
-            kept.mkdir(parents=True, exist_ok=True)
+            run_dir = keep / f"{name}-{seed}"
+            run_dir.mkdir(parents=True, exist_ok=True)
             for log in (folder / "log").glob("*.log"):
-                (kept / log.name).write_bytes(log.read_bytes())
+                (run_dir / log.name).write_bytes(log.read_bytes())
         return state, outcome
 
 
@@ -72,12 +72,12 @@ async def run_all(args: argparse.Namespace) -> bool:
     names = [name for name in THOROUGH if not args.only or any(part in name for part in args.only)]
     started_s = time.monotonic()
     expected, undisturbed = await run_one("none", 0, fleet, None, args.keep)
-    tell("undisturbed", 0, undisturbed)
+    print_outcome("undisturbed", 0, undisturbed)
     results: dict[str, list[Outcome]] = {}
     for name in names:
         for seed in seeds:
             _, outcome = await run_one(name, seed, fleet, expected, args.keep)
-            tell(name, seed, outcome)
+            print_outcome(name, seed, outcome)
             results.setdefault(name, []).append(outcome)
     console.print(summary(results, fleet, undisturbed))
     failed = sum(
@@ -91,7 +91,7 @@ async def run_all(args: argparse.Namespace) -> bool:
     return failed == 0
 
 
-def tell(name: str, seed: int, outcome: Outcome) -> None:
+def print_outcome(name: str, seed: int, outcome: Outcome) -> None:
     mark = "[red]✗[/]" if outcome.problems else "[green]✓[/]"
     console.print(f"{mark} {name} seed {seed}: {outcome.seconds:.1f} s", highlight=False)
     for problem in outcome.problems[:SHOWN]:

@@ -65,12 +65,12 @@ class Run:
 
 @dataclass
 class Truth:
-    """What really happened. `filled`: uids of claims that hold all files; `asked`: uids of
+    """What really happened. `filled`: uids of claims that hold all files; `removed_owners`: uids of
     templates whose image has answered."""
 
     runs: list[Run] = field(default_factory=list)
     filled: set[str] = field(default_factory=set)
-    asked: set[str] = field(default_factory=set)
+    removed_owners: set[str] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
 
     def remember(self, job: Body, exit_code: int, started_s: float, ended_s: float) -> None:
@@ -95,7 +95,7 @@ class Truth:
         if exit_code == 0 and args[0] == "fetch":
             self.filled.add(inputs.partition(".")[2])
         if exit_code == 0 and args[0] == "dry-run":
-            self.asked.add(owner)
+            self.removed_owners.add(owner)
 
 
 def outcome_of(job: Body, truth: Truth, *, flaky: bool) -> tuple[int, str, str]:
@@ -118,7 +118,7 @@ def outcome_of(job: Body, truth: Truth, *, flaky: bool) -> tuple[int, str, str]:
                 {"event": "result", "outcome": "again", "message": "the connection was reset"}
             ),
         )
-    if source == fleet.GONE_SOURCE:
+    if source == fleet.MISSING_SOURCE:
         return (
             EXIT_NOT_FOUND,
             "",
@@ -321,13 +321,15 @@ class FastNode:
 
     async def _finish(self, job: Body, *, succeeded: bool) -> None:
         since = {"lastProbeTime": self._now(), "lastTransitionTime": self._now()}
-        said = (
+        condition_text = (
             ("Complete", "CompletionsReached", "done")
             if succeeded
             else ("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
         )
         condition = (
-            dict(zip(("type", "reason", "message"), said, strict=True)) | {"status": "True"} | since
+            dict(zip(("type", "reason", "message"), condition_text, strict=True))
+            | {"status": "True"}
+            | since
         )
         ended = {"succeeded": 1, "completionTime": self._now()} if succeeded else {"failed": 1}
         await self._patch(
@@ -366,19 +368,19 @@ class FastNode:
         await self._pause()
         async with self._latest(INFERENCE_SERVICE, changed) as isvc:
             stopped = isvc["metadata"].get("annotations", {}).get(labels.KSERVE_STOP) == "true"
-            wanted = 0 if stopped else replicas_of(isvc)
-            await self._scale(isvc, wanted)
+            replicas = 0 if stopped else replicas_of(isvc)
+            await self._scale(isvc, replicas)
             await self._pause()
             ready = {
                 "type": "Ready",
-                "status": "True" if wanted else "False",
+                "status": "True" if replicas else "False",
                 "lastTransitionTime": self._now(),
-            } | ({} if wanted else {"reason": "Stopped"})
+            } | ({} if replicas else {"reason": "Stopped"})
             status = {"status": {"conditions": [ready]}}
             await self._patch(INFERENCE_SERVICE, isvc, status, "status")
 
-    async def _scale(self, isvc: Body, wanted: int) -> None:
-        for number in range(wanted):
+    async def _scale(self, isvc: Body, replicas: int) -> None:
+        for number in range(replicas):
             await self._start_predictor(isvc, number)
         metadata = isvc["metadata"]
         pods = await self._cluster.list(
@@ -387,7 +389,7 @@ class FastNode:
             label_selector=f"{labels.KSERVE_ISVC_LABEL}={metadata['name']}",
         )
         for pod in pods.items:
-            if int(pod["metadata"]["name"].rpartition("-")[2]) >= wanted:
+            if int(pod["metadata"]["name"].rpartition("-")[2]) >= replicas:
                 await self._cluster.delete(
                     POD,
                     metadata["namespace"],

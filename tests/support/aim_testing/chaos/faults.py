@@ -95,10 +95,10 @@ async def api(
 
 
 API = {
-    "429": Misbehaviour(refused=0.6, statuses=(429,)),
-    "500": Misbehaviour(refused=0.6, statuses=(500,)),
-    "503": Misbehaviour(refused=0.6, statuses=(503,)),
-    "down": Misbehaviour(refused=1.0, statuses=(503,)),
+    "429": Misbehaviour(rejected=0.6, statuses=(429,)),
+    "500": Misbehaviour(rejected=0.6, statuses=(500,)),
+    "503": Misbehaviour(rejected=0.6, statuses=(503,)),
+    "down": Misbehaviour(rejected=1.0, statuses=(503,)),
     "slow": Misbehaviour(delay_s=0.4),
     "cut": Misbehaviour(cut_every_s=0.1),
     "hang": Misbehaviour(hangs=True),
@@ -106,7 +106,7 @@ API = {
 }
 """What the API server does for a while."""
 ALL_AT_ONCE = Misbehaviour(
-    refused=0.3, statuses=(429, 500, 503), lost=0.2, delay_s=0.05, cut_every_s=0.3
+    rejected=0.3, statuses=(429, 500, 503), lost=0.2, delay_s=0.05, cut_every_s=0.3
 )
 
 QUICK = {

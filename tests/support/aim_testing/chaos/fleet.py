@@ -16,9 +16,9 @@ UNCACHED = 8
 """The one model that no service wants cached; its source is its own."""
 UNSIZED = 1
 TWO_SOURCES = 3
-GONE = 9
+MISSING = 9
 """The model whose source is not there any more; no service of a fleet wants it."""
-GONE_SOURCE = "hf://org/Gone"
+MISSING_SOURCE = "hf://org/Gone"
 FLAKY = 0
 GATEWAY = "aim-gateway"
 GATEWAY_NAMESPACE = "aim-system"
@@ -64,8 +64,8 @@ def of_size(services: int, *, flaky: bool = False) -> Fleet:
 
 def sources_of(model: int) -> list[tuple[str, float]]:
     """What the image of a model answers: sources with their size in GiB (0: unknown)."""
-    if model == GONE:
-        return [(GONE_SOURCE, 1.0)]
+    if model == MISSING:
+        return [(MISSING_SOURCE, 1.0)]
     number = model if model == UNCACHED else model % 6
     first = (f"hf://org/Model-{number}", 0.0 if number == UNSIZED else 1.5 + number)
     return [first, (f"s3://bucket/org/Adapter-{number}", 0.25)] if model == TWO_SOURCES else [first]

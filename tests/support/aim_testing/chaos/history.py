@@ -97,8 +97,8 @@ class History:
                 self._disturb(disturbance)
             else:
                 (self._rng.choice(possible) if self._rng is not None else possible[0])()
-        wanted = {resource.kind for resource in COMPARED}
-        return plain(body for key, body in self.cluster.objects.items() if key.kind in wanted)
+        compared = {resource.kind for resource in COMPARED}
+        return plain(body for key, body in self.cluster.objects.items() if key.kind in compared)
 
     def _possible(self) -> list[Callable[[], object]]:
         steps: list[Callable[[], object]] = []

@@ -112,7 +112,7 @@ def judge(before: Body | None, after: Body, get: Get, truth: Truth) -> list[str]
     )
     return [
         f"{where}: {problem}"
-        for problem in (*_order(before, after), *_words(after), *_untrue(after, get, truth))
+        for problem in (*_order(before, after), *_text_problems(after), *_untrue(after, get, truth))
     ]
 
 
@@ -124,7 +124,7 @@ def _untrue(body: Body, get: Get, truth: Truth) -> Iterator[str]:
     namespace, name = body["metadata"].get("namespace", ""), body["metadata"]["name"]
     match body["kind"]:
         case "AIMServiceTemplate" if reasons.DISCOVERED in claims:
-            if body["metadata"]["uid"] not in truth.asked:
+            if body["metadata"]["uid"] not in truth.removed_owners:
                 yield "Discovered, but its image was never asked"
             if not (get(CONFIG_MAP, namespace, names.discovery_config_map(name)) or {}).get("data"):
                 yield "Discovered, but the answer is not kept"
@@ -241,7 +241,7 @@ def _taken_back(kind: str, old: Body, new: Body) -> Iterator[str]:
         )
 
 
-def _words(body: Body) -> Iterator[str]:
+def _text_problems(body: Body) -> Iterator[str]:
     """What a single status must not say."""
     yield from contradictions(body)
     for kind, condition in _conditions(body).items():

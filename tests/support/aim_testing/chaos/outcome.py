@@ -93,11 +93,11 @@ def _plain(value: Any, known: dict[str, str]) -> Any:
 
 def differences(expected: State, found: State) -> list[str]:
     """In words, at most a few."""
-    said = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
-    said += [f"{name} should not be there" for name in sorted(found.keys() - expected.keys())]
+    problems = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+    problems += [f"{name} should not be there" for name in sorted(found.keys() - expected.keys())]
     for name in sorted(expected.keys() & found.keys()):
-        said += [f"{name}: {text}" for text in _differing("", expected[name], found[name])]
-    return said
+        problems += [f"{name}: {text}" for text in _differing("", expected[name], found[name])]
+    return problems
 
 
 def _differing(path: str, expected: Any, found: Any) -> list[str]:
@@ -125,17 +125,17 @@ def wrong_runs(runs: Iterable[Run]) -> list[str]:
     had failed."""
     succeeded: set[tuple[str, ...]] = set()
     failed_at_s: dict[tuple[str, ...], float] = {}
-    said = []
+    problems = []
     for run in runs:
         key = (run.namespace, run.job, run.owner, run.inputs)
         if key in succeeded:
-            said.append(
+            problems.append(
                 f"Job {run.namespace}/{run.job} ran again, though it had succeeded for the inputs"
                 f" {run.inputs or 'in its name'}"
             )
         waited_s = run.started_s - failed_at_s.get(key, float("-inf"))
         if waited_s < FIRST_RETRY_S - 1.0:  # (times on objects are whole seconds)
-            said.append(
+            problems.append(
                 f"Job {run.namespace}/{run.job} was tried again {waited_s:.1f} s after it had"
                 " failed"
             )
@@ -143,7 +143,7 @@ def wrong_runs(runs: Iterable[Run]) -> list[str]:
             succeeded.add(key)
         else:
             failed_at_s[key] = run.ended_s
-    return said
+    return problems
 
 
 def all_running(state: State) -> bool:

@@ -28,13 +28,13 @@ HOP_BY_HOP = frozenset(
 class Misbehaviour:
     """Shares are of all requests, times in seconds.
 
-    `refused` are answered with one of `statuses`; `lost` writes take effect, but the connection is
+    `rejected` are answered with one of `statuses`; `lost` writes take effect, but the connection is
     cut instead of an answer; `hangs`: nothing is answered, new or open; `cut_every_s`: that often a
     stream is cut, most often in the middle of a line; `pages_only`: no watch begins with the
     objects there are, as on servers without the feature WatchList.
     """
 
-    refused: float = 0.0
+    rejected: float = 0.0
     statuses: tuple[int, ...] = ()
     lost: float = 0.0
     delay_s: float = 0.0
@@ -132,11 +132,11 @@ class Proxy:
         if how.delay_s:
             self.faulty += 1
             await asyncio.sleep(self._rng.uniform(0, 2 * how.delay_s))
-        if self._rng.random() < how.refused:
+        if self._rng.random() < how.rejected:
             self.faulty += 1
-            return _refusal(self._rng.choice(how.statuses))
+            return _error_response(self._rng.choice(how.statuses))
         if how.pages_only and "sendInitialEvents" in request.query:
-            return _refusal(422)
+            return _error_response(422)
         return await self._pass_on(
             request, body, lost=request.method != "GET" and self._rng.random() < how.lost
         )
@@ -228,7 +228,7 @@ def _hung_up(request: web.Request) -> web.Response:
     return web.Response(status=500)
 
 
-def _refusal(status: int) -> web.Response:
+def _error_response(status: int) -> web.Response:
     """As API servers and what stands before them refuse: plain text from priority and fairness
     and from proxies, else a Status."""
     if status == 429:
@@ -237,12 +237,12 @@ def _refusal(status: int) -> web.Response:
             text="Too many requests, please try again later.\n",
             headers={"Retry-After": "1"},
         )
-    said = {
+    reasons = {
         500: ("", "etcdserver: request timed out"),
         422: ("Invalid", "sendInitialEvents is forbidden for watch: the feature WatchList is off"),
     }
-    if status in said:
-        reason, message = said[status]
+    if status in reasons:
+        reason, message = reasons[status]
         body = {
             "kind": "Status",
             "apiVersion": "v1",

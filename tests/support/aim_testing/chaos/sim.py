@@ -114,70 +114,70 @@ class Cluster:
         """Fields sent before and left out now go; raises OutOfDateError where the uid is
         another's."""
         key = key_of(body)
-        present, before = self.objects.get(key), self._sent.get((key, manager), {})
+        existing, before = self.objects.get(key), self._sent.get((key, manager), {})
         self._sent[key, manager] = copy.deepcopy(body)
-        if present is None:
+        if existing is None:
             if "uid" in body["metadata"]:
                 raise OutOfDateError
             return self.create(body)
-        if body["metadata"].get("uid", present["metadata"]["uid"]) != present["metadata"]["uid"]:
+        if body["metadata"].get("uid", existing["metadata"]["uid"]) != existing["metadata"]["uid"]:
             raise OutOfDateError
-        merged = _merged(_without(copy.deepcopy(present), before, body), body)
-        if merged == present:
-            return copy.deepcopy(present)
-        if merged.get("spec") != present.get("spec"):
+        merged = _merged(_without(copy.deepcopy(existing), before, body), body)
+        if merged == existing:
+            return copy.deepcopy(existing)
+        if merged.get("spec") != existing.get("spec"):
             merged["metadata"]["generation"] += 1
         return self._store(merged)
 
     def apply_status(self, key: Key, version: str, status: Body) -> Body | None:
         """None if the object was deleted; raises OutOfDateError if it has been written since."""
-        present = self.objects.get(key)
-        if present is None:
+        existing = self.objects.get(key)
+        if existing is None:
             return None
-        if present["metadata"]["resourceVersion"] != version:
+        if existing["metadata"]["resourceVersion"] != version:
             raise OutOfDateError
-        return self._store({**copy.deepcopy(present), "status": copy.deepcopy(status)})
+        return self._store({**copy.deepcopy(existing), "status": copy.deepcopy(status)})
 
     def patch(self, body: Body, **fields: Body) -> Body | None:
         """What others than the control plane write: parts of spec or status, of this very
         object."""
-        present = self.objects.get(key_of(body))
-        if present is None or present["metadata"]["uid"] != body["metadata"]["uid"]:
+        existing = self.objects.get(key_of(body))
+        if existing is None or existing["metadata"]["uid"] != body["metadata"]["uid"]:
             return None
-        merged = _merged(copy.deepcopy(present), fields)
-        if merged.get("spec") != present.get("spec"):
+        merged = _merged(copy.deepcopy(existing), fields)
+        if merged.get("spec") != existing.get("spec"):
             merged["metadata"]["generation"] += 1
         return self._store(merged)
 
     def merge_patch(self, key: Key, uid: str, patch: Body) -> Body | None:
-        present = self.objects.get(key)
-        if present is None or present["metadata"]["uid"] != uid:
+        existing = self.objects.get(key)
+        if existing is None or existing["metadata"]["uid"] != uid:
             return None
-        return self._store(copy.deepcopy(merged(present, patch)))
+        return self._store(copy.deepcopy(merged(existing, patch)))
 
     def delete(self, key: Key, uid: str | None = None) -> None:
         """With everything it owns, at once."""
-        present = self.objects.get(key)
-        if present is None or uid not in {None, present["metadata"]["uid"]}:
+        existing = self.objects.get(key)
+        if existing is None or uid not in {None, existing["metadata"]["uid"]}:
             return
         del self.objects[key]
         self._sent = {sent: body for sent, body in self._sent.items() if sent[0] != key}
         self._version += 1
-        gone = present["metadata"]["uid"]
+        deleted_uid = existing["metadata"]["uid"]
         self.changed(
             ObjectDeleted(
                 kind=key.kind,
                 namespace=key.namespace,
                 name=key.name,
-                uid=gone,
+                uid=deleted_uid,
                 resource_version=str(self._version),
-                object=present,
+                object=existing,
             )
         )
         for owned in [
             key_of(body)
             for body in self.objects.values()
-            if any(ref["uid"] == gone for ref in body["metadata"].get("ownerReferences", ()))
+            if any(ref["uid"] == deleted_uid for ref in body["metadata"].get("ownerReferences", ()))
         ]:
             self.delete(owned)
 
@@ -192,15 +192,17 @@ class Cluster:
         return copy.deepcopy(body)
 
 
-def _merged(there: Any, sent: Any) -> Any:
-    if isinstance(there, dict) and isinstance(sent, dict):
-        return there | {field: _merged(there.get(field), value) for field, value in sent.items()}
+def _merged(existing: Any, sent: Any) -> Any:
+    if isinstance(existing, dict) and isinstance(sent, dict):
+        return existing | {
+            field: _merged(existing.get(field), value) for field, value in sent.items()
+        }
     return copy.deepcopy(sent)
 
 
-def _without(there: Body, before: Body, now: Body) -> Body:
+def _without(existing: Body, before: Body, now: Body) -> Body:
     """Annotations and data that the manager sent before and sends no more."""
-    metadata = there["metadata"]
+    metadata = existing["metadata"]
     dropped = (before.get("metadata", {}).get("annotations") or {}).keys() - (
         now["metadata"].get("annotations") or {}
     ).keys()
@@ -208,7 +210,7 @@ def _without(there: Body, before: Body, now: Body) -> Body:
         metadata["annotations"] = {
             name: value for name, value in metadata["annotations"].items() if name not in dropped
         }
-    return there
+    return existing
 
 
 @dataclass
@@ -225,12 +227,12 @@ class Bus:
 
     latest: dict[str, tuple[int, Message]] = field(default_factory=dict)
     readers: list["Process"] = field(default_factory=list)
-    said: list[tuple[int, Message]] = field(default_factory=list)
+    published: list[tuple[int, Message]] = field(default_factory=list)
     seq: int = 0
 
     def publish(self, message: Message) -> int:
         self.seq += 1
-        self.said.append((self.seq, message))
+        self.published.append((self.seq, message))
         self.latest[subject_of(message)] = (self.seq, message)
         for reader in self.readers:
             reader.hear(subject_of(message), self.seq, message)
@@ -247,7 +249,7 @@ class Process:
         self.unheard: dict[str, list[tuple[int, Message]]] = {}
         self.queue: dict[Key, None] = {}
         self.timers: dict[Key, datetime.datetime] = {}
-        self.seen = Projection()
+        self.state = Projection()
         self._heard: list[tuple[int, Message]] = []
         self._kinds = {resource.kind for resource in service.follows}
         self._bus, self._cluster, self._clock, self._logs = bus, cluster, clock, logs
@@ -283,34 +285,34 @@ class Process:
 
     def _take(self, seq: int, message: Message) -> None:
         if isinstance(message, KindSynced):
-            self.seen = fold(self.seen, message, seq)
+            self.state = fold(self.state, message, seq)
             return
         assert not isinstance(message, Observation)
         key = Key(message.kind, message.namespace, message.name)
         if isinstance(message, StatusReported):
-            self.seen = fold(self.seen, message, seq)
+            self.state = fold(self.state, message, seq)
             touched = {key} if self.service.reports else set()
         else:
-            before = self.seen
-            self.seen = fold(self.seen, message, seq)
-            touched = set(self.service.touched(before, self.seen, key))
+            before = self.state
+            self.state = fold(self.state, message, seq)
+            touched = set(self.service.touched(before, self.state, key))
         for each in sorted(touched, key=str):
             self.queue.setdefault(each)
 
     def restart(self) -> None:
         """kill -9 and a new process, which loads AIM_STATE."""
-        self.seen = Projection()
+        self.state = Projection()
         self.reload()
 
     def reload(self) -> None:
         """As after any doubt about the connection: everything again, and what did not come is
         gone."""
         self.unheard, self.queue, self.timers, self._heard = {}, {}, {}, []
-        self.seen = reset_report_order(self.seen)
+        self.state = reset_report_order(self.state)
         objects, reports = set(), set()
         for seq, message in self._bus.latest.values():
             if self._follows(message):
-                self.seen = fold(self.seen, message, seq)
+                self.state = fold(self.state, message, seq)
                 self._heard.append((seq, message))
                 if isinstance(message, StatusReported):
                     reports.add(
@@ -318,17 +320,15 @@ class Process:
                     )
                 elif isinstance(message, ObjectChanged | ObjectDeleted):
                     objects.add(Key(message.kind, message.namespace, message.name))
-        for key in [
-            present.key for present in self.seen.everything() if present.key not in objects
-        ]:
-            self.seen = drop_object(self.seen, key)
-        self.seen = drop_reports(
-            self.seen, [report for report in self.seen.report_keys() if report not in reports]
+        for key in [obj.key for obj in self.state.everything() if obj.key not in objects]:
+            self.state = drop_object(self.state, key)
+        self.state = drop_reports(
+            self.state, [report for report in self.state.report_keys() if report not in reports]
         )
         keys = [
-            present.key
+            obj.key
             for resource in self.service.plans_for
-            for present in self.seen.everywhere(resource.kind)
+            for obj in self.state.everywhere(resource.kind)
         ]
         self.queue |= dict.fromkeys(
             sorted(keys, key=str)
@@ -338,7 +338,7 @@ class Process:
         """Reconcile a key. `dies_before`: killed before that many reports and actions; the cluster
         may then have more than the process knows."""
         self.queue.pop(key, None)
-        plan = self.service.plan(self.seen, key, self._clock.now)
+        plan = self.service.plan(self.state, key, self._clock.now)
         self._wake(key, plan.requeue_after_s)
         for number, step in enumerate(self._steps(plan, key)):
             if number == dies_before:
@@ -361,7 +361,7 @@ class Process:
         die before."""
         for report in plan.reports:
             message = report.message(self.service.name)
-            if self.seen.report(report.key, self.service.name) != message:
+            if self.state.report(report.key, self.service.name) != message:
                 sent: list[int] = []
                 yield partial(self._publish, message, sent)
                 yield partial(self._fold_report, message, sent)
@@ -374,20 +374,22 @@ class Process:
         sent.append(self._bus.publish(message))
 
     def _fold_report(self, message: StatusReported, sent: list[int]) -> None:
-        self.seen = fold(self.seen, message, sent[0])
+        self.state = fold(self.state, message, sent[0])
 
     def _act(self, action: Action, key: Key, answers: list[Body]) -> None:
         match action:
             case ApplyObject():
-                present = self.seen.get(action.key)
-                if present is None or not present.deleting:
-                    uid = {} if present is None else {"uid": present.uid}
+                obj = self.state.get(action.key)
+                if obj is None or not obj.deleting:
+                    uid = {} if obj is None else {"uid": obj.uid}
                     body = {**action.body, "metadata": {**action.body["metadata"], **uid}}
-                    self.seen = fold(self.seen, Observation(action.key, PENDING_CREATE, value=True))
+                    self.state = fold(
+                        self.state, Observation(action.key, PENDING_CREATE, value=True)
+                    )
                     try:
                         answers += self._applied(body)
                     finally:
-                        self.seen = fold(self.seen, Observation(action.key, PENDING_CREATE, None))
+                        self.state = fold(self.state, Observation(action.key, PENDING_CREATE, None))
             case DeleteObject():
                 self._cluster.delete(action.key, action.uid)
             case PatchObject():
@@ -406,7 +408,7 @@ class Process:
                     if text is None
                     else digested(text.encode())
                 )
-                self.seen = fold(self.seen, Observation(action.of, LOG, result))
+                self.state = fold(self.state, Observation(action.of, LOG, result))
                 self.queue.setdefault(key)
             case InspectImage():
                 found = Inspection(
@@ -416,7 +418,7 @@ class Process:
                     self._clock.now,
                     ImageLabels(action.image),
                 )
-                self.seen = fold(self.seen, Observation(action.model, INSPECTION, found))
+                self.state = fold(self.state, Observation(action.model, INSPECTION, found))
                 self.queue.setdefault(key)
             case FollowLog() | SendEvent():
                 pass
@@ -444,7 +446,7 @@ class Process:
 
     def _fold_answer(self, _action: Action, answers: list[Body]) -> None:
         for answer in answers:
-            self.seen = fold(self.seen, changed_from_response(answer))
+            self.state = fold(self.state, changed_from_response(answer))
 
 
 def synced(kinds: Iterable[Resource]) -> list[KindSynced]:

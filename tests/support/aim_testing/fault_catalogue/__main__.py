@@ -49,14 +49,14 @@ def rows(cases: tuple[Case, ...], results: dict[str, Result]) -> list[str]:
     for case in cases:
         result = results[case.name]
         healed = "" if case.healed is None else seconds(result.healed_s)
-        for number, told in enumerate(case.told):
+        for number, row in enumerate(case.expected):
             first = (
-                (case.fault, seconds(result.told_s), healed, case.name)
+                (case.fault, seconds(result.reported_s), healed, case.name)
                 if number == 0
                 else ("", "", "", "")
             )
             made.append(
-                f"| {first[0]} | {told.kind.kind} | {told.condition} | {told.reason} | {first[1]} |"
+                f"| {first[0]} | {row.kind.kind} | {row.condition} | {row.reason} | {first[1]} |"
                 f" {first[2]} | {first[3]} |"
             )
     return made

@@ -3,26 +3,26 @@ tests/scenario/test_sources.py."""
 
 from typing import Any
 
-from aim_testing.fault_catalogue.case import EVENT, Case, Step, Told
+from aim_testing.fault_catalogue.case import EVENT, Case, Expected, Step
 from aim_testing.fault_catalogue.place import KEYS, Place
 from aimctl.local.ports import free_ports
 from aimlab.kinds import VOLUME
 from aimschema import labels, names, reasons
 from aimschema.resources import CACHE, CLAIM, CONFIG, SERVICE
 
-WARM = Told(CACHE, "c", reasons.FILLED, reasons.WARM)
+WARM = Expected(CACHE, "c", reasons.FILLED, reasons.WARM)
 CLAIM_NAME = names.cache_claim("c")
 
 
-def storage(reason: str, *words: str) -> Told:
-    return Told(CACHE, "c", reasons.STORAGE_READY, reason, words)
+def storage(reason: str, *fragments: str) -> Expected:
+    return Expected(CACHE, "c", reasons.STORAGE_READY, reason, fragments)
 
 
-def filled(reason: str, *words: str) -> Told:
-    return Told(CACHE, "c", reasons.FILLED, reason, words)
+def filled(reason: str, *fragments: str) -> Expected:
+    return Expected(CACHE, "c", reasons.FILLED, reason, fragments)
 
 
-def asked(**spec: Any) -> Step:
+def cache_with(**spec: Any) -> Step:
     """A source that is there, and a cache for it."""
 
     async def cause(place: Place) -> None:
@@ -34,12 +34,12 @@ def asked(**spec: Any) -> Step:
 
 
 async def foreign_provisioner(place: Place) -> None:
-    await asked(storageClassName=await place.slow_class())(place)
+    await cache_with(storageClassName=await place.slow_class())(place)
 
 
 async def volume_lost(place: Place) -> None:
-    await asked()(place)
-    await place.told(CACHE, "c", reasons.FILLED, reasons.WARM)
+    await cache_with()(place)
+    await place.until_reported(CACHE, "c", reasons.FILLED, reasons.WARM)
     claim = await place.get(CLAIM, CLAIM_NAME)
     await place.stack.lab.cluster.merge_patch(
         VOLUME, None, claim["spec"]["volumeName"], {"metadata": {"finalizers": []}}
@@ -47,15 +47,15 @@ async def volume_lost(place: Place) -> None:
     await place.stack.lab.cluster.delete(VOLUME, None, claim["spec"]["volumeName"])
 
 
-async def made_anew(place: Place) -> None:
+async def recreated(place: Place) -> None:
     await place.delete(CACHE, "c")
-    await place.gone(CACHE, "c")
+    await place.until_deleted(CACHE, "c")
     await place.cache(size="1Gi")
 
 
 async def size_raised(place: Place) -> None:
-    await asked()(place)
-    await place.told(CACHE, "c", reasons.FILLED, reasons.WARM)
+    await cache_with()(place)
+    await place.until_reported(CACHE, "c", reasons.FILLED, reasons.WARM)
     await place.edit(CACHE, "c", {"spec": {"size": "3Gi"}})
 
 
@@ -77,13 +77,13 @@ async def store_back(place: Place) -> None:
     await place.config()
 
 
-async def claim_of_somebody_else(place: Place) -> None:
+async def claim_of_another_owner(place: Place) -> None:
     await place.make(
         CLAIM,
         CLAIM_NAME,
         {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
     )
-    await asked()(place)
+    await cache_with()(place)
 
 
 async def two_caches(place: Place) -> None:
@@ -138,7 +138,7 @@ async def source_that_reads_like_a_variable(place: Place) -> None:
 async def claim_deleted_under_a_download(place: Place) -> None:
     """Its pod waits for a Secret, and mounts the claim."""
     await secret_missing(place)
-    await place.told(CACHE, "c", reasons.FILLED, reasons.DOWNLOADING, "later")
+    await place.until_reported(CACHE, "c", reasons.FILLED, reasons.DOWNLOADING, "later")
     first = await place.get(CLAIM, CLAIM_NAME)
     await place.delete(CLAIM, CLAIM_NAME)
     await place.until(
@@ -157,7 +157,7 @@ async def claim_held(place: Place) -> None:
     await place.template()
     await place.cache(size="1Gi")
     await place.service(cacheModel=True)
-    await place.told(SERVICE, "s", reasons.READY, reasons.RUNNING)
+    await place.until_reported(SERVICE, "s", reasons.READY, reasons.RUNNING)
     await place.delete(CLAIM, CLAIM_NAME)
 
 
@@ -168,15 +168,15 @@ async def loader_in_the_environment(place: Place) -> None:
     await place.cache(size="1Gi", env=[{"name": "PYTHONPATH", "value": "/cache"}])
 
 
-def config_warned(reason: str, *words: str) -> Told:
-    return Told(CONFIG, "default", EVENT, reason, words)
+def config_warned(reason: str, *fragments: str) -> Expected:
+    return Expected(CONFIG, "default", EVENT, reason, fragments)
 
 
 CASES = (
     Case(
         "classless",
         "the storage class does not exist",
-        asked(storageClassName="classless"),
+        cache_with(storageClassName="classless"),
         (storage(reasons.STORAGE_CLASS_MISSING, "classless"), filled(reasons.WAITING_FOR_PVC)),
         lambda place: place.storage_class("classless"),
         WARM,
@@ -194,7 +194,7 @@ CASES = (
         "the volume is deleted",
         volume_lost,
         (storage(reasons.PVC_LOST, "delete ModelCache c"),),
-        made_anew,
+        recreated,
         WARM,
     ),
     Case(
@@ -216,7 +216,7 @@ CASES = (
     Case(
         "claimed",
         "a foreign PVC has the name",
-        claim_of_somebody_else,
+        claim_of_another_owner,
         (storage(reasons.NAME_CONFLICT, CLAIM_NAME),),
         lambda place: place.delete(CLAIM, CLAIM_NAME),
         WARM,
@@ -270,14 +270,14 @@ CASES = (
     Case(
         "literal-secret",
         "the cache's env contains a secret value",
-        asked(env=[{"name": "OTHER_TOKEN", "value": "hunter2"}]),
-        (Told(CACHE, "c", EVENT, reasons.LITERAL_SECRET, ("OTHER_TOKEN", "secretKeyRef")),),
+        cache_with(env=[{"name": "OTHER_TOKEN", "value": "hunter2"}]),
+        (Expected(CACHE, "c", EVENT, reasons.LITERAL_SECRET, ("OTHER_TOKEN", "secretKeyRef")),),
     ),
     Case(
         "large-spec",
         "the cache's spec does not fit into a NATS message",
-        asked(env=[{"name": "NOTE", "value": "x" * 1_100_000}]),
-        (Told(CACHE, "c", EVENT, reasons.SPEC_TOO_LARGE, ("less than 900 kB",)),),
+        cache_with(env=[{"name": "NOTE", "value": "x" * 1_100_000}]),
+        (Expected(CACHE, "c", EVENT, reasons.SPEC_TOO_LARGE, ("less than 900 kB",)),),
         lambda place: place.edit(CACHE, "c", {"spec": {"env": []}}),
         WARM,
     ),
@@ -289,8 +289,8 @@ CASES = (
             storage(
                 reasons.PVC_TERMINATING, "of AIMService s", "set spec.replicas of AIMService s to 0"
             ),
-            Told(CACHE, "c", reasons.FAILURE, reasons.PVC_TERMINATING, ("AIMService s",)),
-            Told(
+            Expected(CACHE, "c", reasons.FAILURE, reasons.PVC_TERMINATING, ("AIMService s",)),
+            Expected(
                 SERVICE,
                 "s",
                 reasons.CACHE_READY,
@@ -305,7 +305,7 @@ CASES = (
         "loader",
         "a cache sets a variable that loads code",
         loader_in_the_environment,
-        (Told(CACHE, "c", EVENT, reasons.ENV_IGNORED, ("spec.env PYTHONPATH",)),),
+        (Expected(CACHE, "c", EVENT, reasons.ENV_IGNORED, ("spec.env PYTHONPATH",)),),
         lambda place: place.edit(CACHE, "c", {"spec": {"env": []}}),
         WARM,
     ),

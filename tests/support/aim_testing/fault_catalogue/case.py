@@ -12,7 +12,7 @@ Step = Callable[[Place], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Expected:
     """The condition of an object that says it, with its reason and words that its message must
     have; EVENT: a Warning Event on it does."""
 
@@ -20,12 +20,12 @@ class Told:
     name: str
     condition: str
     reason: str
-    words: tuple[str, ...] = ()
+    fragments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`fault` is what happened, in words; `cause` brings it about, `told` says it.
+    """`fault` is what happened, in words; `cause` brings it about, `expected` says it.
 
     After `heal` has taken the cause away, `healed` must come by itself; None where a person has to
     make something anew.
@@ -34,9 +34,9 @@ class Case:
     name: str
     fault: str
     cause: Step
-    told: tuple[Told, ...]
+    expected: tuple[Expected, ...]
     heal: Step | None = None
-    healed: Told | None = None
+    healed: Expected | None = None
 
 
 async def nothing(_: Place) -> None:

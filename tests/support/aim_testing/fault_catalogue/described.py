@@ -48,16 +48,16 @@ def command(case: str) -> str:
 def excerpt(text: str) -> str:
     """Of a description the block of conditions, where there is one, and the Warning Events with
     their age taken out."""
-    lines, kept = text.splitlines(), list[str]()
+    lines, chosen = text.splitlines(), list[str]()
     start = next(
         (number for number, line in enumerate(lines) if line.strip() == "Conditions:"), len(lines)
     )
     for line in lines[start:]:
-        if kept and len(line) - len(line.lstrip()) <= len(kept[0]) - len(kept[0].lstrip()):
+        if chosen and len(line) - len(line.lstrip()) <= len(chosen[0]) - len(chosen[0].lstrip()):
             break
-        kept.append(line)
-    conditions = kept[:1] + [
-        line for block in sorted(_blocks(kept[1:]), key=_rank) for line in block
+        chosen.append(line)
+    conditions = chosen[:1] + [
+        line for block in sorted(_blocks(chosen[1:]), key=_rank) for line in block
     ]
     warnings = [
         f"  Warning  {fields[1]}  {fields[4]}"

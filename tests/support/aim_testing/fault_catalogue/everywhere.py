@@ -8,7 +8,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator
 
-from aim_testing.fault_catalogue.case import Case, Step, Told
+from aim_testing.fault_catalogue.case import Case, Expected, Step
 from aim_testing.fault_catalogue.place import KEYS, Place
 from aimctl.local.ports import free_ports
 from aimlab.crds import bundled
@@ -26,7 +26,7 @@ from aimschema.resources import (
     Resource,
 )
 
-RUNNING = Told(SERVICE, "s", reasons.READY, reasons.RUNNING)
+RUNNING = Expected(SERVICE, "s", reasons.READY, reasons.RUNNING)
 
 
 async def node_cordoned(place: Place) -> None:
@@ -62,7 +62,7 @@ async def node_stops_before_the_runtime(place: Place) -> None:
     await place.config()
     await place.model()
     await place.template()
-    await place.told(TEMPLATE, "t", reasons.DISCOVERED, reasons.PROFILES_DISCOVERED)
+    await place.until_reported(TEMPLATE, "t", reasons.DISCOVERED, reasons.PROFILES_DISCOVERED)
     os.kill(place.stack.lab.children.running["node"].pid, signal.SIGSTOP)
     await place.service()
 
@@ -72,7 +72,7 @@ def without(kind: Resource) -> Step:
 
     async def cause(place: Place) -> None:
         await place.stack.lab.cluster.delete(CRD, None, f"{kind.plural}.{kind.group}")
-        await place.gone(CRD, f"{kind.plural}.{kind.group}")
+        await place.until_deleted(CRD, f"{kind.plural}.{kind.group}")
         await place.config()
         await place.model()
         await place.template()
@@ -118,8 +118,8 @@ async def tried_in_vain(place: Place) -> None:
     await place.template()
     await place.service()
     await place.cache(size="1Gi")
-    await place.told(TEMPLATE, "t", reasons.DISCOVERED, reasons.DISCOVERY_FAILED, "try 1")
-    await place.told(CACHE, "c", reasons.FILLED, reasons.RETRY_BACKOFF, "try 1")
+    await place.until_reported(TEMPLATE, "t", reasons.DISCOVERED, reasons.DISCOVERY_FAILED, "try 1")
+    await place.until_reported(CACHE, "c", reasons.FILLED, reasons.RETRY_BACKOFF, "try 1")
     await place.no_jobs()
     async with standing_still(place, reasons.DISCOVERY, reasons.CACHER):
         nats = place.stack.nats
@@ -149,7 +149,7 @@ CASES = (
         "no node accepts pods",
         node_cordoned,
         (
-            Told(
+            Expected(
                 TEMPLATE,
                 "t",
                 reasons.DISCOVERED,
@@ -158,15 +158,15 @@ CASES = (
             ),
         ),
         lambda place: cordon(place, unschedulable=False),
-        Told(TEMPLATE, "t", reasons.DISCOVERED, reasons.PROFILES_DISCOVERED),
+        Expected(TEMPLATE, "t", reasons.DISCOVERED, reasons.PROFILES_DISCOVERED),
     ),
     Case(
         "nodeless",
         "no kubelet starts the model server",
         node_stops_before_the_runtime,
         (
-            Told(SERVICE, "s", reasons.RUNTIME_READY, reasons.CREATING_RUNTIME),
-            Told(SERVICE, "s", reasons.FAILURE, reasons.NO_FAILURE),
+            Expected(SERVICE, "s", reasons.RUNTIME_READY, reasons.CREATING_RUNTIME),
+            Expected(SERVICE, "s", reasons.FAILURE, reasons.NO_FAILURE),
         ),
         node_goes_on,
         RUNNING,
@@ -175,7 +175,7 @@ CASES = (
         "cacherless",
         "the cacher does not run",
         cacher_stops,
-        (Told(SERVICE, "s", reasons.CACHE_READY, reasons.WAITING_FOR_CACHE, ("s3://",)),),
+        (Expected(SERVICE, "s", reasons.CACHE_READY, reasons.WAITING_FOR_CACHE, ("s3://",)),),
         cacher_goes_on,
         RUNNING,
     ),
@@ -183,16 +183,20 @@ CASES = (
         "no-kserve",
         "KServe is not installed",
         without(INFERENCE_SERVICE),
-        (Told(SERVICE, "s", reasons.RUNTIME_READY, reasons.RUNTIME_FAILED, ("install KServe",)),),
+        (
+            Expected(
+                SERVICE, "s", reasons.RUNTIME_READY, reasons.RUNTIME_FAILED, ("install KServe",)
+            ),
+        ),
         installed(INFERENCE_SERVICE),
-        Told(SERVICE, "s", reasons.RUNTIME_READY, reasons.RUNTIME_READY),
+        Expected(SERVICE, "s", reasons.RUNTIME_READY, reasons.RUNTIME_READY),
     ),
     Case(
         "no-gateway-api",
         "the Gateway API is not installed",
         without(ROUTE),
         (
-            Told(
+            Expected(
                 SERVICE,
                 "s",
                 reasons.ROUTING_READY,
@@ -201,18 +205,20 @@ CASES = (
             ),
         ),
         installed(ROUTE),
-        Told(SERVICE, "s", reasons.ROUTING_READY, reasons.CONFIGURING_ROUTE),
+        Expected(SERVICE, "s", reasons.ROUTING_READY, reasons.CONFIGURING_ROUTE),
     ),
     Case(
         "keeps-failing",
         "discovery and a download keep failing",
         tried_in_vain,
         (
-            Told(TEMPLATE, "t", reasons.DISCOVERED, reasons.DISCOVERY_FAILED, ("try 5",)),
-            Told(SERVICE, "s", reasons.RESOLVED, reasons.TEMPLATE_FAILED, ("template t failed",)),
-            Told(CACHE, "c", reasons.FILLED, reasons.DOWNLOAD_FAILED, ("try 6",)),
+            Expected(TEMPLATE, "t", reasons.DISCOVERED, reasons.DISCOVERY_FAILED, ("try 5",)),
+            Expected(
+                SERVICE, "s", reasons.RESOLVED, reasons.TEMPLATE_FAILED, ("template t failed",)
+            ),
+            Expected(CACHE, "c", reasons.FILLED, reasons.DOWNLOAD_FAILED, ("try 6",)),
         ),
         all_is_well,
-        Told(CACHE, "c", reasons.FILLED, reasons.WARM),
+        Expected(CACHE, "c", reasons.FILLED, reasons.WARM),
     ),
 )

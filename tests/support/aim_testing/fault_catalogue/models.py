@@ -1,7 +1,7 @@
 """Faults of images and of the catalogue, reported on the entry. Those of private registries are in
 tests/scenario/test_catalogue.py."""
 
-from aim_testing.fault_catalogue.case import Case, Step, Told
+from aim_testing.fault_catalogue.case import Case, Expected, Step
 from aim_testing.fault_catalogue.place import Place
 from aimlab.sources.registry import Failure
 from aimschema import reasons
@@ -11,13 +11,18 @@ LABELS = {"com.amd.aim.model.canonicalName": "org/model"}
 
 
 def entry(
-    name: str, fault: str, cause: Step, told: tuple[str, *tuple[str, ...]], heal: Step
+    name: str, fault: str, cause: Step, expected: tuple[str, *tuple[str, ...]], heal: Step
 ) -> Case:
-    """`told`: reason and words. The catalogue's entry has the case's name."""
-    reason, *words = told
-    said = Told(MODEL, name, reasons.IMAGE_INSPECTED, reason, tuple(words))
+    """`expected`: reason and words. The catalogue's entry has the case's name."""
+    reason, *fragments = expected
+    expectation = Expected(MODEL, name, reasons.IMAGE_INSPECTED, reason, tuple(fragments))
     return Case(
-        name, fault, cause, (said,), heal, Told(MODEL, name, reasons.READY, reasons.INSPECTED)
+        name,
+        fault,
+        cause,
+        (expectation,),
+        heal,
+        Expected(MODEL, name, reasons.READY, reasons.INSPECTED),
     )
 
 

@@ -44,13 +44,13 @@ WITHIN_S = 90.0
 
 @dataclass
 class Place:
-    """One case's namespace on the stack. `said`: every (condition type, reason, message) that
+    """One case's namespace on the stack. `notes`: every (condition type, reason, message) that
     was seen while waiting."""
 
     stack: Stack
     name: str
     folder: Path
-    said: list[tuple[str, str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str, str]] = field(default_factory=list)
     _registries: list[Registry] = field(default_factory=list)
 
     @property
@@ -206,12 +206,12 @@ class Place:
         await self.model()
         await self.template()
         await self.service()
-        await self.told(SERVICE, "s", "Ready", "Running")
+        await self.until_reported(SERVICE, "s", "Ready", "Running")
 
     # --- waiting ---
 
-    async def told(
-        self, kind: Resource, name: str, condition: str, reason: str, *words: str
+    async def until_reported(
+        self, kind: Resource, name: str, condition: str, reason: str, *fragments: str
     ) -> Body:
         """Waits until a condition of the object has this reason and these words; gives the
         object."""
@@ -219,12 +219,12 @@ class Place:
         def holds(body: Body) -> bool:
             found = condition_of(body, condition) or {}
             return found.get("reason") == reason and all(
-                word in found.get("message", "") for word in words
+                word in found.get("message", "") for word in fragments
             )
 
-        return await self.until(kind, name, holds, f"{condition}={reason} with {words}")
+        return await self.until(kind, name, holds, f"{condition}={reason} with {fragments}")
 
-    async def warned(self, kind: Resource, name: str, reason: str, *words: str) -> None:
+    async def warned(self, kind: Resource, name: str, reason: str, *fragments: str) -> None:
         """Waits for a Warning Event on the object."""
         async with asyncio.timeout(WITHIN_S):
             async for body in self._versions(EVENT):
@@ -234,7 +234,7 @@ class Place:
                     name,
                     reason,
                     "Warning",
-                ) and all(word in body["note"] for word in words):
+                ) and all(word in body["note"] for word in fragments):
                     return
 
     async def until(
@@ -263,20 +263,20 @@ class Place:
         """Every version of every object of a kind here."""
         stream = self.stack.lab.cluster.list_and_watch(kind, self.name if kind.namespaced else None)
         async with contextlib.aclosing(stream):
-            async for seen in stream:
-                if isinstance(seen, Snapshot):
-                    for body in seen.items:
+            async for event in stream:
+                if isinstance(event, Snapshot):
+                    for body in event.items:
                         yield body
-                elif isinstance(seen, Modified):
-                    yield seen.body
+                elif isinstance(event, Modified):
+                    yield event.body
 
     def _note(self, body: Body) -> None:
         for found in body.get("status", {}).get("conditions") or ():
             note = (found["type"], found["reason"], found.get("message", ""))
-            if note not in self.said:
-                self.said.append(note)
+            if note not in self.notes:
+                self.notes.append(note)
 
-    async def gone(self, kind: Resource, name: str) -> None:
+    async def until_deleted(self, kind: Resource, name: str) -> None:
         """Waits until the object is not there."""
         while True:
             try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aim_testing.fault_catalogue import caches, everywhere, models, services, templates
-from aim_testing.fault_catalogue.case import EVENT, Case, Told
+from aim_testing.fault_catalogue.case import EVENT, Case, Expected
 from aim_testing.fault_catalogue.described import DESCRIBED, describe
 from aim_testing.fault_catalogue.place import Place
 from aimlab.cli.environment import Stack
@@ -29,7 +29,7 @@ class Result:
     to health. `described`: what kubectl prints."""
 
     problem: str
-    told_s: float = 0.0
+    reported_s: float = 0.0
     healed_s: float = 0.0
     described: str = ""
 
@@ -61,9 +61,9 @@ async def bring_about(stack: Stack, case: Case, folder: Path) -> Result:
     try:
         await case.cause(place)
         caused_s = time.monotonic()
-        for told in case.told:
-            await _until(place, told)
-        told_s = time.monotonic()
+        for expected in case.expected:
+            await _until(place, expected)
+        reported_s = time.monotonic()
         described = await describe(place) if case.name in DESCRIBED else ""
         if case.heal is not None:
             await case.heal(place)
@@ -74,11 +74,13 @@ async def bring_about(stack: Stack, case: Case, folder: Path) -> Result:
         return Result(repr(error))
     finally:
         await place.leave()
-    return Result("", told_s - caused_s, time.monotonic() - heals_s, described)
+    return Result("", reported_s - caused_s, time.monotonic() - heals_s, described)
 
 
-async def _until(place: Place, told: Told) -> None:
-    if told.condition == EVENT:
-        await place.warned(told.kind, told.name, told.reason, *told.words)
+async def _until(place: Place, expected: Expected) -> None:
+    if expected.condition == EVENT:
+        await place.warned(expected.kind, expected.name, expected.reason, *expected.fragments)
     else:
-        await place.told(told.kind, told.name, told.condition, told.reason, *told.words)
+        await place.until_reported(
+            expected.kind, expected.name, expected.condition, expected.reason, *expected.fragments
+        )

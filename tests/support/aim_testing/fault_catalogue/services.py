@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from aim_testing.fault_catalogue.case import EVENT, Case, Step, Told
+from aim_testing.fault_catalogue.case import EVENT, Case, Expected, Step
 from aim_testing.fault_catalogue.place import GATEWAY, Place
 from aimcontroller.drift import IMMEDIATE_REPAIRS
 from aimschema import labels, names, reasons
@@ -11,23 +11,23 @@ from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.resources import CACHE, CONFIG, INFERENCE_SERVICE, ROUTE, SERVICE, TEMPLATE
 from aimschema.resources import GATEWAY as GATEWAY_KIND
 
-RUNNING = Told(SERVICE, "s", reasons.READY, reasons.RUNNING)
+RUNNING = Expected(SERVICE, "s", reasons.READY, reasons.RUNNING)
 
 
-def resolved(reason: str, *words: str) -> tuple[Told, ...]:
-    return (Told(SERVICE, "s", reasons.RESOLVED, reason, words),)
+def resolved(reason: str, *fragments: str) -> tuple[Expected, ...]:
+    return (Expected(SERVICE, "s", reasons.RESOLVED, reason, fragments),)
 
 
-def cached(reason: str, *words: str) -> tuple[Told, ...]:
-    return (Told(SERVICE, "s", reasons.CACHE_READY, reason, words),)
+def cached(reason: str, *fragments: str) -> tuple[Expected, ...]:
+    return (Expected(SERVICE, "s", reasons.CACHE_READY, reason, fragments),)
 
 
-def runtime(reason: str, *words: str) -> tuple[Told, ...]:
-    return (Told(SERVICE, "s", reasons.RUNTIME_READY, reason, words),)
+def runtime(reason: str, *fragments: str) -> tuple[Expected, ...]:
+    return (Expected(SERVICE, "s", reasons.RUNTIME_READY, reason, fragments),)
 
 
-def routing(reason: str, *words: str) -> tuple[Told, ...]:
-    return (Told(SERVICE, "s", reasons.ROUTING_READY, reason, words),)
+def routing(reason: str, *fragments: str) -> tuple[Expected, ...]:
+    return (Expected(SERVICE, "s", reasons.ROUTING_READY, reason, fragments),)
 
 
 NO_BACKEND = routing(reasons.CONFIGURING_ROUTE, "BackendNotFound")
@@ -121,7 +121,7 @@ async def source_appears(place: Place) -> None:
 
 async def cache_goes(place: Place) -> None:
     await service_with(cacheModel=True)(place)
-    await place.told(SERVICE, "s", reasons.READY, reasons.RUNNING)
+    await place.until_reported(SERVICE, "s", reasons.READY, reasons.RUNNING)
     await place.edit(CONFIG, "default", {"spec": {"cacheStorageClassName": f"later-{place.name}"}})
     await place.delete(CACHE, names.cache_for(place.source))
 
@@ -154,7 +154,7 @@ async def crashes_later(place: Place) -> None:
     await place.model(None, "--until", str(file))
     await place.template()
     await place.service()
-    await place.told(SERVICE, "s", reasons.READY, reasons.RUNNING)
+    await place.until_reported(SERVICE, "s", reasons.READY, reasons.RUNNING)
     await place.image(None, "--crash")
     await asyncio.to_thread(file.unlink)
 
@@ -189,8 +189,8 @@ async def other_template(place: Place) -> None:
     await place.edit(SERVICE, "s", {"spec": {"templateRef": "usual"}})
 
 
-def config_warned(*words: str) -> Told:
-    return Told(CONFIG, "default", EVENT, reasons.ROUTE_FAILED, words)
+def config_warned(*fragments: str) -> Expected:
+    return Expected(CONFIG, "default", EVENT, reasons.ROUTE_FAILED, fragments)
 
 
 async def routed_to_several_listeners(place: Place) -> None:
@@ -209,7 +209,7 @@ async def routed_to_several_listeners(place: Place) -> None:
     await place.config(routing={"gateway": {"name": "wide"}})
 
 
-async def somebody_insists(place: Place) -> None:
+async def controller_insists(place: Place) -> None:
     """A foreign controller sets a field of the route again after each repair."""
     await place.running()
     rules = (await place.get(ROUTE, "s"))["spec"]["rules"]
@@ -414,7 +414,7 @@ CASES = (
         "the config names no listener of a gateway that has several",
         routed_to_several_listeners,
         (
-            Told(
+            Expected(
                 CONFIG,
                 "default",
                 EVENT,
@@ -436,10 +436,10 @@ CASES = (
     Case(
         "contested",
         "another manager keeps changing the route",
-        somebody_insists,
+        controller_insists,
         (
             *routing(reasons.ROUTE_READY, "keeps being changed"),
-            Told(SERVICE, "s", EVENT, reasons.CONTESTED, ("spec.rules", "HTTPRoute s")),
+            Expected(SERVICE, "s", EVENT, reasons.CONTESTED, ("spec.rules", "HTTPRoute s")),
         ),
     ),
     Case(

@@ -2,21 +2,21 @@
 
 import json
 
-from aim_testing.fault_catalogue.case import Case, Told
+from aim_testing.fault_catalogue.case import Case, Expected
 from aim_testing.fault_catalogue.place import Place
 from aimlab.kinds import RESOURCE_QUOTA
 from aimschema import names, reasons
 from aimschema.resources import CACHE, CONFIG_MAP, MODEL, SERVICE, TEMPLATE
 
-FOUND = Told(TEMPLATE, "t", reasons.DISCOVERED, reasons.PROFILES_DISCOVERED)
+FOUND = Expected(TEMPLATE, "t", reasons.DISCOVERED, reasons.PROFILES_DISCOVERED)
 
 
-def discovered(reason: str, *words: str) -> tuple[Told, ...]:
-    return (Told(TEMPLATE, "t", reasons.DISCOVERED, reason, words),)
+def discovered(reason: str, *fragments: str) -> tuple[Expected, ...]:
+    return (Expected(TEMPLATE, "t", reasons.DISCOVERED, reason, fragments),)
 
 
 def answering(
-    name: str, fault: str, answer: str, words: str, *options: str, by_itself: bool = False
+    name: str, fault: str, answer: str, fragments: str, *options: str, by_itself: bool = False
 ) -> Case:
     """The image prints invalid output; it is then corrected and queried again: by backoff, or at
     once by annotation."""
@@ -35,7 +35,7 @@ def answering(
         name,
         fault,
         cause,
-        discovered(reasons.DISCOVERY_FAILED, "try 1, next at", words),
+        discovered(reasons.DISCOVERY_FAILED, "try 1, next at", fragments),
         heal,
         FOUND,
     )
@@ -57,7 +57,7 @@ async def image_missing(place: Place) -> None:
     await place.template()
 
 
-async def config_map_of_somebody_else(place: Place) -> None:
+async def config_map_of_another_owner(place: Place) -> None:
     await place.config()
     await place.model()
     await place.make(CONFIG_MAP, names.discovery_config_map("t"))
@@ -111,10 +111,10 @@ CASES = (
         template_alone,
         (
             *discovered(reasons.MODEL_NOT_FOUND, "no-model:1"),
-            Told(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM_REQUESTED),
+            Expected(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM_REQUESTED),
         ),
         lambda place: place.model(),
-        Told(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM),
+        Expected(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM),
     ),
     answering(
         "output-noise",
@@ -152,7 +152,7 @@ CASES = (
     Case(
         "taken-name",
         "a foreign ConfigMap has the name",
-        config_map_of_somebody_else,
+        config_map_of_another_owner,
         discovered(reasons.NAME_CONFLICT, "t-discovery"),
         lambda place: place.delete(CONFIG_MAP, names.discovery_config_map("t")),
         FOUND,
@@ -161,17 +161,17 @@ CASES = (
         "warm-source-missing",
         "the source of a warm cache is missing",
         source_missing,
-        (Told(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM_FAILED, ("failed",)),),
+        (Expected(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM_FAILED, ("failed",)),),
         source_appears,
-        Told(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM),
+        Expected(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM),
     ),
     Case(
         "warm-volume-pending",
         "the volume of a warm cache is pending",
         volume_awaited,
-        (Told(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARMING),),
+        (Expected(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARMING),),
         Place.volume_arrives,
-        Told(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM),
+        Expected(TEMPLATE, "t", reasons.CACHE_WARM, reasons.WARM),
     ),
     Case(
         "quota-exceeded",
@@ -179,7 +179,7 @@ CASES = (
         no_pods_allowed,
         (
             *discovered(reasons.AWAITING_DISCOVERY, "Job discover-t-", "has no pod", "quota"),
-            Told(
+            Expected(
                 CACHE,
                 "c",
                 reasons.FILLED,
@@ -188,14 +188,14 @@ CASES = (
             ),
         ),
         lambda place: place.delete(RESOURCE_QUOTA, "no-pods"),
-        Told(CACHE, "c", reasons.FILLED, reasons.WARM),
+        Expected(CACHE, "c", reasons.FILLED, reasons.WARM),
     ),
     Case(
         "model-goes",
         "the model is deleted under a running service",
         model_goes,
-        (Told(SERVICE, "s", reasons.RESOLVED, reasons.MODEL_NOT_FOUND, ("model-goes:1",)),),
+        (Expected(SERVICE, "s", reasons.RESOLVED, reasons.MODEL_NOT_FOUND, ("model-goes:1",)),),
         model_returns,
-        Told(SERVICE, "s", reasons.READY, reasons.RUNNING),
+        Expected(SERVICE, "s", reasons.READY, reasons.RUNNING),
     ),
 )

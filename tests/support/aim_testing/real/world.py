@@ -53,13 +53,13 @@ class Real:
         """The object as soon as it is so."""
         found: Body = {}
 
-        async def look() -> bool:
+        async def check() -> bool:
             with contextlib.suppress(NotFound):
                 found.update(await self.get(resource, name))
             return bool(found) and holds(found)
 
         try:
-            await eventually(look, f"{resource.kind} {name}")
+            await eventually(check, f"{resource.kind} {name}")
         except AssertionError as error:
             raise AssertionError(f"{error}, it is still {found.get('status', found)}") from None
         return found

@@ -33,10 +33,10 @@ def arguments() -> argparse.Namespace:
 async def run(args: argparse.Namespace, folder: Path) -> Soak:
     kubeconfig = Path(os.environ[FOLDER]) / "kubeconfig" if args.real else None
     async with on_laptop(folder, args.seed, kubeconfig) as cluster:
-        return await soak(cluster, args.seed, args.minutes * 60, tell)
+        return await soak(cluster, args.seed, args.minutes * 60, print_line)
 
 
-def tell(text: str) -> None:
+def print_line(text: str) -> None:
     print(text, flush=True)
 
 
@@ -45,11 +45,13 @@ def summary(args: argparse.Namespace, done: Soak) -> str:
         f"{done.operations} operations, {done.faults} faults ({done.cluster.kills} kills) in"
         f" {done.rounds} rounds"
     )
-    asked = "".join(f"\n  a person had to act: {each}" for each in dict.fromkeys(done.asked))
+    manual_actions = "".join(
+        f"\n  a person had to act: {each}" for each in dict.fromkeys(done.manual_actions)
+    )
     findings = "".join(f"\n  FINDING: {each}" for each in done.findings)
     return (
         f"seed {args.seed}: {counts}, {done.repairs} repairs, {len(done.findings)}"
-        f" findings{asked}{findings}"
+        f" findings{manual_actions}{findings}"
     )
 
 
@@ -62,9 +64,9 @@ def main() -> int:
         folder = args.keep or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
         done = asyncio.run(run(args, folder))
-    tell(summary(args, done))
+    print_line(summary(args, done))
     if done.findings:
-        tell(f"again: make soak SEED={args.seed}")
+        print_line(f"again: make soak SEED={args.seed}")
     return 1 if done.findings else 0
 
 

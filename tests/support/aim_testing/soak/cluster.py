@@ -31,7 +31,7 @@ from aimschema.resources import NAMESPACE, OTHER_KINDS
 INSTANCES = (0, 1)
 SETTINGS = {"AIM_DISCOVERY_RETRY_S": "10"}
 READY_WITHIN_S = 120.0
-GONE_WITHIN_S = 60.0
+DELETED_WITHIN_S = 60.0
 POLL_S = 0.1
 
 
@@ -95,16 +95,16 @@ class SoakCluster:
 
     async def _create(self, operation: Operation) -> None:
         """After a namespace or object of the name that is on its way out."""
-        there = await self._get(operation)
-        if there is not None and operation.resource == NAMESPACE:
+        existing = await self._get(operation)
+        if existing is not None and operation.resource == NAMESPACE:
             await self._let_go(operation.key.name)
         if (
-            there is not None
-            and is_deleting(there)
-            and HOLD not in (there["metadata"].get("finalizers") or ())
+            existing is not None
+            and is_deleting(existing)
+            and HOLD not in (existing["metadata"].get("finalizers") or ())
         ):
-            async with asyncio.timeout(GONE_WITHIN_S):
-                while uid_of(await self._get(operation)) == uid_of(there):  # noqa: ASYNC110 (the server makes it go)
+            async with asyncio.timeout(DELETED_WITHIN_S):
+                while uid_of(await self._get(operation)) == uid_of(existing):  # noqa: ASYNC110 (the server makes it go)
                     await asyncio.sleep(POLL_S)
         await self.cluster.create(operation.body, resource=operation.resource)
 

@@ -27,11 +27,11 @@ class Did:
 
 @dataclass
 class Outcome:
-    """`findings` is empty where all held. `asked`: what a person had to do because a message
-    said so."""
+    """`findings` is empty if all checks passed. `manual_actions`: what messages asked a person to
+    do."""
 
     log: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    manual_actions: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
 
 
@@ -61,11 +61,11 @@ def _repair(simulation: Simulation, result: Outcome) -> None:
         rest(simulation)
         _apply(simulation, result, repair.retries(simulation.state, str(simulation.clock.now)))
         rest(simulation)
-        asked = repair.asked(simulation.state)
-        if not asked:
+        manual_actions = repair.manual_actions(simulation.state)
+        if not manual_actions:
             break
-        result.asked += [each.by for each in asked]
-        _apply(simulation, result, (each.operation for each in asked))
+        result.manual_actions += [each.by for each in manual_actions]
+        _apply(simulation, result, (each.operation for each in manual_actions))
         rest(simulation)
     result.findings += [f"after the repair: {each}" for each in unready(simulation.state)]
 

@@ -273,9 +273,9 @@ def hold(rng: random.Random, state: State) -> list[Operation]:
     key = _any(rng, state, resource)
     if key is None:
         return []
-    kept = state.objects[key]["metadata"].get("finalizers") or []
+    finalizers = state.objects[key]["metadata"].get("finalizers") or []
     return [
-        patch(resource, key, {"metadata": {"finalizers": [*kept, HOLD]}}),
+        patch(resource, key, {"metadata": {"finalizers": [*finalizers, HOLD]}}),
         delete(resource, key),
     ]
 
@@ -289,7 +289,7 @@ def retry(rng: random.Random, state: State) -> list[Operation]:
     return [patch(resource, key, {"metadata": {"annotations": value}})]
 
 
-def namespace_gone(rng: random.Random, _state: State) -> list[Operation]:
+def namespace_deleted(rng: random.Random, _state: State) -> list[Operation]:
     """And made again, with all that was written in it."""
     namespace = rng.choice(inputs.NAMESPACES)
     key = Key(NAMESPACE.kind, None, namespace)
@@ -316,7 +316,7 @@ OPERATIONS: dict[Draw, int] = {
     retry: 4,
     squat: 2,
     hold: 2,
-    namespace_gone: 1,
+    namespace_deleted: 1,
 }
 """How often each is drawn, beside the others."""
 

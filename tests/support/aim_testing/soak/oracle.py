@@ -54,7 +54,7 @@ def summary_kinds() -> tuple[Resource, ...]:
 def unready(state: State) -> list[str]:
     """Objects that are not as a user wants them. That no registry is there stops nothing."""
     return [
-        f"{where(body)}: {_said(body)}"
+        f"{where(body)}: {_summary_text(body)}"
         for kind in summary_kinds()
         for body in state.all(kind)
         if not holds(body, reasons.READY) or _generation(body) != body["metadata"].get("generation")
@@ -89,24 +89,26 @@ def _object(state: State, body: Body, now: datetime.datetime) -> Iterator[str]:
         if judge is None:
             yield f"{condition['type']} has reason {condition['reason']}, which no rule expects"
             continue
-        yield from (f"{_words(condition)}, but {why}" for why in judge(state, body, condition))
+        yield from (
+            f"{_condition_text(condition)}, but {why}" for why in judge(state, body, condition)
+        )
     if body["kind"] == SERVICE.kind:
         yield from _stopped(state, body)
     if holds(body, reasons.PROGRESSING) and not _has_something_to_wait_for(state, body, now):
-        yield f"progresses for ever: {_said(body)}"
+        yield f"progresses for ever: {_summary_text(body)}"
 
 
 def _generation(body: Body) -> object:
     return (body.get("status") or {}).get("observedGeneration")
 
 
-def _said(body: Body) -> str:
+def _summary_text(body: Body) -> str:
     ready = conditions(body).get(reasons.READY, {})
     state = (body.get("status") or {}).get("status", "")
     return f"{state} {ready.get('reason', 'no status')}: {ready.get('message', '')}"
 
 
-def _words(condition: Body) -> str:
+def _condition_text(condition: Body) -> str:
     text = f"{condition['type']} is {condition['status']}/{condition['reason']}"
     return f"{text} ({condition.get('message', '')[:240]})"
 
@@ -185,39 +187,39 @@ def _resolved(state: State, service: Body, _: Body) -> Iterable[str]:
     yield from _must(same, "the template is for another model")
 
 
-def _template_missing(state: State, service: Body, said: Body) -> Iterable[str]:
+def _template_missing(state: State, service: Body, condition: Body) -> Iterable[str]:
     yield from _must(_template_of(state, service) is None, "the template is there")
-    yield from _names(said, str(service["spec"]["templateRef"]))
+    yield from _names(condition, str(service["spec"]["templateRef"]))
 
 
-def _model_missing(state: State, body: Body, said: Body) -> Iterable[str]:
+def _model_missing(state: State, body: Body, condition: Body) -> Iterable[str]:
     yield from _must(not _models(state, body["spec"]["model"]), "the model is there")
-    yield from _names(said, str(body["spec"]["model"]))
+    yield from _names(condition, str(body["spec"]["model"]))
 
 
-def _config_missing(state: State, body: Body, said: Body) -> Iterable[str]:
+def _config_missing(state: State, body: Body, condition: Body) -> Iterable[str]:
     of_cache = annotation(body, labels.ANNOTATION_CONFIG) or "default"
     name = str(body["spec"]["configRef"]) if body["kind"] == SERVICE.kind else of_cache
     yield from _must(_config(state, body, name) is None, "the config is there")
-    yield from _names(said, name)
+    yield from _names(condition, name)
 
 
-def _mismatch(state: State, service: Body, said: Body) -> Iterable[str]:
+def _mismatch(state: State, service: Body, condition: Body) -> Iterable[str]:
     template = _template_of(state, service)
     other = None if template is None else template["spec"]["model"]
     yield from _must(other not in {None, service["spec"]["model"]}, "both are for one model")
-    yield from _names(said, str(other))
+    yield from _names(condition, str(other))
 
 
-def _template_not_ready(state: State, service: Body, said: Body) -> Iterable[str]:
+def _template_not_ready(state: State, service: Body, condition: Body) -> Iterable[str]:
     template = _template_of(state, service)
     waits = template is not None and _answer(state, template) is None
     yield from _must(waits, "the template has an answer")
-    yield from _names(said, str(service["spec"]["templateRef"]))
+    yield from _names(condition, str(service["spec"]["templateRef"]))
 
 
-def _template_failed(state: State, service: Body, said: Body) -> Iterable[str]:
-    yield from _template_not_ready(state, service, said)
+def _template_failed(state: State, service: Body, condition: Body) -> Iterable[str]:
+    yield from _template_not_ready(state, service, condition)
     template = _template_of(state, service)
     failed = template is not None and (template.get("status") or {}).get("status") == "Failed"
     yield from _must(failed, "the template has not failed")
@@ -260,27 +262,31 @@ def _cache_warming(state: State, service: Body, _: Body) -> Iterable[str]:
     yield from _must(bool(_cold(state, service)), "every cache is warm")
 
 
-def _cache_failed(state: State, service: Body, said: Body) -> Iterable[str]:
+def _cache_failed(state: State, service: Body, condition: Body) -> Iterable[str]:
     template = _template_of(state, service)
     warmth = {} if template is None else conditions(template).get(reasons.CACHE_WARM, {})
     if warmth.get("reason") in {reasons.WARM_FAILED, reasons.NAME_CONFLICT}:
         return
     failed = [c["metadata"]["name"] for c in _cold(state, service) if holds(c, reasons.FAILURE)]
     yield from _must(bool(failed), "no cache has failed")
-    yield from _names(said, *failed)
+    yield from _names(condition, *failed)
 
 
-def _cache_lost(state: State, service: Body, said: Body) -> Iterable[str]:
+def _cache_lost(state: State, service: Body, condition: Body) -> Iterable[str]:
     runtime = _runtime(state, service)
     mounted = (
         set() if runtime is None else claims_of({"spec": runtime["spec"].get("predictor", {})})
     )
     yield from _must(bool(mounted), "nothing mounts a cache")
     lost = [c for c in mounted if not _is_filled(state.get(CLAIM, _namespace(service), c))]
-    gone = [s for s in _sources(state, service) if not _caches(state, _namespace(service), s)]
-    yield from _must(bool(lost or gone), "every claim that is mounted is filled and has its cache")
+    without_cache = [
+        s for s in _sources(state, service) if not _caches(state, _namespace(service), s)
+    ]
+    yield from _must(
+        bool(lost or without_cache), "every claim that is mounted is filled and has its cache"
+    )
     known = {str(cache["spec"]["sourceUri"]) for cache in state.all(CACHE, _namespace(service))}
-    yield from _names(said, *_sources(state, service), *known, *mounted)
+    yield from _names(condition, *_sources(state, service), *known, *mounted)
 
 
 def _is_filled(claim: Body | None) -> bool:
@@ -338,11 +344,11 @@ def _runtime_unready(state: State, service: Body, _: Body) -> Iterable[str]:
     yield from _must(not (ready and _ready_pods(state, service)), "it is Ready and a pod is ready")
 
 
-def _runtime_failed(state: State, service: Body, said: Body) -> Iterable[str]:
-    yield from _runtime_unready(state, service, said)
+def _runtime_failed(state: State, service: Body, condition: Body) -> Iterable[str]:
+    yield from _runtime_unready(state, service, condition)
     pods = [pod["metadata"]["name"] for pod in state.predictor_pods(service)]
     runtime = [service["metadata"]["name"]] if _runtime(state, service) is not None else []
-    yield from _names(said, *pods, *runtime)
+    yield from _names(condition, *pods, *runtime)
 
 
 def _route_of(state: State, service: Body) -> Body | None:
@@ -361,9 +367,11 @@ def _route_ready(state: State, service: Body, _: Body) -> Iterable[str]:
         yield "it has no HTTPRoute"
         return
     yield from _must(bool((route.get("status") or {}).get("parents")), "no gateway has the route")
-    wanted = ((routing or {}).get("gateway") or {}).get("name")
+    expected = ((routing or {}).get("gateway") or {}).get("name")
     parents = [parent.get("name") for parent in route["spec"].get("parentRefs") or ()]
-    yield from _must(parents == [wanted], f"the route is for {parents}, the config says {wanted}")
+    yield from _must(
+        parents == [expected], f"the route is for {parents}, the config says {expected}"
+    )
     hosts = route["spec"].get("hostnames")
     yield from _must(not hosts or hosts == [], f"the route has host names {hosts}")
 
@@ -372,55 +380,55 @@ def _route_disabled(state: State, service: Body, _: Body) -> Iterable[str]:
     routing, route = _routing(state, service), _route_of(state, service)
     off = routing is None or routing.get("autoCreateRoute") is False
     yield from _must(off, "the config asks for a route")
-    gone = route is None or service["metadata"]["uid"] not in owners(route)
-    yield from _must(gone, "the HTTPRoute is there")
+    is_absent = route is None or service["metadata"]["uid"] not in owners(route)
+    yield from _must(is_absent, "the HTTPRoute is there")
 
 
-def _route_failed(state: State, service: Body, said: Body) -> Iterable[str]:
+def _route_failed(state: State, service: Body, condition: Body) -> Iterable[str]:
     routing, config = _routing(state, service), str(service["spec"]["configRef"])
     if _config(state, service, config) is None:
-        yield from _names(said, config)
+        yield from _names(condition, config)
         return
     gateway = ((routing or {}).get("gateway") or {}) or {}
-    there = state.get(GATEWAY, gateway.get("namespace"), str(gateway.get("name")))
-    yield from _must(there is None, f"Gateway {gateway.get('name')} is there")
-    yield from _names(said, str(gateway.get("name")))
+    gateway_found = state.get(GATEWAY, gateway.get("namespace"), str(gateway.get("name")))
+    yield from _must(gateway_found is None, f"Gateway {gateway.get('name')} is there")
+    yield from _names(condition, str(gateway.get("name")))
 
 
-def _route_waits(state: State, service: Body, said: Body) -> Iterable[str]:
+def _route_waits(state: State, service: Body, condition: Body) -> Iterable[str]:
     """BackendNotFound is excused until the runtime is up."""
     yield from _must(
-        not _ready_pods(state, service) or _names_what_goes(state, said), "a pod is ready"
+        not _ready_pods(state, service) or _names_what_goes(state, condition), "a pod is ready"
     )
 
 
 def _discovered(state: State, template: Body, _: Body) -> Iterable[str]:
     """A result that a foreign finalizer keeps is still valid."""
-    kept = state.get(
+    config_map = state.get(
         CONFIG_MAP, _namespace(template), names.discovery_config_map(template["metadata"]["name"])
     )
-    yield from _must(kept is not None and bool(kept.get("data")), "no answer is kept")
+    yield from _must(config_map is not None and bool(config_map.get("data")), "no answer is kept")
     yield from _must(bool((template.get("status") or {}).get("modelSources")), "no source is named")
 
 
-def _awaits_discovery(state: State, template: Body, said: Body) -> Iterable[str]:
+def _awaits_discovery(state: State, template: Body, condition: Body) -> Iterable[str]:
     model = next(iter(_models(state, template["spec"]["model"])), None)
     if model is None:
         yield "there is no model"
         return
     yield from _must(_answer(state, template) is None, "there is an answer")
-    if _names_what_goes(state, said):
+    if _names_what_goes(state, condition):
         return
     jobs = [job["metadata"]["name"] for job in state.owned(template, JOB)]
     image = conditions(model).get(reasons.IMAGE_INSPECTED, {}).get("reason")
-    if image != reasons.IMAGE_NOT_FOUND and "running" not in said.get("message", ""):
+    if image != reasons.IMAGE_NOT_FOUND and "running" not in condition.get("message", ""):
         yield from _must(bool(jobs), "no Job is there, and the image is in its registry")
 
 
-def _discovery_failed(state: State, template: Body, said: Body) -> Iterable[str]:
+def _discovery_failed(state: State, template: Body, condition: Body) -> Iterable[str]:
     yield from _must(bool((template.get("status") or {}).get("attempts")), "no try is counted")
     model = next(iter(_models(state, template["spec"]["model"])), None)
-    yield from _names(said, str(model["spec"]["image"]) if model else "?", "at work")
+    yield from _names(condition, str(model["spec"]["image"]) if model else "?", "at work")
 
 
 def _template_warm(state: State, template: Body, _: Body) -> Iterable[str]:
@@ -467,7 +475,7 @@ def _unfilled(state: State, cache: Body, _: Body) -> Iterable[str]:
     yield from _must(not marked or claim is None or is_deleting(claim), "the claim is filled")
 
 
-def _claim_waits(state: State, cache: Body, said: Body) -> Iterable[str]:
+def _claim_waits(state: State, cache: Body, condition: Body) -> Iterable[str]:
     """A claim that is being deleted is held by pods, which are named; no other claim waits for
     long."""
     claim = _claim(state, cache)
@@ -485,49 +493,49 @@ def _claim_waits(state: State, cache: Body, said: Body) -> Iterable[str]:
         for service in state.all(SERVICE, _namespace(cache))
         if {pod["metadata"]["name"] for pod in state.predictor_pods(service)} & set(pods)
     ]
-    yield from _names(said, *pods, *services, *held)
+    yield from _names(condition, *pods, *services, *held)
 
 
-def _claim_held(state: State, cache: Body, said: Body) -> Iterable[str]:
+def _claim_held(state: State, cache: Body, condition: Body) -> Iterable[str]:
     claim = _claim(state, cache)
     yield from _must(claim is not None and is_deleting(claim), "no claim is being deleted")
-    yield from _claim_waits(state, cache, said)
+    yield from _claim_waits(state, cache, condition)
 
 
-def _class_missing(state: State, cache: Body, said: Body) -> Iterable[str]:
+def _class_missing(state: State, cache: Body, condition: Body) -> Iterable[str]:
     claim, spec = _claim(state, cache), cache["spec"]
     config = _config(state, cache, annotation(cache, labels.ANNOTATION_CONFIG) or "default")
     of_config = ((config or {}).get("spec") or {}).get("cacheStorageClassName")
-    wanted = spec.get("storageClassName") or of_config
+    class_named = spec.get("storageClassName") or of_config
     of_claim = None if claim is None else (claim.get("spec") or {}).get("storageClassName")
-    named = [name for name in (wanted, of_claim) if name is not None]
+    named = [name for name in (class_named, of_claim) if name is not None]
     missing = [str(name) for name in named if state.get(STORAGE_CLASS, None, str(name)) is None]
     yield from _must(bool(missing), "every storage class is there")
-    yield from _names(said, *missing)
+    yield from _names(condition, *missing)
 
 
-def _duplicate(state: State, cache: Body, said: Body) -> Iterable[str]:
+def _duplicate(state: State, cache: Body, condition: Body) -> Iterable[str]:
     first = _caches(state, _namespace(cache), cache["spec"]["sourceUri"])[0]
     yield from _must(first["metadata"]["uid"] != cache["metadata"]["uid"], "it is the oldest")
-    yield from _names(said, first["metadata"]["name"])
+    yield from _names(condition, first["metadata"]["name"])
 
 
-def _source_missing(_: State, cache: Body, said: Body) -> Iterable[str]:
+def _source_missing(_: State, cache: Body, condition: Body) -> Iterable[str]:
     yield from _must("gone" in cache["spec"]["sourceUri"], "the source is there")
 
 
-def _inspected_or_not(_: State, _body: Body, _said_: Body) -> Iterable[str]:
+def _inspected_or_not(_: State, _body: Body, _condition: Body) -> Iterable[str]:
     """What registries answer is not modelled here."""
     return ()
 
 
-def _duplicate_name(state: State, model: Body, said: Body) -> Iterable[str]:
+def _duplicate_name(state: State, model: Body, condition: Body) -> Iterable[str]:
     first = _models(state, model["spec"]["name"])[0]
     yield from _must(first["metadata"]["uid"] != model["metadata"]["uid"], "it is the oldest")
-    yield from _names(said, first["metadata"]["name"])
+    yield from _names(condition, first["metadata"]["name"])
 
 
-def _name_taken(state: State, body: Body, said: Body) -> Iterable[str]:
+def _name_taken(state: State, body: Body, condition: Body) -> Iterable[str]:
     """A foreign object has a required name."""
     namespace, name = _namespace(body), body["metadata"]["name"]
     needed = [
@@ -537,12 +545,10 @@ def _name_taken(state: State, body: Body, said: Body) -> Iterable[str]:
         state.get(CONFIG_MAP, namespace, names.discovery_config_map(name)),
     ]
     taken = [
-        there
-        for there in needed
-        if there is not None and body["metadata"]["uid"] not in owners(there)
+        obj for obj in needed if obj is not None and body["metadata"]["uid"] not in owners(obj)
     ]
     yield from _must(bool(taken), "nobody has a name that it needs")
-    yield from _names(said, *(str(there["metadata"]["name"]) for there in taken))
+    yield from _names(condition, *(str(obj["metadata"]["name"]) for obj in taken))
 
 
 _JUDGES: dict[tuple[str, str], Judge] = {
@@ -621,15 +627,15 @@ def _has_something_to_wait_for(state: State, body: Body, now: datetime.datetime)
     )
 
 
-def _names_what_goes(state: State, said: Body) -> bool:
+def _names_what_goes(state: State, condition: Body) -> bool:
     """An object is being deleted but still in use, and the condition's message names it."""
-    text = said.get("message", "")
-    kept = [
+    text = condition.get("message", "")
+    deleting = [
         each
         for each in state.objects.values()
         if is_deleting(each) and each["metadata"].get("finalizers")
     ]
-    return any(each["metadata"]["name"] in text for each in kept)
+    return any(each["metadata"]["name"] in text for each in deleting)
 
 
 def _depends_on(state: State, body: Body) -> Iterator[Body]:
@@ -701,9 +707,9 @@ def _abandoned(state: State) -> Iterator[str]:
         ) == labels.MANAGED_BY_AIM
         failed = (cache.get("status") or {}).get("status") == "Failed"
         templates = state.all(TEMPLATE, _namespace(cache))
-        wanted = any(
+        in_use = any(
             cache["spec"]["sourceUri"] in ((t.get("status") or {}).get("modelSources") or ())
             for t in templates
         )
-        if ours and failed and not wanted and not is_deleting(cache):
+        if ours and failed and not in_use and not is_deleting(cache):
             yield f"{where(cache)} failed and nobody asks for it"

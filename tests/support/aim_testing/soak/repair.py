@@ -35,7 +35,7 @@ _ONE_OF_THEM = re.compile(r"ModelCache (?P<name>[a-z0-9.-]+) is older .*delete o
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ManualAction:
     """An operation that a message asks for."""
 
     by: str
@@ -45,10 +45,10 @@ class Asked:
 def inputs_right(state: State) -> Iterator[Operation]:
     """Everything that a user writes is there and right; nothing that works is deleted."""
     for key, body in inputs.manifests().items():
-        present = state.objects.get(key)
-        if present is None:
+        existing = state.objects.get(key)
+        if existing is None:
             yield create(_RESOURCES[key.kind], body)
-        elif "spec" in body and (changes := _changes(present.get("spec") or {}, body["spec"])):
+        elif "spec" in body and (changes := _changes(existing.get("spec") or {}, body["spec"])):
             yield patch(_RESOURCES[key.kind], key, {"spec": changes})
     for cache in state.all(CACHE):
         if cache["spec"].get("storageClassName") is not None and not holds(cache, reasons.READY):
@@ -76,19 +76,19 @@ def _own_traces(state: State) -> Iterator[Operation]:
                 yield delete(kind, _key(body))
 
 
-def _changes(there: Body, wanted: Body) -> Body:
-    """A merge patch that makes `there` what is wanted; fields that are defaulted may stay."""
-    gone = {name: None for name in there if name not in wanted and name in _UNWANTED}
-    return gone | {
-        name: value for name, value in wanted.items() if not _contains(there.get(name), value)
+def _changes(existing: Body, desired: Body) -> Body:
+    """A merge patch that makes `existing` what is wanted; fields that are defaulted may stay."""
+    removed = {name: None for name in existing if name not in desired and name in _UNWANTED}
+    return removed | {
+        name: value for name, value in desired.items() if not _contains(existing.get(name), value)
     }
 
 
-def _contains(there: object, wanted: object) -> bool:
+def _contains(existing: object, desired: object) -> bool:
     """The API server may have added defaults."""
-    if isinstance(there, dict) and isinstance(wanted, dict):
-        return all(_contains(there.get(name), value) for name, value in wanted.items())
-    return there == wanted
+    if isinstance(existing, dict) and isinstance(desired, dict):
+        return all(_contains(existing.get(name), value) for name, value in desired.items())
+    return existing == desired
 
 
 _UNWANTED = frozenset({"cacheStorageClassName", "images"})
@@ -104,24 +104,24 @@ def retries(state: State, value: str) -> Iterator[Operation]:
                 yield patch(kind, _key(body), {"metadata": {"annotations": annotations}})
 
 
-def asked(state: State) -> list[Asked]:
+def manual_actions(state: State) -> list[ManualAction]:
     """What the messages of unready objects ask to be stopped or deleted, each once."""
-    found: dict[str, Asked] = {}
+    found: dict[str, ManualAction] = {}
     for kind in summary_kinds():
         for body in state.all(kind):
             ready = conditions(body).get(reasons.READY, {})
             operation = (
                 None
                 if ready.get("status") == "True"
-                else _asked(body, str(ready.get("message", "")))
+                else _manual_action(body, str(ready.get("message", "")))
             )
             if operation is not None:
                 by = f"{where(body)}: {ready.get('reason')}: {ready.get('message')}"
-                found.setdefault(str(operation), Asked(by, operation))
+                found.setdefault(str(operation), ManualAction(by, operation))
     return list(found.values())
 
 
-def _asked(body: Body, message: str) -> Operation | None:
+def _manual_action(body: Body, message: str) -> Operation | None:
     namespace = body["metadata"].get("namespace")
     stop = _STOP.search(message)
     if stop is not None:

@@ -33,7 +33,7 @@ LEASE_S = 15.0
 FEWEST, MOST = 4, 12
 MOST_ASKED = 4
 LAST_OPERATIONS = 15
-Tell = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 @dataclass
@@ -42,13 +42,13 @@ class Soak:
 
     cluster: SoakCluster
     rng: random.Random
-    tell: Tell
+    print_line: PrintLine
     operations: int = 0
     faults: int = 0
     rounds: int = 0
     repairs: int = 0
     findings: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    manual_actions: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     started_s: float = field(default_factory=time.monotonic)
 
@@ -59,7 +59,7 @@ class Soak:
     def note(self, text: str) -> None:
         line = f"{time.monotonic() - self.started_s:6.1f} s  {text}"
         self.log.append(line)
-        self.tell(line)
+        self.print_line(line)
 
     def found(self, when: str, texts: Iterable[str]) -> None:
         """Report each finding once, with the object and the operations before it."""
@@ -70,15 +70,17 @@ class Soak:
             self.note(f"FINDING {when}: {text}")
             for body in self.state.objects.values():
                 if text.startswith(f"{where(body)}:"):
-                    self.tell(json.dumps(body.get("status"), indent=1))
+                    self.print_line(json.dumps(body.get("status"), indent=1))
             last = [line for line in self.log if "FINDING" not in line][-LAST_OPERATIONS:]
-            self.tell("\n".join(["  the last operations:", *(f"    {line}" for line in last)]))
+            self.print_line(
+                "\n".join(["  the last operations:", *(f"    {line}" for line in last)])
+            )
 
 
-async def soak(cluster: SoakCluster, seed: int, seconds: float, tell: Tell) -> Soak:
+async def soak(cluster: SoakCluster, seed: int, seconds: float, print_line: PrintLine) -> Soak:
     """Runs rounds for this time; at the end everything is repaired and becomes ready, and then no
     service writes."""
-    run = Soak(cluster, chance(seed), tell)
+    run = Soak(cluster, chance(seed), print_line)
     await _repair(run)
     while time.monotonic() - run.started_s < seconds:
         run.rounds += 1
@@ -99,9 +101,9 @@ async def soak(cluster: SoakCluster, seed: int, seconds: float, tell: Tell) -> S
     return run
 
 
-async def quick(cluster: SoakCluster, seed: int, tell: Tell) -> Soak:
+async def quick(cluster: SoakCluster, seed: int, print_line: PrintLine) -> Soak:
     """One round and a repair."""
-    run = Soak(cluster, chance(seed), tell)
+    run = Soak(cluster, chance(seed), print_line)
     await _repair(run)
     await _round(run)
     await _repair(run)
@@ -160,19 +162,19 @@ async def _repair(run: Soak) -> None:
     def wrong() -> list[str]:
         return unready(run.state)
 
-    def told() -> bool:
-        return not wrong() or bool(repair.asked(run.state))
+    def is_reported() -> bool:
+        return not wrong() or bool(repair.manual_actions(run.state))
 
     settled = run.cluster.watcher.settled
     for _ in range(MOST_ASKED):
-        await settled(told, REPAIRED_WITHIN_S / 3, QUIET_S)
+        await settled(is_reported, REPAIRED_WITHIN_S / 3, QUIET_S)
         if not wrong():
             return
-        for each in repair.asked(run.state):
-            run.asked.append(each.by)
+        for each in repair.manual_actions(run.state):
+            run.manual_actions.append(each.by)
             run.note(f"asked for by {each.by}")
             await _operate(run, [each.operation])
-        await settled(lambda: not repair.asked(run.state), ASKED_WITHIN_S, 0.0)
+        await settled(lambda: not repair.manual_actions(run.state), ASKED_WITHIN_S, 0.0)
         await _operate(
             run, [*repair.inputs_right(run.state), *repair.retries(run.state, f"{time.time():.0f}")]
         )
@@ -197,17 +199,20 @@ async def _start_over(run: Soak) -> None:
 
 async def _only_faults(run: Soak) -> None:
     """No user acts: then no object may keep a change, and no Job runs."""
-    before, jobs = _told(run.state), run.cluster.watcher.jobs
+    before, jobs = _reported(run.state), run.cluster.watcher.jobs
     for _ in range(3):
         await _strike(run)
     await _judge(
-        run, "after faults alone", lambda: _differences(before, _told(run.state)), SETTLED_WITHIN_S
+        run,
+        "after faults alone",
+        lambda: _differences(before, _reported(run.state)),
+        SETTLED_WITHIN_S,
     )
     if run.cluster.watcher.jobs != jobs:
         run.found("after faults alone", [f"{run.cluster.watcher.jobs - jobs} Jobs were created"])
 
 
-def _told(state: State) -> dict[str, object]:
+def _reported(state: State) -> dict[str, object]:
     """What each object reports, and the pods that run."""
     every = {where(body): body for body in state.objects.values()}
     return {

@@ -51,26 +51,30 @@ class Protecting(Cluster):
     """Keeps claims that pods mount, and merges as users' patches do."""
 
     def delete(self, key: Key, uid: str | None = None) -> None:
-        present = self.objects.get(key)
-        if present is None or uid not in {None, present["metadata"]["uid"]} or is_deleting(present):
+        existing = self.objects.get(key)
+        if (
+            existing is None
+            or uid not in {None, existing["metadata"]["uid"]}
+            or is_deleting(existing)
+        ):
             return
-        held = key.kind == CLAIM.kind and self.holders(present)
+        held = key.kind == CLAIM.kind and self.holders(existing)
         finalizers = [
-            *(present["metadata"].get("finalizers") or []),
+            *(existing["metadata"].get("finalizers") or []),
             *([PROTECTION] if held else []),
         ]
         if finalizers:
             stamped = {"deletionTimestamp": stamp(self._clock.now), "finalizers": finalizers}
-            self.write({**present, "metadata": present["metadata"] | stamped})
+            self.write({**existing, "metadata": existing["metadata"] | stamped})
         else:
             super().delete(key, uid)
 
     def release(self, key: Key, finalizer: str) -> None:
         """Nothing keeps an object that is being deleted once its last finalizer has gone."""
-        present = self.objects[key]
-        left = [each for each in present["metadata"].get("finalizers") or [] if each != finalizer]
-        self.write({**present, "metadata": present["metadata"] | {"finalizers": left}})
-        if is_deleting(present) and not left:
+        existing = self.objects[key]
+        left = [each for each in existing["metadata"].get("finalizers") or [] if each != finalizer]
+        self.write({**existing, "metadata": existing["metadata"] | {"finalizers": left}})
+        if is_deleting(existing) and not left:
             super().delete(key)
 
     def holders(self, claim: Body) -> list[Body]:
@@ -93,17 +97,17 @@ class Protecting(Cluster):
         return self._store(body)
 
     def merge(self, key: Key, change: Body) -> None:
-        present = self.objects.get(key)
-        if present is None:
+        existing = self.objects.get(key)
+        if existing is None:
             return
-        if is_deleting(present):
+        if is_deleting(existing):
             if "finalizers" in change.get("metadata", {}):
                 self.release(key, HOLD)
             return
-        merged = with_patch(present, change)
-        if merged == present:
+        merged = with_patch(existing, change)
+        if merged == existing:
             return
-        if merged.get("spec") != present.get("spec"):
+        if merged.get("spec") != existing.get("spec"):
             metadata = dict(merged["metadata"])
             merged["metadata"] = metadata | {"generation": metadata["generation"] + 1}
         self.write(merged)
@@ -185,10 +189,10 @@ class Simulation(History):
         of_class = self.state.get(STORAGE_CLASS, None, name)
         if of_class is None:
             return False
-        wanted = any(
+        in_use = any(
             claim["metadata"]["name"] in claims_of(pod) for pod in self.cluster.of(POD.kind)
         )
-        return of_class.get("volumeBindingMode") != "WaitForFirstConsumer" or wanted
+        return of_class.get("volumeBindingMode") != "WaitForFirstConsumer" or in_use
 
     def _bind(self, claim: Body) -> None:
         volume = {"volumeName": f"pvc-{claim['metadata']['uid']}"}
@@ -212,8 +216,8 @@ class Simulation(History):
     def _make_pod(self, owner: Body, template: Body, suffix: str, more: dict[str, str]) -> None:
         metadata = owner["metadata"]
         name = {"name": f"{metadata['name']}-{suffix}", "namespace": metadata["namespace"]}
-        wanted = (template.get("metadata") or {}).get("labels") or {}
-        own = {"ownerReferences": [owner_reference(owner)], "labels": wanted | more}
+        template_labels = (template.get("metadata") or {}).get("labels") or {}
+        own = {"ownerReferences": [owner_reference(owner)], "labels": template_labels | more}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": name | own, "spec": template["spec"]}
         self.cluster.create({**pod, "status": {"phase": "Pending"}})
 
@@ -241,8 +245,8 @@ class Simulation(History):
                 yield ends
 
     def _status_step(self, body: Body, status: Body) -> Steps:
-        there = body.get("status") or {}
-        if all(there.get(name) == value for name, value in status.items()):
+        status_now = body.get("status") or {}
+        if all(status_now.get(name) == value for name, value in status.items()):
             return []
         return [partial(self.cluster.patch, body, status=status)]
 
@@ -292,9 +296,9 @@ class Simulation(History):
                 continue
             pods = self.state.owned(runtime, POD)
             revision = revision_of(runtime)
-            wanted = replicas_of(runtime)
-            present = {pod["metadata"]["name"] for pod in pods}
-            names = [f"{revision}-{number}" for number in range(wanted)]
+            replicas = replicas_of(runtime)
+            pod_names = {pod["metadata"]["name"] for pod in pods}
+            names = [f"{revision}-{number}" for number in range(replicas)]
             wanted_names = {f"{runtime['metadata']['name']}-{name}" for name in names}
             extra = [pod for pod in pods if pod["metadata"]["name"] not in wanted_names]
             if extra:
@@ -303,11 +307,11 @@ class Simulation(History):
                 template = {"spec": runtime["spec"]["predictor"]}
                 label = {labels.KSERVE_ISVC_LABEL: runtime["metadata"]["name"]}
                 for name in names:
-                    if f"{runtime['metadata']['name']}-{name}" not in present:
+                    if f"{runtime['metadata']['name']}-{name}" not in pod_names:
                         yield partial(self._make_pod, runtime, template, name, label)
             for pod in pods:
                 yield from self._pod_steps(pod, partial(self._serves, pod))
-            yield from self._status_step(runtime, runtime_status(pods, wanted))
+            yield from self._status_step(runtime, runtime_status(pods, replicas))
 
     def _serves(self, pod: Body) -> None:
         container, image = (pod["spec"]["containers"][0][field] for field in ("name", "image"))
@@ -359,8 +363,8 @@ class Simulation(History):
 
 
 def accepted(route: Body) -> list[Body]:
-    said = {"status": "True", "observedGeneration": route["metadata"]["generation"]}
-    return [{"type": kind, "reason": kind, **said} for kind in ("Accepted", "ResolvedRefs")]
+    common = {"status": "True", "observedGeneration": route["metadata"]["generation"]}
+    return [{"type": kind, "reason": kind, **common} for kind in ("Accepted", "ResolvedRefs")]
 
 
 def revision_of(runtime: Body) -> str:
@@ -386,11 +390,11 @@ def replicas_of(runtime: Body) -> int:
     return int(runtime["spec"]["predictor"].get("minReplicas", 1))
 
 
-def runtime_status(pods: list[Body], wanted: int) -> Body:
+def runtime_status(pods: list[Body], replicas: int) -> Body:
     """As KServe reports it; Ready needs no ready pod where one may be unavailable."""
     ready = [pod for pod in pods if _is_ready(pod)]
-    stopped = {"type": "Stopped", "status": "True" if wanted == 0 else "False"}
-    holds = wanted > 0 and len(ready) >= wanted - 1
+    stopped = {"type": "Stopped", "status": "True" if replicas == 0 else "False"}
+    holds = replicas > 0 and len(ready) >= replicas - 1
     return {"conditions": [{"type": "Ready", "status": "True" if holds else "False"}, stopped]}
 
 

@@ -60,7 +60,7 @@ class Watcher:
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._watch(kind)) for kind in WATCHED]
         self._bus = await connect(self._nats_url, name="soak")
-        self._tasks.append(asyncio.create_task(self._letters(self._bus)))
+        self._tasks.append(asyncio.create_task(self._dead_letters(self._bus)))
         return self
 
     async def __aexit__(
@@ -154,17 +154,17 @@ class Watcher:
         if holds(job, "Complete") and not _answers_nothing(job):
             self._succeeded.setdefault(run, time.monotonic())
 
-    async def _letters(self, bus: Bus) -> None:
+    async def _dead_letters(self, bus: Bus) -> None:
         async for item in follow(bus, [subjects.dead_letters()]):
             if (
                 isinstance(item, Event)
                 and isinstance(item.message, DeadLetter)
                 and not item.message.handled
             ):
-                letter = item.message
+                message = item.message
                 self.findings.append(
-                    f"dead letter of aim-{letter.service} on {letter.kind} {letter.name}:"
-                    f" {letter.error}"
+                    f"dead letter of aim-{message.service} on {message.kind} {message.name}:"
+                    f" {message.error}"
                 )
 
 
