@@ -208,7 +208,7 @@ class Simulation:
         )
 
     def settle(self) -> None:
-        """Go on until nothing changes any more."""
+        """Continue until nothing changes."""
         quiet = 0
         for _ in range(200):
             before = self.objects

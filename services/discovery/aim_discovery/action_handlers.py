@@ -1,5 +1,5 @@
-"""What discovery does beyond apply and delete: looks at images, and reads the log of a
-discovery's pod (at most 4 MiB, once a pod)."""
+"""The actions of discovery other than apply and delete: inspect images, and read the log of a
+discovery pod (at most 4 MiB, once per pod)."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -65,7 +65,7 @@ async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:
 
 
 async def _newest_succeeded_pod(cluster: Cluster, action: ReadLog) -> str | None:
-    """By the label the Job controller gives, and the owner: a label anybody may set."""
+    """By the label of the Job controller, and the owner: every user may set a label."""
     pods = (
         await cluster.list(POD, action.of.namespace, label_selector=f"{JOB_UID}={action.uid}")
     ).items

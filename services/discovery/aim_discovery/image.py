@@ -1,10 +1,10 @@
-"""An image reference taken apart by docker's rules (distribution/reference, its grammar and its
+"""Parses an image reference by docker's rules (distribution/reference, its grammar and its
 normalisation).
 
 1. The first segment is a registry if it has a dot, a colon or a capital letter, or is `localhost`;
-   otherwise the image is Docker Hub's.
+   otherwise the image is on Docker Hub.
 2. A Docker Hub image of one segment is an official one: `library/<name>`.
-3. Without a tag and a digest the tag is `latest`; where both are given, the digest counts.
+3. Without a tag and a digest the tag is `latest`; a digest takes precedence over a tag.
 """
 
 import ipaddress

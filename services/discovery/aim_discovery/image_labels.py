@@ -62,8 +62,8 @@ class ImageLabels(Struct, frozen=True, omit_defaults=True):
 
 
 def read_labels(labels: Mapping[str, Any]) -> ImageLabels:
-    """Raises ValueError if no label is one of ours, or one is malformed: the message names it
-    and the cause."""
+    """Raises ValueError if there is no AIM label, or one is malformed: the message names it and the
+    cause."""
     values = {
         name: _label(labels, name)
         for name in (CANONICAL_NAME, SOURCE, RECOMMENDED, TOKEN_REQUIRED, TITLE)

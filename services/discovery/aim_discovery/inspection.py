@@ -1,8 +1,8 @@
-"""Carrying out looks at images: each once, a few at a time per registry (so that one that hangs
-holds up no other), beside the queue.
+"""Inspects images: each once, a few at a time per registry (so that one that hangs does not delay
+another), outside the queue.
 
-Pull secrets are read at the moment they are needed, by name, from the control plane's namespace.
-What is in them goes to the registry and nowhere else.
+Pull secrets are read on demand, by name, from the control plane's namespace. Their content is sent
+only to the registry.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from aimschema.messages import Finding
 from aimschema.resources import CONFIG, SECRET, Key
 
 MOST_AT_ONCE = 5
-"""Looks at images of one registry."""
+"""Inspects images of one registry."""
 ACCOUNT = f"aim-{reasons.DISCOVERY}"
 PULL_SECRETS_VALUE = "services.discovery.pullSecrets"
 """The chart's value with the names of the Secrets that ACCOUNT may get."""

@@ -86,7 +86,7 @@ def is_ours(state: Projection, job: KubeObject) -> bool:
 
 
 def _is_at_work(state: Projection, job: KubeObject, now: datetime.datetime) -> bool:
-    """A Job of ours ends at its deadline."""
+    """An AIM Job ends at its deadline."""
     started = started_at(job)
     late = started is not None and (now - started).total_seconds() > DEADLINE_S + UNSTARTED_COUNTS_S
     if late or job.deleting or outcome(state, job, CONTAINER) != "active":
@@ -97,11 +97,11 @@ def _is_at_work(state: Projection, job: KubeObject, now: datetime.datetime) -> b
 
 
 def waits(state: Projection, template: KubeObject, now: datetime.datetime | None = None) -> bool:
-    """Whether a template would begin a discovery if it had its turn. Without `now`, one that has
-    failed before is not counted.
+    """Whether a template would start a discovery in its turn. Without `now`, one that has failed before
+    does not count.
 
-    Who cannot begin for a reason of its own, such as a quota, does not wait: others need not leave
-    it a turn.
+    A template that cannot start for another reason, such as a quota, does not wait: others need not
+    leave it a turn.
     """
     if template.deleting or state.learned(template.key, REJECTED) is not None:
         return False

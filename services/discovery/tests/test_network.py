@@ -1,4 +1,4 @@
-"""Each cause for an unreachable registry has a message of its own, on real connections with real
+"""Each cause for an unreachable registry has a distinct message, on real connections with real
 certificates."""
 
 import asyncio

@@ -55,7 +55,7 @@ def pod(of: str, namespace: str = NAMESPACE) -> Body:
 
 
 def running(count: int, namespace: str) -> list[Body]:
-    """Discoveries at work."""
+    """Running discoveries."""
     return [
         part
         for n in range(count)
