@@ -97,8 +97,8 @@ def _is_at_work(state: Projection, job: KubeObject, now: datetime.datetime) -> b
 
 
 def waits(state: Projection, template: KubeObject, now: datetime.datetime | None = None) -> bool:
-    """Whether a template would start a discovery in its turn. Without `now`, one that has failed before
-    does not count.
+    """Whether a template would start a discovery in its turn. Without `now`, one that has failed
+    before does not count.
 
     A template that cannot start for another reason, such as a quota, does not wait: others need not
     leave it a turn.
