@@ -11,10 +11,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: promtool help install demo dev test test-cluster test-real transcripts chaos soak fault-docs rbac check bench format crds contracts image-lists generate verify images chart lock clean
+.PHONY: promtool help install demo dev test test-cluster test-real transcripts chaos soak fault-docs permission-docs check bench format crds contracts image-lists generate verify images chart lock clean
 
 help: ## list all targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 install: .venv/demo-installed ## install what the demo needs into .venv
 
@@ -49,7 +49,7 @@ soak: .venv/dev-installed ## run ten minutes of random operations and faults on 
 fault-docs: .venv/dev-installed ## trigger every reported fault and regenerate docs/reference/faults.md
 	$(BIN)/python -m aim_testing.fault_catalogue
 
-rbac: .venv/dev-installed ## use every permission of the services once and regenerate docs/reference/permissions.md
+permission-docs: .venv/dev-installed ## use every permission of the services once and regenerate docs/reference/permissions.md
 	AIM_WRITE_GOLDEN=1 $(BIN)/pytest --quiet tests/chaos/test_permissions.py
 	@sed -n '/^| service/,$$p' docs/reference/permissions.md
 

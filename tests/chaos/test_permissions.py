@@ -2,7 +2,7 @@
 deploy/rbac grants them, both ways.
 
 The world is brought up as in every other test here, then each path that it does not take by itself
-is taken for real. `make rbac` writes the table into docs/reference/permissions.md. The tests of
+is taken for real. `make permission-docs` writes the table into docs/reference/permissions.md. The tests of
 this file share one world and run in the order they are written in.
 """
 
@@ -337,11 +337,11 @@ async def test_granted_permissions_are_exactly_the_used_ones(
     assert [grant for grant in grants if grant not in needed] == []
     table = grants_table(grants, needed)
     print(table)
-    head, mark, _ = PAGE.read_text().partition("<!-- written by make rbac -->\n\n")
+    head, mark, _ = PAGE.read_text().partition("<!-- written by make permission-docs -->\n\n")
     if os.environ.get("AIM_WRITE_GOLDEN"):
         PAGE.write_text(f"{head}{mark}{table}")
     assert PAGE.read_text() == f"{head}{mark}{table}", (
-        "docs/reference/permissions.md is out of date: make rbac"
+        "docs/reference/permissions.md is out of date: make permission-docs"
     )
 
 
