@@ -75,7 +75,7 @@ async def _applied(cluster: Cluster) -> None:
         await cluster.apply(yaml.safe_load(file.read_text()), manager="kubectl")
     async with asyncio.timeout(10):
         for resource in AIM_KINDS:
-            while not await _served(cluster, resource.kind):  # noqa: ASYNC110 (no watch tells of it)
+            while not await _served(cluster, resource.kind):  # noqa: ASYNC110 (no watch event)
                 await asyncio.sleep(0.01)
 
 

@@ -1,5 +1,4 @@
-"""What people and other controllers do to the objects that the control plane makes: it comes back,
-is left alone, or is said.
+"""Changes of owned objects by people and other controllers are repaired, accepted, or reported.
 
 The tests of this file share one laptop cluster with the quickstart on it and run in the order they
 are written in.

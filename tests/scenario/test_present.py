@@ -1,5 +1,5 @@
-"""The commands about the present on a real run: the quickstart with a wrong S3 key, told of, put
-right and tried again.
+"""The commands about the current state on a real run: the quickstart with a wrong S3 key, reported,
+corrected and retried.
 
 The tests of this file share one laptop cluster and run in the order they are written in.
 """

@@ -25,10 +25,10 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`fault` is what happened, in words; `cause` brings it about, `expected` says it.
+    """`fault` describes the fault, `cause` causes it, `expected` are the conditions that report it.
 
-    After `heal` has taken the cause away, `healed` must come by itself; None where a person has to
-    make something anew.
+    After `heal` has removed the cause, `healed` must follow automatically; None if a person has to
+    re-create an object.
     """
 
     name: str

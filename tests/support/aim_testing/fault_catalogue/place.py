@@ -45,7 +45,7 @@ WITHIN_S = 90.0
 @dataclass
 class Place:
     """One case's namespace on the stack. `notes`: every (condition type, reason, message) that
-    was seen while waiting."""
+    was reported while waiting."""
 
     stack: Stack
     name: str
