@@ -2,8 +2,8 @@
 deploy/rbac grants them, both ways.
 
 The world is brought up as in every other test here, then each path that it does not take by itself
-is taken for real. `make permission-docs` writes the table into docs/reference/permissions.md. The tests of
-this file share one world and run in the order they are written in.
+is taken for real. `make permission-docs` writes the table into docs/reference/permissions.md. The
+tests of this file share one world and run in the order they are written in.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""The history of a real run: the quickstart with a wrong S3 key, the required manual action, and the
-state after it.
+"""The history of a real run: the quickstart with a wrong S3 key, the manual action, and the state
+after it.
 
 The tests of this file share one laptop cluster and run in the order they are written in.
 """

@@ -1,5 +1,5 @@
-"""Traces of a real run in a real collector: one trace from the event of an object to the write of its
-status, and links to later reconciles.
+"""Traces of a real run in a real collector: one trace from the event of an object to the write of
+its status, and links to later reconciles.
 
 The tests of this file share one laptop cluster and run in the order they are written in.
 """
