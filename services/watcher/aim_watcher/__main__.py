@@ -3,8 +3,8 @@
 import sys
 from functools import partial
 
-from aim_watcher.publisher import LEADER_ONLY, Limits, publish_cluster
 from aim_watcher.settings import WatcherSettings
+from aim_watcher.streams import LEADER_ONLY, Limits, publish_cluster
 from aimcontroller.controller import connect_bus
 from aimcontroller.health import Health
 from aimcontroller.leader_election import leader_election

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import REGISTRY
 
-from aim_watcher.publisher import STREAMS, note_level
+from aim_watcher.streams import STREAMS, note_level
 from aimbus import Level
 from aimcontroller.health import Health
 

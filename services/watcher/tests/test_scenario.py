@@ -18,7 +18,8 @@ import aiohttp
 import pytest
 
 import aimbus
-from aim_watcher.publisher import MANAGED, publish_cluster
+from aim_watcher.cluster_watch import MANAGED
+from aim_watcher.streams import publish_cluster
 from aimbus import Bus, CaughtUp, Event, Loading, NatsServer
 from aimbus.jetstream import api
 from aimcontroller.health import Health

@@ -1,0 +1,61 @@
+"""What the bus has, as far as the watcher knows.
+
+It changes only by acknowledgements and by messages from the bus: `fold` and `note_age`.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from aim_watcher.plan import ObjectMessage, Outgoing, is_older_than_published, newest_of
+from aim_watcher.projection import NOTHING, PublishedObjects, fold
+from aimschema.messages import KindSynced
+from aimschema.resources import GATEWAY, RESOURCES, Key, Resource
+
+EVERYWHERE = frozenset({GATEWAY.kind})
+"""Namespaced kinds that objects of other namespaces refer to."""
+
+
+class BusState:
+    """The last message of every object, and the age of the newest one.
+
+    `known`: the last messages by kind. `loaded_seq`: the last sequence number of the load.
+    `hidden`: objects whose last message cannot be decoded, with its sequence number. `namespaces`:
+    those that are watched; empty means all.
+    """
+
+    def __init__(self, namespaces: Sequence[str] = ()) -> None:
+        self.namespaces = tuple(namespaces)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, for a new load."""
+        self.known: defaultdict[str, PublishedObjects] = defaultdict(lambda: NOTHING)
+        self.loaded_seq = 0
+        self.epoch = 0
+        self.hidden: dict[Key, int] = {}
+        # Epoch and version of the newest message, by kind and namespace.
+        self._newest: defaultdict[tuple[str, str | None], tuple[int, int]] = defaultdict(
+            lambda: (0, 0)
+        )
+
+    def scopes(self, resource: Resource) -> Sequence[str | None]:
+        """The namespaces in which a kind is watched. None is the whole cluster."""
+        is_scoped = resource.namespaced and resource.kind not in EVERYWHERE
+        return self.namespaces if self.namespaces and is_scoped else (None,)
+
+    def fold(self, message: ObjectMessage, seq: int) -> None:
+        self.known[message.kind] = fold(self.known[message.kind], message, seq)
+        self.note_age(message)
+
+    def note_age(self, message: Outgoing) -> None:
+        self.epoch = max(self.epoch, message.epoch)
+        scopes = self.scopes(RESOURCES[message.kind])
+        if not isinstance(message, KindSynced) and scopes != (None,):
+            scopes = (message.namespace,)
+        for scope in scopes:
+            place = (message.kind, scope)
+            self._newest[place] = max(self._newest[place], newest_of(message))
+
+    def is_newer_than(self, kind: str, scope: str | None, resource_version: str) -> bool:
+        """Whether the bus has a newer message of this kind than a list at this version."""
+        return is_older_than_published(self._newest[kind, scope], resource_version, self.epoch)

@@ -1,0 +1,78 @@
+"""Maintains the streams of the bus, and publishes the cluster to them.
+
+New streams are empty: whenever they are created, the publication starts over.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from functools import partial
+from typing import TypedDict, Unpack
+
+import structlog
+
+from aim_watcher.metrics import MIRROR_LAG, MIRROR_STALLS, STATE_FULL
+from aim_watcher.publisher import STATE, ClusterPublisher
+from aimbus import Bus, Level, maintain_streams
+from aimcontroller.health import Health
+from aimkube import Cluster, Fence
+from aimschema.resources import WATCHED
+
+STILL_AFTER_S = 5.0
+"""Seconds without progress after which a lagging mirror counts as stalled."""
+STREAMS = "streams"
+LEADER_ONLY = (STREAMS, STATE, *(resource.kind for resource in WATCHED))
+"""Checks of /readyz that only the leader has."""
+log = structlog.get_logger()
+
+
+async def unfenced() -> None:
+    """The fence of a watcher without leader election."""
+
+
+class Limits(TypedDict):
+    """Limits of the streams: replicas of each, and bytes of AIM_LOG."""
+
+    replicas: int
+    max_bytes: int
+
+
+async def publish_cluster(
+    bus: Bus,
+    cluster: Cluster,
+    health: Health,
+    *,
+    fence: Fence = unfenced,
+    namespaces: Sequence[str] = (),
+    **limits: Unpack[Limits],
+) -> None:
+    """Maintain the streams and publish to them, until cancelled. `namespaces` are watched; empty
+    means all. Raises StreamsRefused if NATS cannot hold the streams."""
+    async with asyncio.TaskGroup() as tasks:
+        publication: asyncio.Task[None] | None = None
+        maintained = maintain_streams(bus, **limits, on_level=partial(note_level, health))
+        async with contextlib.aclosing(maintained) as created:
+            async for streams in created:
+                log.info("streams-ready", republish=streams.republish)
+                if publication is not None:
+                    publication.cancel()
+                    await asyncio.wait([publication])
+                publisher = ClusterPublisher(bus, cluster, health, fence, namespaces)
+                publication = tasks.create_task(publisher.run())
+
+
+def note_level(health: Health, level: Level) -> None:
+    """Report the state of the mirror in /metrics, and a stalled mirror in /readyz."""
+    MIRROR_LAG.set(level.lag)
+    if level.stalled:
+        MIRROR_STALLS.inc()
+    else:
+        STATE_FULL.set(level.full)
+    if level.lag == 0:
+        health.ready(STREAMS)
+    elif level.still_s >= STILL_AFTER_S:
+        health.waiting(
+            STREAMS,
+            f"AIM_STATE is {level.lag} messages behind AIM_LOG and has not moved for"
+            f" {level.still_s:.0f} s",
+        )
