@@ -43,12 +43,10 @@ INSTALLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """Arguments and files of values."""
 SOME_NAMESPACES = "--set=namespaces={team-a,team-b}"
-ACCOUNT, NATS, INIT, POLICY = (
-    "ServiceAccount",
-    "aim-nats",
-    "aim-nats-init",
-    "ValidatingAdmissionPolicy",
-)
+ACCOUNT = "ServiceAccount"
+NATS = "aim-nats"
+INIT = "aim-nats-init"
+POLICY = "ValidatingAdmissionPolicy"
 every = pytest.mark.parametrize("installation", INSTALLATIONS)
 
 
@@ -594,10 +592,8 @@ def test_only_listed_traffic_passes_and_discovery_alone_gets_out(
             for policy, found in policies.items()
             if selects(found["spec"]["podSelector"], labels)
         }
-        of_nats, of_discovery = (
-            {NATS} if name == NATS else {"aim-services"},
-            {"aim-discovery-registry"} if name == "aim-discovery" else set(),
-        )
+        of_nats = {NATS} if name == NATS else {"aim-services"}
+        of_discovery = {"aim-discovery-registry"} if name == "aim-discovery" else set()
         assert applied == {"aim-deny"} | of_nats | of_discovery
     everywhere = {name for name, found in policies.items() if "0.0.0.0/0" in str(found)}
     assert everywhere == {"aim-discovery-registry"}

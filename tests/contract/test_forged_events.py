@@ -131,10 +131,8 @@ def cases() -> dict[str, Case]:
         "o",
         {"model": "m:1", "templateRef": "t", "configRef": "default", "cacheModel": False},
     )
-    model, template = (
-        body_of(MODEL.kind, "m", {"name": "m:1", "image": "example.org/m:1"}),
-        body_of(TEMPLATE.kind, "t", SPEC),
-    )
+    model = body_of(MODEL.kind, "m", {"name": "m:1", "image": "example.org/m:1"})
+    template = body_of(TEMPLATE.kind, "t", SPEC)
     answer = testing.config_map("t-discovery", (TEMPLATE.kind, "t"), ANSWER)
     answer["metadata"]["namespace"] = VICTIM
     config = body_of(

@@ -99,12 +99,10 @@ def worlds(draw: st.DrawFn) -> list[Body]:
     """A service with all it is made from, all of it under way or failing, every free text
     hostile."""
     place = draw(label(63))
-    model, template, service, cache = (
-        draw(TEXT),
-        draw(subdomain(253)),
-        draw(st.just("s") | label(48).map(lambda name: "s" + name[1:])),
-        draw(subdomain(54)),
-    )
+    model = draw(TEXT)
+    template = draw(subdomain(253))
+    service = draw(st.just("s") | label(48).map(lambda name: "s" + name[1:]))
+    cache = draw(subdomain(54))
     source = draw(SOURCE)
     gateway = {"name": draw(TEXT)[:253], "namespace": draw(st.none() | label(63))}
     config = {

@@ -34,11 +34,9 @@ from aimschema.resources import NAMESPACE as NAMESPACE_KIND
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 GROUP = "admissionregistration.k8s.io"
-POLICIES, BINDINGS = (
-    Resource(POLICY, GROUP, "v1", "validatingadmissionpolicies", namespaced=False),
-    Resource(
-        f"{POLICY}Binding", GROUP, "v1", "validatingadmissionpolicybindings", namespaced=False
-    ),
+POLICIES = Resource(POLICY, GROUP, "v1", "validatingadmissionpolicies", namespaced=False)
+BINDINGS = Resource(
+    f"{POLICY}Binding", GROUP, "v1", "validatingadmissionpolicybindings", namespaced=False
 )
 PERMISSIONS = {CRD.kind, SERVICE_ACCOUNT.kind, *(resource.kind for resource in RBAC_KINDS)}
 SYSTEM = {"kube-system", "kube-public", "kube-node-lease", NAMESPACE}

@@ -147,11 +147,9 @@ async def applied(stack: Stack) -> list[tuple[str, str]]:
 
 
 async def test_restarted_services_repair_only_what_was_edited(stack: Stack) -> None:
-    makers, before, name = (
-        (DISCOVERY, CACHER, DEPLOYER, ROUTER),
-        await applied(stack),
-        await cache_name(stack),
-    )
+    makers = (DISCOVERY, CACHER, DEPLOYER, ROUTER)
+    before = await applied(stack)
+    name = await cache_name(stack)
     owned = (
         (CLAIM, cache_claim(name), "cache"),
         (INFERENCE_SERVICE, SERVICE, "inference"),
@@ -235,10 +233,8 @@ async def test_what_a_person_edits_is_put_right(
 
 
 async def test_an_edited_answer_is_discovered_again_without_restart(stack: Stack) -> None:
-    before, runs = (
-        await get(stack, CONFIG_MAP, ANSWER),
-        await get(stack, INFERENCE_SERVICE, SERVICE),
-    )
+    before = await get(stack, CONFIG_MAP, ANSWER)
+    runs = await get(stack, INFERENCE_SERVICE, SERVICE)
     await stack.lab.cluster.merge_patch(
         CONFIG_MAP, NAMESPACE, ANSWER, {"data": {"image": "registry.lab.local/other:1"}}
     )
@@ -278,10 +274,8 @@ async def test_a_deleted_volume_and_its_users_are_recreated(stack: Stack) -> Non
     """The volume stays while a pod uses it, and the message names the user. Then it is filled
     again, also if the Job is deleted during its run."""
     name = await cache_name(stack)
-    claim, runs = (
-        await get(stack, CLAIM, cache_claim(name)),
-        await get(stack, INFERENCE_SERVICE, SERVICE),
-    )
+    claim = await get(stack, CLAIM, cache_claim(name))
+    runs = await get(stack, INFERENCE_SERVICE, SERVICE)
     await kubectl(stack.lab, "delete", "pvc", cache_claim(name), "-n", NAMESPACE, "--wait=false")
     await until(
         stack,
@@ -465,10 +459,8 @@ async def test_an_object_of_another_owner_is_reported_not_changed(stack: Stack) 
     cluster = stack.lab.cluster
     for body in FOREIGN:
         await cluster.create(body)
-    service, template = (
-        await get(stack, SERVICE_KIND, SERVICE),
-        await get(stack, TEMPLATE_KIND, TEMPLATE),
-    )
+    service = await get(stack, SERVICE_KIND, SERVICE)
+    template = await get(stack, TEMPLATE_KIND, TEMPLATE)
     await cluster.create(
         foreign(
             SERVICE_KIND, TAKEN, spec={"model": service["spec"]["model"], "templateRef": TEMPLATE}

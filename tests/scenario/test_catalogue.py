@@ -53,7 +53,9 @@ from aimschema.resources import (
 Body = dict[str, Any]
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 OWN, TEAM = "aim-system", "team"
-USER, PASSWORD, WRONG = "ada", "countess-of-lovelace", "guessed-by-somebody"
+USER = "ada"
+PASSWORD = "countess-of-lovelace"
+WRONG = "guessed-by-somebody"
 WITHIN_S = 30.0
 POLL_S = 0.05
 SPEC = {
@@ -216,10 +218,8 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
             Registry({USER: PASSWORD}) as private,
         ):
             write_kubeconfig(kubeconfig, server.url)
-            cluster, bus = (
-                await Cluster.connect(str(kubeconfig)),
-                await aimbus.connect(nats.url, name="test"),
-            )
+            cluster = await Cluster.connect(str(kubeconfig))
+            bus = await aimbus.connect(nats.url, name="test")
             env = {"AIM_NATS_URL": nats.url, "KUBECONFIG": str(kubeconfig)}
             place = Place(cluster, bus, children, env, public, private, folder)
             place.runs()

@@ -41,13 +41,11 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)
 NAMESPACE = "sources"
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "sources.md"
 TEAM = Keys("team", "team-secret")
-READER, OTHER, UNKNOWN, WRONG_KEY, PULL = (
-    "hf_reader_9f2c",
-    "hf_other_41ab",
-    "hf_nobody_77de",
-    "wrong-secret-5e1d",
-    "registry-password-c3",
-)
+READER = "hf_reader_9f2c"
+OTHER = "hf_other_41ab"
+UNKNOWN = "hf_nobody_77de"
+WRONG_KEY = "wrong-secret-5e1d"
+PULL = "registry-password-c3"
 SECRET_VALUES = (
     READER,
     OTHER,

@@ -53,7 +53,9 @@ def fault_of(answer: Answered, requested: tuple[int, int], size_bytes: int) -> s
             "" if whole else f"offers {answer.content_length} bytes of a file that has {size_bytes}"
         )
     if match := _CONTENT_RANGE.fullmatch(answer.content_range.strip()):
-        first, last, total = int(match[1]), int(match[2]), match[3]
+        first = int(match[1])
+        last = int(match[2])
+        total = match[3]
         if total not in {"*", str(size_bytes)}:
             return f"offers a part of {total} bytes, but listed {size_bytes}: the file has changed"
         if first != start or last >= end:

@@ -17,7 +17,10 @@ from botocore.httpsession import get_cert_path
 from aim_downloader.exit_codes import Failure, Outcome
 
 VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
-_EXPIRED, _NOT_YET_VALID, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64
+_EXPIRED = 10
+_NOT_YET_VALID = 9
+_WRONG_HOST = 62
+_WRONG_ADDRESS = 64
 """Codes of OpenSSL (X509_V_ERR_*)."""
 
 

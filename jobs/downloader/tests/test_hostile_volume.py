@@ -190,10 +190,8 @@ def test_a_malformed_record_counts_as_none(data: bytes) -> None:
 
 
 def test_a_range_number_without_end_is_none_of_ours(tmp_path: Path) -> None:
-    file, folder = (
-        SourceFile(path="weights", size_bytes=200_000, tag="", key=""),
-        tmp_path / ".aim-part",
-    )
+    file = SourceFile(path="weights", size_bytes=200_000, tag="", key="")
+    folder = tmp_path / ".aim-part"
     folder.mkdir()
     part = Part(tmp_path, file, 64 * 1024)
     part.finish(part.ranges[0])

@@ -73,7 +73,9 @@ async def read_bus_stats(bus: Bus) -> BusStats:
 def _stream_stats(info: dict[str, Any] | None) -> StreamStats | None:
     if info is None:
         return None
-    config, state, mirror = info["config"], info["state"], info.get("mirror")
+    config = info["config"]
+    state = info["state"]
+    mirror = info.get("mirror")
     return StreamStats(
         name=config["name"],
         messages=int(state["messages"]),

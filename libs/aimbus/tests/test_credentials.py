@@ -36,7 +36,9 @@ def test_a_credentials_file_is_given_on_as_it_is(tmp_path: Path) -> None:
 
 
 def test_files_are_read_each_time(tmp_path: Path) -> None:
-    file, first, second = tmp_path / "seed", new_seed(), new_seed()
+    file = tmp_path / "seed"
+    first = new_seed()
+    second = new_seed()
     access = NatsCredentials(str(file))
     file.write_text(first)
     assert access.options()["nkeys_seed_str"] == first

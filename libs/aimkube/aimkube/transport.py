@@ -247,7 +247,9 @@ def _decoded(data: bytes | msgspec.Raw, type_: Any) -> Any:
 def _without_depths(data: bytes) -> bytes:
     """The JSON with null for each list and object below DEEPEST levels. Without recursion, in
     one pass."""
-    shallow, begin, depth = bytearray(), 0, 0
+    shallow = bytearray()
+    begin = 0
+    depth = 0
     for token in _TOKEN.finditer(data):
         match token[0]:
             case b"{" | b"[":

@@ -277,7 +277,9 @@ class Scene:
     """A server and candidates a, b, ... in a world."""
 
     def __init__(self, world: World) -> None:
-        self.world, self.server, self.did = world, ApiServer(), list[tuple[float, str, int]]()
+        self.world = world
+        self.server = ApiServer()
+        self.did = list[tuple[float, str, int]]()
         self.unreachable: dict[str, Window] = {}
         self.server.delays = self.delays
 

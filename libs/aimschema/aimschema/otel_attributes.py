@@ -11,11 +11,9 @@ OPERATION, OPERATION_TYPE = "messaging.operation.name", "messaging.operation.typ
 METHOD = "http.request.method"
 ERROR_TYPE = "error.type"
 NAMESPACE = "k8s.namespace.name"
-OBJECT_KIND, OBJECT_NAME, SUBRESOURCE = (
-    "aim.object.kind",
-    "aim.object.name",
-    "aim.object.subresource",
-)
+OBJECT_KIND = "aim.object.kind"
+OBJECT_NAME = "aim.object.name"
+SUBRESOURCE = "aim.object.subresource"
 """The conventions have a name for each of some built-in kinds, and none for objects of any kind."""
 OUTCOME = "aim.outcome"
 SERVICE_NAME = "service.name"

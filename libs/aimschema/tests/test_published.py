@@ -130,10 +130,8 @@ def test_our_kinds_go_whole(resource: Any) -> None:
 
 
 def test_an_edit_of_a_literal_shows_in_its_hash() -> None:
-    before, edited = (
-        body("InferenceService", OURS, spec=SERVING),
-        body("InferenceService", OURS, spec=json.loads(json.dumps(SERVING))),
-    )
+    before = body("InferenceService", OURS, spec=SERVING)
+    edited = body("InferenceService", OURS, spec=json.loads(json.dumps(SERVING)))
     edited["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "other"
     one, other = published(before), published(edited)
     assert {name: value for name, value in one.items() if name != HASHES} == {

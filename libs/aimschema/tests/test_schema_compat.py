@@ -7,7 +7,9 @@ import pytest
 
 from aimschema.schema_compat import FAMILIES, MESSAGES, compare, schemas
 
-REPORT, ACTION, DEAD_LETTER = "aim.status.reported.v1", "aim.action.taken.v1", "aim.dead.v1"
+REPORT = "aim.status.reported.v1"
+ACTION = "aim.action.taken.v1"
+DEAD_LETTER = "aim.dead.v1"
 Change = Callable[[dict[str, Any]], Any]
 
 

@@ -258,10 +258,8 @@ async def test_unusable_entries_are_reported_when_they_are_needed(
 async def test_without_the_api_server_the_inspection_is_requeued(
     inspector: Inspector, registry: Registry
 ) -> None:
-    background, action = (
-        Background({"a": Unavailable("away")}),
-        inspect(f"{registry.host}/aim/m:1", "a"),
-    )
+    background = Background({"a": Unavailable("away")})
+    action = inspect(f"{registry.host}/aim/m:1", "a")
     inspector.start(action, background.ctx)
     await background.ended()
     assert (background.found, [type(error) for error in background.errors]) == ([], [Unavailable])

@@ -76,10 +76,8 @@ class Truth:
     def remember(self, job: Body, exit_code: int, started_s: float, ended_s: float) -> None:
         """A Job has ended, but its status does not show it yet."""
         metadata = job["metadata"]
-        owner, inputs = (
-            metadata["ownerReferences"][0]["uid"],
-            metadata["annotations"].get(labels.ANNOTATION_INPUTS, ""),
-        )
+        owner = metadata["ownerReferences"][0]["uid"]
+        inputs = metadata["annotations"].get(labels.ANNOTATION_INPUTS, "")
         self.runs.append(
             Run(
                 metadata["namespace"],

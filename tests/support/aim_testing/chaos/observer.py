@@ -149,11 +149,9 @@ def _not_filled(cache: Body, get: Get, truth: Truth) -> Iterator[str]:
 
 
 def _service_untrue(service: Body, claims: set[str], get: Get, truth: Truth) -> Iterator[str]:
-    conditions, namespace, name = (
-        _conditions(service),
-        service["metadata"]["namespace"],
-        service["metadata"]["name"],
-    )
+    conditions = _conditions(service)
+    namespace = service["metadata"]["namespace"]
+    name = service["metadata"]["name"]
     if (
         reasons.RESOLVED in claims
         and get(TEMPLATE, namespace, service["spec"]["templateRef"]) is None

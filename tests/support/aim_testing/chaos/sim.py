@@ -252,7 +252,10 @@ class Process:
         self.state = Projection()
         self._heard: list[tuple[int, Message]] = []
         self._kinds = {resource.kind for resource in service.follows}
-        self._bus, self._cluster, self._clock, self._logs = bus, cluster, clock, logs
+        self._bus = bus
+        self._cluster = cluster
+        self._clock = clock
+        self._logs = logs
 
     def hear(self, subject: str, seq: int, message: Message) -> None:
         if self._follows(message):
@@ -307,7 +310,10 @@ class Process:
     def reload(self) -> None:
         """As after any doubt about the connection: everything again, and what did not come is
         gone."""
-        self.unheard, self.queue, self.timers, self._heard = {}, {}, {}, []
+        self.unheard = {}
+        self.queue = {}
+        self.timers = {}
+        self._heard = []
         self.state = reset_report_order(self.state)
         objects, reports = set(), set()
         for seq, message in self._bus.latest.values():

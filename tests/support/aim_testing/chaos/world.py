@@ -225,7 +225,9 @@ async def settle(world: World, expected: State | None, within_s: float) -> State
     stays so; gives what it is at last."""
     give_up_s = time.monotonic() + within_s
     quiet_s = QUIET_S if expected is not None else 3 * QUIET_S
-    writes, since_s, state = -1, time.monotonic(), {}
+    writes = -1
+    since_s = time.monotonic()
+    state = {}
     while time.monotonic() < give_up_s:
         if world.observer.writes != writes:
             writes, since_s = world.observer.writes, time.monotonic()

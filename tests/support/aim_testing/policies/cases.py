@@ -15,7 +15,10 @@ from aimschema.labels import COMPONENT, MANAGED_BY
 
 ROOT = Path(__file__).parents[4]
 CHART = ROOT / "deploy" / "charts" / "aim"
-CACHER, DEPLOYER, DISCOVERY, ROUTER = "aim-cacher", "aim-deployer", "aim-discovery", "aim-router"
+CACHER = "aim-cacher"
+DEPLOYER = "aim-deployer"
+DISCOVERY = "aim-discovery"
+ROUTER = "aim-router"
 Body = dict[str, Any]
 Edit = Callable[[Body], object]
 
@@ -326,7 +329,9 @@ def edited(service: str, name: str, edit: Edit) -> Body:
 
 def admitted() -> Iterator[Case]:
     for service, name in RENDERED:
-        who, case, body = f"aim-{service}", f"{service}-{name}", golden(service, name)
+        who = f"aim-{service}"
+        case = f"{service}-{name}"
+        body = golden(service, name)
         yield Case(f"{case}-created", who, body)
         yield Case(f"{case}-updated", who, copy.deepcopy(body), body)
         yield Case(f"{case}-deleted", who, None, body)
