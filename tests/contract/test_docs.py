@@ -23,6 +23,30 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+NAMES = frozenset(
+    f"/{path.relative_to(ROOT)}"
+    for start in ROOT.glob("[!.]*")
+    for path in (start, *(start.rglob("*") if start.is_dir() else ()))
+)
+"""All files and folders; those of .github and .venv are not named by their end."""
+PATH = re.compile(r"(?<![\w/.:-])((?:[\w-]+/)+[\w.-]+\.(?:py|sh|md|ya?ml|json|jsonl|txt))\b")
+MODULE = re.compile(r"`(\w+\.py)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    """By path from the root or the page, or by the end of the path."""
+    if page.name == "CHANGELOG.md":
+        return
+    text = page.read_text()
+    assert [
+        name
+        for name in {*PATH.findall(text), *MODULE.findall(text)}
+        if not (page.parent / name).exists()
+        and not any(file.endswith(f"/{name}") for file in NAMES)
+    ] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_targets_and_commands_exist(page: Path) -> None:
     text = page.read_text()
