@@ -277,8 +277,8 @@ def test_the_warning_that_was_read_is_in_the_record(
 
 
 def test_a_repeated_version_after_a_restore_is_distinct() -> None:
-    """The action names version 7, which the cluster had twice: what it wrote is that of its own
-    time."""
+    """The action names version 7, which the cluster had twice: it wrote the one of its own
+    epoch."""
     claim = Key(CLAIM.kind, "team", "c")
     first, second = (
         obj(CLAIM.kind, "c", version=7, uid=uid, namespace="team") for uid in ("before", "after")

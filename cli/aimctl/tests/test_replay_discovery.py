@@ -110,7 +110,7 @@ def recording(bodies: Sequence[Body], read: ActionTaken, report: StatusReported)
 def test_a_failed_discovery_is_replayed(
     exit_code: int, result: ReadLogResult, release: str
 ) -> None:
-    """A record of a former release has no finding: what the log said is then unknown."""
+    """A record of a former release has no finding: the content of the log is then unknown."""
     job = ended_job(failed=exit_code != 0)
     pod = testing.ended_pod(
         "p", (JOB.kind, job["metadata"]["name"]), CONTAINER, exit_code, finishedAt=ago(30)

@@ -42,10 +42,10 @@ DOUBLE = Capabilities(collects=True, runs_jobs=False, loopback_endpoints=True)
 
 
 async def probe(cluster: Cluster, namespace: str) -> Capabilities:
-    """Tries each in `namespace`; a controller that has done nothing within 5 s is not there.
+    """Probes each in `namespace`; a controller without an effect within 5 s counts as missing.
 
-    Raises RuntimeError where the cluster has nodes of its own: its pods would be started there, and
-    others' pods here. Raises KubeError.
+    Raises RuntimeError if the cluster has nodes: its pods would be started there, and others'
+    pods here. Raises KubeError.
     """
     others = [
         node["metadata"]["name"]

@@ -66,13 +66,12 @@ class Lab:
 async def laptop(
     state_dir: Path, manifests: Iterable[Body], kubeconfig: Path | None = None
 ) -> AsyncIterator[Lab]:
-    """Runs a laptop cluster that has `manifests` (CRDs, ServiceAccounts and their roles) for as
-    long as the block lasts.
+    """Runs a laptop cluster with `manifests` (CRDs, ServiceAccounts and their roles) until the
+    block ends.
 
-    With `kubeconfig` it is on an API server that is there, else on a double.
-
-    A server that was there is left as it was, but for an empty namespace. Raises RuntimeError
-    naming the part that does not come up, and its log; and where the server has nodes of its own.
+        With `kubeconfig` it uses an existing API server, else a double. An existing server is
+        restored, except for an empty namespace. Raises RuntimeError with the part that does not
+        start and its log, and if the server has nodes.
     """
     await asyncio.to_thread(_lay_out, state_dir)
     async with AsyncExitStack() as stack:
@@ -210,8 +209,8 @@ async def _until_established(cluster: Cluster, name: str) -> None:
 
 
 async def start_double(children: Children, *, bare: bool = False) -> str:
-    """Starts the API server double as a process of its own; gives its URL. Raises RuntimeError
-    where it does not come up."""
+    """Starts the API server double as a separate process; returns its URL. Raises RuntimeError if
+    it does not start."""
     port = free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
     how = ["--bare"] if bare else []

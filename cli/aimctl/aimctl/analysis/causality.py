@@ -133,7 +133,7 @@ def describe(link: Link) -> tuple[str, str]:
 
 
 def author_of(message: ObjectChanged) -> str:
-    """Who makes a version that no action of ours wrote: people change objects of our kinds."""
+    """The author of a version that no AIM action wrote: people change objects of the AIM kinds."""
     ours = str(message.object.get("apiVersion", "")).startswith(f"{AIM_GROUP}/")
     return "you" if ours else "cluster"
 

@@ -15,7 +15,7 @@ nats = typer.Typer(no_args_is_help=True, help="Manage NATS keys, certificates an
 
 @nats.callback()
 def nats_group() -> None:
-    """So that `init` is a command of its own, though it is the only one."""
+    """Makes `init` a subcommand, though it is the only one."""
 
 
 @nats.command(name="init")

@@ -89,8 +89,8 @@ def condition_of(goal: Goal, state: Projection, key: Key) -> Mapping[str, Any]:
 
 
 def hopeless(goal: Goal, diagnosis: Diagnosis) -> Diagnosis | None:
-    """What only a person can change, in the chain: an object of ours that has failed, or one
-    that does not exist. Nothing stops a deletion."""
+    """The part of the chain that requires manual action: an AIM object that has failed, or one that
+    does not exist. Nothing blocks a deletion."""
     if goal.what == "deleted":
         return None
     return next(

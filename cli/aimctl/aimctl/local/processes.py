@@ -1,9 +1,8 @@
-"""Child processes that cannot outlive the one that started them.
+"""Child processes that cannot outlive their parent.
 
-Guarantees: a process started here leads a session of its own and so can be stopped with its
-children; on Linux the kernel kills it when the starter dies, however that happens (prctl(2),
-PR_SET_PDEATHSIG; grandchildren are then up to it); elsewhere only an orderly end of the starter
-does.
+Guarantees: a process started here leads its own session, so it can be stopped with its children. On
+Linux the kernel kills it when the parent dies, for any reason (prctl(2), PR_SET_PDEATHSIG), but not
+the grandchildren. Elsewhere only a regular end of the parent stops it.
 """
 
 import asyncio

@@ -177,7 +177,7 @@ def _data(obj: Obj, old: Obj) -> list[Cause]:
 
 
 def _pod(obj: Obj, old: Obj) -> list[Cause]:
-    """Images, a deadline, more tolerations and fewer gates; the binding is a write of its own."""
+    """Images, a deadline, more tolerations and fewer gates; the binding is a separate write."""
 
     def fixed(pod: Obj) -> Obj:
         spec: Obj = clone(pod["spec"])

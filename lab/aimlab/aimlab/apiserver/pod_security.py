@@ -370,7 +370,7 @@ BASELINE: tuple[Callable[[Obj], Iterable[Violation]], ...] = (
     _host_process,
 )
 STRICTER = (_added_capabilities, _host_paths, _any_proc_mount, _set_seccomp)
-"""Those of which restricted has one of its own."""
+"""Those that restricted replaces with its own check."""
 RESTRICTED: tuple[Callable[[Obj], Iterable[Violation]], ...] = (
     _privilege_escalation,
     _restricted_capabilities,

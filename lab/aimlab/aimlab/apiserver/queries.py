@@ -20,7 +20,7 @@ from aimlab.apiserver.store import Collection, Entry
 
 
 class Token(msgspec.Struct):
-    """A continue token: the version of the list and the key after which it goes on."""
+    """A continue token: the version of the list and the key after which it continues."""
 
     v: str
     rv: int
@@ -51,8 +51,8 @@ class Selection:
 
 @dataclass(frozen=True)
 class Page:
-    """Part of a list. `token` goes on with it, empty at the end; `remaining` is only known
-    without selectors."""
+    """Part of a list. `token` continues it, empty at the end; `remaining` is only known without
+    selectors."""
 
     entries: list[Entry]
     version: int

@@ -1,10 +1,10 @@
 """`python -m aimlab.node.network_namespace_shim SCRIPT [ARGUMENT …]`: run a Python console script
-as if its pod had a network of its own.
+as if its pod had its own network.
 
-In a pod, a process that listens on all addresses listens on the pod's. On a node without network
-namespaces all pods share the machine's addresses, so that two of them could not have the same port.
-Here, "all addresses" (no host, in asyncio) means the pod's loopback address, AIMLAB_POD_IP, and the
-names in AIMLAB_HOSTS (`name=address,…`) have those addresses.
+In a pod, a process that listens on all addresses listens on those of the pod. On a node without
+network namespaces all pods share the machine's addresses, so that two of them could not use the
+same port. Here, "all addresses" (no host, in asyncio) means the pod's loopback address,
+AIMLAB_POD_IP, and the names in AIMLAB_HOSTS (`name=address,…`) have those addresses.
 """
 
 import os

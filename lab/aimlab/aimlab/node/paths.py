@@ -1,9 +1,8 @@
-"""Gives a process that cannot have mounts of its own the files of its pod.
+"""Gives a process without mounts the files of its pod.
 
-A container's root is a folder with a symbolic link at every mount path, and absolute paths in its
-arguments and environment are rewritten to lie under that root where they equal a mount path, lie
-under one or contain one. Read-only mounts are links too: nothing stops the process from writing
-through them.
+A container's root is a folder with a symbolic link at every mount path. Absolute paths in its
+arguments and environment are moved under that root if they equal a mount path, are under one or
+contain one. Read-only mounts are links too: the process can write through them.
 """
 
 import posixpath

@@ -172,7 +172,8 @@ def release(claim: Body, state: Objects) -> list[Write]:
 
 
 def volume_writes(volume: Body, state: Objects) -> list[Write]:
-    """A volume of ours is Bound while its claim is there, and goes after it with its folder."""
+    """A volume of the lab is Bound while its PVC exists, and is deleted after it with its
+    folder."""
     if volume["metadata"].get("annotations", {}).get(PROVISIONED_BY) != PROVISIONER:
         return []
     reference = volume["spec"]["claimRef"]

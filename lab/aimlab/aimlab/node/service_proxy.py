@@ -1,9 +1,9 @@
-"""Names and addresses of Services on a machine without a cluster network: what cluster DNS and
-kube-proxy do.
+"""Names and addresses of Services on a machine without a cluster network: the work of cluster DNS
+and kube-proxy.
 
-A Service has a loopback address of its own, as a pod has, on which the node takes connections and
-hands them to a ready pod that its selector names. Cluster DNS names in a container's environment
-become that address when the container starts. Headless Services have none.
+A Service has its own loopback address, like a pod. The node accepts connections there and forwards
+them to a ready pod of its selector. Cluster DNS names in a container's environment are replaced by
+that address when the container starts. Headless Services have none.
 """
 
 import asyncio

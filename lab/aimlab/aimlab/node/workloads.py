@@ -47,8 +47,7 @@ def _is_of(pod: Body, revision: str) -> bool:
 
 
 def _stateful_set(body: Body, pods: list[Body], state: Objects, now: datetime) -> list[Write]:
-    """The first step that is due: a pod too many goes, a pod that lacks is made, an old one
-    goes."""
+    """The first due step: delete a surplus pod, create a missing one, delete an old one."""
     replicas, revision = body["spec"].get("replicas", 1), revision_of(body)
     by_number = {_number_of(pod): pod for pod in pods}
     over = [

@@ -85,7 +85,7 @@ DUMPS: Mapping[str, tuple[tuple[str, int], ...]] = {
     FIXED_VOLUME: (("immutable", 45),),
     FIXED_POD: (("immutable", 58), ("immutable", 59), ("immutable", 61)),
 }
-"""Where a real server's message goes on."""
+"""Where a real server's message continues."""
 KNOWN: Mapping[Place, Allowed] = {
     where: Allowed(MESSAGES, pattern, GO_STRUCTS)
     for pattern, places in DUMPS.items()
@@ -337,7 +337,7 @@ def _reasons(title: str, allowed: Mapping[Place, Allowed]) -> list[str]:
 
 
 async def against_double(folder: Path) -> list[Outcome]:
-    """The outcome of every step on a double of its own."""
+    """The outcome of every step on a new double."""
     async with ApiServer() as server, aiohttp.ClientSession(server.url, trust_env=False) as http:
         return await replay(Session(http, DOUBLE_QUIET_S), steps(folder))
 

@@ -60,6 +60,6 @@ async def api(server: ApiServer) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def elsewhere(tmp_path: Path) -> AsyncIterator[str]:
-    """The URL of a double that is a process of its own."""
+    """The URL of a double in a separate process."""
     async with Children(tmp_path / "log") as children:
         yield await start_double(children)

@@ -345,7 +345,7 @@ class As:
             )
 
     async def grant(self, name: str, rules: list[dict[str, Any]], namespace: str = "") -> None:
-        """Give the account a role of its own, everywhere or in a namespace."""
+        """Give the account a separate role, cluster-wide or in a namespace."""
         prefix, place = ("", f"{RBAC}/namespaces/{namespace}") if namespace else ("Cluster", RBAC)
         metadata = {"name": name}
         await self.admin(

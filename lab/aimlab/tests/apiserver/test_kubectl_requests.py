@@ -37,7 +37,7 @@ PROTOBUF = (
     "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
 )
 NOT_ANSWERED = "/openapi/v2?timeout=32s"
-"""Only in protobuf, which the double does not write; kubectl goes on without it."""
+"""Only in protobuf, which the double does not write; kubectl continues without it."""
 
 
 def recorded() -> Iterator[tuple[str, list[RecordedRequest]]]:

@@ -65,7 +65,8 @@ Received = tuple[str, str | None]
 async def following(
     client: AsyncClient, version: str, into: asyncio.Queue[Received], problems: list[int]
 ) -> None:
-    """Watches for ever, each time for a second, and goes on as the library does after errors."""
+    """Watches without end, each time for a second, and continues after errors as the library
+    does."""
 
     def go_on(error: Exception, _count: int) -> OnErrorResult:
         assert isinstance(error, ApiError)

@@ -256,7 +256,7 @@ HASHED = re.compile(r"s-predictor-[0-9a-z]{8,10}(-[a-z0-9]{5})?")
 
 
 def bare(status: Body) -> Body:
-    """A status without what differs from run to run, in an order of its own."""
+    """A status without the parts that differ from run to run, in a fixed order."""
     text = (
         HASHED.sub("s-predictor-<hash>", msgspec.json.encode(status).decode())
         .replace("-ns.", "-<ns>.")
