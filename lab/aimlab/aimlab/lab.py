@@ -69,9 +69,9 @@ async def laptop(
     """Runs a laptop cluster with `manifests` (CRDs, ServiceAccounts and their roles) until the
     block ends.
 
-        With `kubeconfig` it uses an existing API server, else a double. An existing server is
-        restored, except for an empty namespace. Raises RuntimeError with the part that does not
-        start and its log, and if the server has nodes.
+    With `kubeconfig` it uses an existing API server, else a double. An existing server is restored,
+    except for an empty namespace. Raises RuntimeError with the part that does not start and its log,
+    and if the server has nodes.
     """
     await asyncio.to_thread(_lay_out, state_dir)
     async with AsyncExitStack() as stack:
