@@ -70,8 +70,8 @@ async def laptop(
     block ends.
 
     With `kubeconfig` it uses an existing API server, else a double. An existing server is restored,
-    except for an empty namespace. Raises RuntimeError with the part that does not start and its log,
-    and if the server has nodes.
+    except for an empty namespace. Raises RuntimeError with the part that does not start
+    and its log, and if the server has nodes.
     """
     await asyncio.to_thread(_lay_out, state_dir)
     async with AsyncExitStack() as stack:
