@@ -83,7 +83,7 @@ def check_keys(output: str, state: Path) -> None:
     listed = list_dead_letters(
         {"AIM_NATS_URL": env["AIM_NATS_URL"], "AIM_NATS_CA": env["AIM_NATS_CA"]}
     )
-    assert (listed.returncode, "AIM_NATS_CREDS: the server wants a key" in listed.stdout) == (
+    assert (listed.returncode, "AIM_NATS_CREDS: the server requires an NKey" in listed.stdout) == (
         1,
         True,
     ), listed.stdout

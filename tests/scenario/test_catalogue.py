@@ -260,8 +260,8 @@ async def test_an_unrecommended_template_is_discovered_with_a_warning(
     await place.inspected("large", "Inspected")
     await place.template("large")
     message = (
-        "the image recommends no deployment like MI300X × 1 latency fp8, but MI325X × 8; make the"
-        " template anew for one of these, or leave it: discovery shows whether it runs all the same"
+        "the image does not recommend MI300X × 1 latency fp8, but MI325X × 8; re-create the"
+        " template for one of these, or leave it: discovery shows whether it runs"
     )
     assert await place.warned(TEMPLATE, "large", "UnsupportedProfile") == message
     await place.discovered("large", "ProfilesDiscovered", message)
@@ -307,7 +307,7 @@ async def test_a_private_registry_opens_with_the_right_pull_secret(place: Place)
         None,
         "secret",
         lambda body: (
-            "were refused: correct them" in condition(body, "ImageInspected").get("message", "")
+            "were rejected: correct them" in condition(body, "ImageInspected").get("message", "")
         ),
     )
     await place.cluster.merge_patch(
@@ -396,7 +396,7 @@ async def test_a_changed_image_rolls_out_after_its_discovery(place: Place) -> No
     failed = await place.discovered(
         "served",
         "ProfilesDiscovered",
-        "an earlier answer is in force; for the changed image: try 1, next at ",
+        "using the previous discovery result; for the changed image: try 1, next at ",
     )
     assert (failed["status"]["status"], failed["status"]["modelSources"]) == (
         "Available",

@@ -256,7 +256,7 @@ async def test_the_job_made_the_keys_and_they_are_required(stack: Stack) -> None
         )
 
         async def is_kept_out() -> bool:
-            return any("the server wants a key" in problem for problem in problems)
+            return any("the server requires an NKey" in problem for problem in problems)
 
         await eventually(is_kept_out, "who shows no key is told so")
         waiting.cancel()

@@ -49,7 +49,7 @@ async def test_explain_names_the_remedy_for_a_wrong_key(stack: Stack) -> None:
     output = await command(stack, "aimctl", "explain", *OBJECT, code=1)
     print(output)
     assert "AIMService/minilm has failed" in output
-    assert "you: put the credentials right" in output
+    assert "you: correct the credentials" in output
     chain = json.loads(await command(stack, "aimctl", "explain", *OBJECT, "-o", "json", code=1))
     assert (chain["state"], chain["because"][0]["reason"]) == ("failed", "AuthError")
 

@@ -374,7 +374,7 @@ def files(tmp_path: Path, guard: Guard) -> Files:
     [
         pytest.param(
             lambda files: NatsCredentials(None, files.with_().ca),
-            "AIM_NATS_CREDS: the server wants a key",
+            "AIM_NATS_CREDS: the server requires an NKey",
             id="no-key",
         ),
         pytest.param(
@@ -422,7 +422,7 @@ async def test_a_server_that_does_not_encrypt_is_not_spoken_to(
         (NatsCredentials(), url.replace("nats:", "tls:")),
     ):
         async with reported_by(plain, access, at) as problems:
-            assert "AIM_NATS_CA: the server does not encrypt" in await problems.get()
+            assert "AIM_NATS_CA: the server does not offer TLS" in await problems.get()
     await plain.stop()
 
 

@@ -76,7 +76,7 @@ async def test_wait_ends_with_the_action_that_a_person_must_take(
     await kubectl(stack, "apply", "-f", str(stack.quickstart.manifests))
     output = await aimctl(stack, "wait", *OBJECT, "--timeout", "100s", code=1)
     print(output)
-    assert "you: put the credentials right" in output
+    assert "you: correct the credentials" in output
     assert output.endswith(
         f"AIMService/{NAMESPACE}/{SERVICE} is not ready, and a person has to act\n"
     )

@@ -158,7 +158,7 @@ STATES = [
     pytest.param(
         [cr(SERVICE.kind, "chat", {})],
         "waiting",
-        "AIMService chat waiting: nothing has been done yet",
+        "AIMService chat waiting: no service has reported yet",
         "",
         id="nobody-works",
     ),
@@ -173,7 +173,7 @@ STATES = [
         ],
         "failed",
         "AIMServiceTemplate fast missing: does not exist",
-        "create it in namespace team, if it was not a slip: no AIMServiceTemplate of this name is"
+        "create it in namespace team, or correct the name: no AIMServiceTemplate of this name is"
         " known",
         id="no-template",
     ),
@@ -189,14 +189,14 @@ STATES = [
         ],
         "failed",
         "AIMServiceTemplate fast missing: does not exist",
-        "create it in namespace team, if it was not a slip: there is one in default",
+        "create it in namespace team, or correct the name: there is one in default",
         id="template-in-another-namespace",
     ),
     pytest.param(
         [STARTING, held_by_finalizers(ISVC, "example.org/hold")],
         "waiting",
         "InferenceService chat working: is being deleted, held by finalizer example.org/hold",
-        "see whether the controller that set example.org/hold runs",
+        "check that the controller that set example.org/hold is running",
         id="held-by-a-finalizer",
     ),
     pytest.param(
@@ -299,13 +299,13 @@ STATES = [
         ],
         "waiting",
         "ModelCache weights failed: has failed: gated: accept its terms",
-        "put the credentials right",
+        "correct the credentials",
         id="no-access",
     ),
     pytest.param(
         [WARMING, DISCOVERED, FOUND],
         "waiting",
-        f"ModelCache {names.cache_for(SOURCE)} waiting: is about to be made for {SOURCE}",
+        f"ModelCache {names.cache_for(SOURCE)} waiting: is about to be created for {SOURCE}",
         "",
         id="cache-not-made-yet",
     ),
@@ -356,7 +356,7 @@ STATES = [
         [ROUTING, CONFIG_BODY, ROUTE_BODY, obj(GATEWAY.kind, "public", namespace="edge")],
         "waiting",
         "Gateway public waiting: has no address yet",
-        "ask whoever runs",
+        "ask the operator",
         id="gateway-without-address",
     ),
     pytest.param(
@@ -434,9 +434,7 @@ def test_foreign_text_is_neither_markup_nor_control_sequence() -> None:
 
 def test_a_claim_and_a_job_can_be_diagnosed_alone() -> None:
     state = projection(claim(CLAIM_NAME, WEIGHTS, "Bound"), job(DOWNLOAD, WEIGHTS, "failed"))
-    assert (
-        diagnose(state, Key(CLAIM.kind, NAMESPACE, CLAIM_NAME), NOW, {}).summary == "has its volume"
-    )
+    assert diagnose(state, Key(CLAIM.kind, NAMESPACE, CLAIM_NAME), NOW, {}).summary == "is bound"
     assert diagnose(state, Key(JOB.kind, NAMESPACE, DOWNLOAD), NOW, {}).state == "failed"
 
 

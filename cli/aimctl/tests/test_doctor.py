@@ -343,14 +343,14 @@ CASES = [
     pytest.param(
         with_objects(LEASE),
         "warning",
-        "none of the six is at work",
+        "none of the six is running",
         "aimctl up",
         id="nobody-at-work",
     ),
     pytest.param(
         with_objects(LEASE, *map(lease, SERVICES[1:])),
         "error",
-        "not at work: aim-watcher",
+        "not running: aim-watcher",
         "aimctl up",
         id="one-not-at-work",
     ),
@@ -359,7 +359,7 @@ CASES = [
             LEASE, lease(SERVICES[0], renewTime="2030-01-01T11:58:00Z"), *map(lease, SERVICES[1:])
         ),
         "error",
-        "not at work: aim-watcher",
+        "not running: aim-watcher",
         "pods",
         id="lease-not-renewed",
     ),

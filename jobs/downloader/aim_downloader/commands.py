@@ -91,7 +91,7 @@ async def fetch(verb: Verb, source: Source, dest: Path) -> None:
     is_same = manifest and (manifest.uri, manifest.revision) == (verb.uri, listing.revision)
     if is_same and not missing and await in_thread(disk.is_settled, dest):
         verb.reporter.progress(meter.line(_now_s()))
-        verb.done.message = "this revision is already there"
+        verb.done.message = "this revision is already complete"
         return
     await in_thread(disk.prepare, dest)
     await in_thread(disk.drop_other_parts, dest, missing)
@@ -108,7 +108,7 @@ async def fetch(verb: Verb, source: Source, dest: Path) -> None:
     )
     verb.done.message = f"fetched {len(missing)} of {len(listing.files)} files"
     if resumed_bytes:
-        verb.done.message += f", {resumed_bytes} bytes were there"
+        verb.done.message += f", {resumed_bytes} bytes were already there"
     if listing.remark:
         verb.done.message += f"; {listing.remark}"
 
@@ -120,7 +120,7 @@ async def verify(verb: Verb, source: Source, dest: Path) -> None:
     manifest = await in_thread(disk.read_manifest, dest)
     if manifest is None:
         raise Failure(
-            Outcome.CHECKSUM, f"{dest} has no manifest: nothing was fetched completely; fetch it"
+            Outcome.CHECKSUM, f"{dest} has no manifest, so no fetch was completed; run fetch"
         )
     if manifest.revision != listing.revision:
         message = (
@@ -140,10 +140,10 @@ async def verify(verb: Verb, source: Source, dest: Path) -> None:
         more = f" and {len(faults) - _NAMED_MAX} more" if len(faults) > _NAMED_MAX else ""
         raise Failure(
             Outcome.CHECKSUM,
-            f"{len(faults)} files are not whole: {'; '.join(faults[:_NAMED_MAX])}{more}; remove and"
-            " fetch them",
+            f"{len(faults)} files are incomplete or damaged:"
+            f" {'; '.join(faults[:_NAMED_MAX])}{more}; remove and fetch them",
         )
-    verb.done.message = f"all {len(listing.files)} files are what the source says"
+    verb.done.message = f"all {len(listing.files)} files match the source"
 
 
 async def _listing(verb: Verb, source: Source) -> Listing:
@@ -204,7 +204,7 @@ def no_space(
     """The failure with both numbers. `needed_bytes` are not written yet; `free_bytes` is None if
     unknown."""
     free = (
-        "its file system does not say how many are free"
+        "its file system does not report its free space"
         if free_bytes is None
         else f"{free_bytes} free"
     )

@@ -466,7 +466,7 @@ def error_of_response(
             message = f"{hub.endpoint} does not have a file of {uri.repo} that it lists"
             return Failure(Outcome.TRANSIENT, message + answer)
         case _, 401 if hub.token:
-            message = f"the hub refuses the token: set a valid one in {setting}"
+            message = f"the hub rejects the token: set a valid one in {setting}"
             return Failure(Outcome.NO_ACCESS, message + answer)
         case _, 401:
             message = f"{uri.repo} is private or does not exist; for a private one set {setting}"
@@ -477,7 +477,7 @@ def error_of_response(
         case _, 404 | 410:
             return Failure(Outcome.NOT_FOUND, f"{hub.endpoint} has no {uri.repo}{hint}{answer}")
         case _, 400:
-            message = f"{hub.endpoint} does not take {uri.repo} as the name of a repository"
+            message = f"{hub.endpoint} does not accept {uri.repo} as the name of a repository"
             return Failure(Outcome.NOT_FOUND, message + answer)
     detail = f": {text}" if text else ""
     return Retryable(f"HTTP {status} from the hub{detail}", retry_after_s=_wait_s(headers))

@@ -54,8 +54,8 @@ def parse(argv: Sequence[str]) -> Command:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, text in (
         ("fetch", "make DEST hold the source's current revision"),
-        ("size", "tell bytes and files"),
-        ("verify", "read DEST again and check it"),
+        ("size", "print bytes and files"),
+        ("verify", "read DEST and verify it"),
     ):
         subparser = verbs.add_parser(verb, help=text)
         subparser.add_argument("uri", metavar="URI")
@@ -78,9 +78,7 @@ async def run(
     try:
         await _run_verb(command, env, Verb(command.uri, reporter, limits, done, free_bytes))
     except asyncio.CancelledError:
-        failure = Failure(
-            Outcome.TRANSIENT, "stopped by a signal; what is there is kept for the next run"
-        )
+        failure = Failure(Outcome.TRANSIENT, "stopped by a signal; the next run resumes")
     except Exception as error:
         failure = _failure_to_report(error, command, done, free_bytes)
     outcome = failure.outcome if failure else Outcome.DONE

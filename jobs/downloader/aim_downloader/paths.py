@@ -51,10 +51,10 @@ def require_safe(paths: Iterable[str]) -> None:
         if fault := _fault(path):
             raise Failure(
                 Outcome.NOT_FOUND,
-                f"refused: the source lists {path!r}, which {fault}; rename it at the source",
+                f"rejected: the source lists {path!r}, which {fault}; rename it at the source",
             )
         if path in known_paths:
-            raise Failure(Outcome.NOT_FOUND, f"refused: the source lists {path!r} twice")
+            raise Failure(Outcome.NOT_FOUND, f"rejected: the source lists {path!r} twice")
         known_paths.add(path)
     for path in known_paths:
         segments = path.split("/")
@@ -63,7 +63,10 @@ def require_safe(paths: Iterable[str]) -> None:
                 folder = "/".join(segments[:depth])
                 raise Failure(
                     Outcome.NOT_FOUND,
-                    f"refused: the source lists {folder!r} as a file and as the folder of {path!r}",
+                    (
+                        f"rejected: the source lists {folder!r} as a file and as the folder of"
+                        f" {path!r}"
+                    ),
                 )
 
 

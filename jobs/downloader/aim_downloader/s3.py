@@ -163,8 +163,8 @@ class S3Source:
             raise error from error.__cause__
         except IncompleteListing as error:
             message = (
-                f"{error}: what it lists cannot be taken for the whole; report it to who runs the"
-                " store"
+                f"{error}: what it lists cannot be taken for the whole; report it to the"
+                " operator of the store"
             )
             raise Failure(Outcome.TRANSIENT, message) from error
 
@@ -442,7 +442,7 @@ def _bare(etag: str) -> str:
 def _changed(file: SourceFile) -> Failure:
     return Failure(
         Outcome.TRANSIENT,
-        f"{file.key} changed at the source while it was read: another run gets the new one",
+        f"{file.key} changed at the source while it was read: the next run fetches the new version",
     )
 
 

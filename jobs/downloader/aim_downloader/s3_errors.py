@@ -28,16 +28,16 @@ from aim_downloader.trust import causes, certificate_fault
 
 _LIST_AND_GET = "check the keys and that they may list and get"
 _KEYS = "check the access key and the secret key"
-_TEMPORARY = "the keys are temporary and have run out: use lasting ones, or have them renewed"
-_ACCOUNT = "the account is not in order: ask who runs the store"
+_TEMPORARY = "the keys are temporary and have expired: use long-lived ones, or renew them"
+_ACCOUNT = "the account has a problem: ask the operator of the store"
 _REGION = "set the region of the bucket"
 _CLOCK = "correct the clock of the node"
 _ARCHIVED = "the object is archived: restore it, or copy it to a storage class that can be read"
-_KMS = "allow kms:Decrypt with the key that encrypts the objects, and see that the key is enabled"
+_KMS = "allow kms:Decrypt with the key that encrypts the objects, and check that the key is enabled"
 _CUSTOMER_KEY = "the object is encrypted with a customer's key (SSE-C), which cannot be given here"
 _NAME = "correct bucket and prefix"
-_VIRTUAL = "the store wants the bucket in the host name: set {variables}ADDRESSING=virtual"
-_PATH = "the store wants the bucket in the path: set {variables}ADDRESSING=path"
+_VIRTUAL = "the store requires the bucket in the host name: set {variables}ADDRESSING=virtual"
+_PATH = "the store requires the bucket in the path: set {variables}ADDRESSING=path"
 _ENDPOINT = "correct endpointUrl"
 
 Row = tuple[Kind, str]

@@ -42,7 +42,7 @@ def failure_from_answers(uri: str, answers: Sequence[Answer]) -> Failure:
         for answer in answers
     )
     if kinds == {"no_access"}:
-        return Failure(Outcome.NO_ACCESS, f"no store lets us read {uri}: {details}")
+        return Failure(Outcome.NO_ACCESS, f"no store gives read access to {uri}: {details}")
     if "transient" not in kinds:
         return Failure(Outcome.NOT_FOUND, f"{uri} is in none of the stores: {details}")
     return Failure(Outcome.TRANSIENT, f"could not list {uri}: {details}")

@@ -96,8 +96,7 @@ async def _fetch_in_turn(run: Transfer, file: SourceFile) -> Entry:
                 part.close()
         raise Failure(
             Outcome.CHECKSUM,
-            f"{file.path}: content got twice, and its {', '.join(wrong)} is not what the source"
-            " says",
+            f"{file.path}: downloaded twice, and its {', '.join(wrong)} does not match the source",
         )
 
 

@@ -88,5 +88,5 @@ def _way_out(code: int) -> str:
     if code in {_EXPIRED, _NOT_YET_VALID}:
         return "renew it at the server, or correct the clock"
     if code in {_WRONG_HOST, _WRONG_ADDRESS}:
-        return "use a name that it is made out to, or have it made out to this one"
+        return "use a host name that it covers, or reissue it for this one"
     return f"add the CA that signed it to the CA bundle ({', '.join(VARIABLES)})"

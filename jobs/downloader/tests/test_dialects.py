@@ -145,7 +145,7 @@ async def test_without_etags_time_or_size_shows_a_change(aim: Aim) -> None:
         again = await aim("fetch", URI, str(aim.folder / "cache"))
         store.objects["org/model/config.json"] = b"{ }"
         changed = await aim("fetch", URI, str(aim.folder / "cache"))
-    assert (first.exit_code, again.message) == (0, "this revision is already there")
+    assert (first.exit_code, again.message) == (0, "this revision is already complete")
     assert (changed.exit_code, changed.message) == (0, "fetched 1 of 3 files")
 
 
@@ -179,7 +179,7 @@ async def test_placeholders_of_folders_are_skipped(
     if code == 0:
         assert {path: below(aim.folder / "cache")[path] for path in FILES} == FILES
     else:
-        assert "refused" in done.message
+        assert "rejected" in done.message
 
 
 # --- objects
@@ -412,7 +412,7 @@ INSTEAD: dict[str, tuple[Dialect, int, tuple[str, ...]]] = {
     "expired": (
         listing(400, "ExpiredToken", "The provided token has expired."),
         11,
-        ("token has expired", "have run out"),
+        ("token has expired", "have expired"),
     ),
     "signature": (
         listing(403, "SignatureDoesNotMatch", "The signature does not match."),
@@ -432,12 +432,12 @@ INSTEAD: dict[str, tuple[Dialect, int, tuple[str, ...]]] = {
     "disabled": (
         listing(403, "AllAccessDisabled", "All access is disabled"),
         11,
-        ("ask who runs the store",),
+        ("ask the operator of the store",),
     ),
     "account": (
         listing(403, "AccountProblem", "There is a problem with your account"),
         11,
-        ("ask who runs the store",),
+        ("ask the operator of the store",),
     ),
     "no-bucket": (
         listing(404, "NoSuchBucket", "It does not exist"),

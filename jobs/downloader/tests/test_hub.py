@@ -95,7 +95,7 @@ async def test_a_second_run_only_asks_for_the_revision(
     await aim(*ALL, str(tmp_path / "cache"))
     hub.requests.clear()
     again = await aim(*ALL, str(tmp_path / "cache"))
-    assert (again.exit_code, again.message) == (0, "this revision is already there")
+    assert (again.exit_code, again.message) == (0, "this revision is already complete")
     assert hub.requests == ["/api/models/org/model"]
 
 
@@ -206,7 +206,10 @@ async def test_a_renamed_model_is_found_under_its_old_name(
         ),
         pytest.param(None, "hf://org/model@v9", (10, "no revision 'v9'"), id="no-such-revision"),
         pytest.param(
-            InjectedError(400), "hf://org/model", (10, "does not take"), id="not-a-name-to-the-hub"
+            InjectedError(400),
+            "hf://org/model",
+            (10, "does not accept"),
+            id="not-a-name-to-the-hub",
         ),
     ],
 )
@@ -254,7 +257,7 @@ async def test_rejections_end_the_run(
         pytest.param(
             {},
             "hf_nobody",
-            ("hf://org/model", 11, "refuses the token"),
+            ("hf://org/model", 11, "rejects the token"),
             id="a-token-that-nobody-has",
         ),
         pytest.param(

@@ -73,7 +73,7 @@ async def test_what_a_mirror_leaves_out_is_found_out_or_done_without(
         model.head,
     ), done.message
     assert {path: (dest / path).read_bytes() for path in FILES} == FILES
-    assert (await aim("fetch", URI, str(dest))).message == "this revision is already there"
+    assert (await aim("fetch", URI, str(dest))).message == "this revision is already complete"
     assert (await aim("verify", URI, str(dest))).exit_code == 0
 
 

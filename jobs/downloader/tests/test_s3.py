@@ -79,7 +79,7 @@ async def test_a_second_run_fetches_only_a_changed_object(
     first = await aim("fetch", "s3://changing/m", str(tmp_path / "cache"))
     again = await aim("fetch", "s3://changing/m", str(tmp_path / "cache"))
     assert (again.message, again.result["revision"]) == (
-        "this revision is already there",
+        "this revision is already complete",
         first.result["revision"],
     )
     await store.put("changing", {"m/a": b"two"})
@@ -188,7 +188,7 @@ async def test_content_with_a_wrong_digest_fails(
     aim.env = store.env(ENDPOINT_URL=f"http://127.0.0.1:{proxy.port}")
     done = await aim("fetch", "s3://falsified/m", str(tmp_path / "cache"))
     assert (done.exit_code, done.result["outcome"]) == (13, "checksum")
-    assert "notes.txt: content got twice, and its md5" in done.message
+    assert "notes.txt: downloaded twice, and its md5" in done.message
 
 
 async def test_an_object_rewritten_during_the_read_is_never_mixed(store: S3Server) -> None:
@@ -208,7 +208,7 @@ async def test_verify_finds_a_flipped_bit_a_missing_and_a_short_file(
     dest = tmp_path / "cache"
     await aim("fetch", model, str(dest))
     whole = await aim("verify", model, str(dest))
-    assert (whole.exit_code, whole.message) == (0, "all 3 files are what the source says")
+    assert (whole.exit_code, whole.message) == (0, "all 3 files match the source")
     assert whole.lines[-2]["phase"] == "verifying"
     flipped = bytearray(FILES["deep/er/weights.bin"])
     flipped[100_000] ^= 1

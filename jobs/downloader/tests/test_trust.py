@@ -158,7 +158,7 @@ UNTRUSTED = {
     "other-name": (
         {"hosts": ["store.example.org"]},
         True,
-        ("not valid for '127.0.0.1'", "use a name that it is made out to"),
+        ("not valid for '127.0.0.1'", "use a host name that it covers"),
     ),
 }
 

@@ -199,7 +199,7 @@ the space of its argument."""
     [
         (0, "200000 bytes still needed, 0 free"),
         (70, "200000 bytes still needed, 70 free"),
-        (None, "200000 bytes still needed, its file system does not say how many are free"),
+        (None, "200000 bytes still needed, its file system does not report its free space"),
     ],
 )
 async def test_a_disk_that_fills_up_reports_needed_and_free_bytes(

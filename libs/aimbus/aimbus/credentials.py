@@ -79,14 +79,14 @@ class NatsCredentials:
             return error
         if isinstance(error, ssl.SSLError):
             return AccessDenied(
-                f"{CA_SETTING}: the server's certificate does not pass:"
+                f"{CA_SETTING}: the server's certificate is not valid:"
                 f" {getattr(error, 'verify_message', '') or text}"
             )
         if isinstance(error, nats.errors.AuthorizationError) or _UNKNOWN_USER.search(text):
             what = (
                 "the server does not know the key in"
                 if self.creds
-                else "the server wants a key, set it to a file with one"
+                else "the server requires an NKey; set it to a seed file"
             )
             return AccessDenied(
                 f"{CREDS_SETTING}: {what}{f' {self.creds}' if self.creds else ''}"
@@ -113,8 +113,8 @@ class NatsCredentials:
         tls_required = self.ca is not None or (url is not None and url.scheme == "tls")
         if tls_required and not client._server_info.get("tls_required"):
             raise AccessDenied(
-                f"{CA_SETTING}: the server does not encrypt, and is not spoken to: turn on its TLS,"
-                " or unset this and use nats://"
+                f"{CA_SETTING}: the server does not offer TLS; refusing to connect: turn on its"
+                " TLS, or unset this and use nats://"
             )
 
 

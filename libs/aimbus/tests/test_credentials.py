@@ -73,7 +73,7 @@ def test_a_bad_certificate_is_reported(tmp_path: Path, content: str) -> None:
         pytest.param(
             NatsCredentials(),
             AuthorizationError(),
-            "AIM_NATS_CREDS: the server wants a key",
+            "AIM_NATS_CREDS: the server requires an NKey",
             id="no-key",
         ),
         pytest.param(
@@ -91,7 +91,7 @@ def test_a_bad_certificate_is_reported(tmp_path: Path, content: str) -> None:
         pytest.param(
             NatsCredentials(),
             ssl.SSLError(1, "bad"),
-            "AIM_NATS_CA: the server's certificate does not pass",
+            "AIM_NATS_CA: the server's certificate is not valid",
             id="certificate",
         ),
         pytest.param(

@@ -47,7 +47,7 @@ ADDITIONS: dict[str, dict[Path, str]] = {
         ("spec", "explainer"): "it answers instead of the model",
         **dict.fromkeys(((*_PREDICTOR, each) for each in _FRAMEWORKS), "a second model server"),
         (*_PREDICTOR, "storageUris"): "KServe loads another model",
-        (*_PREDICTOR, "workerSpec"): "KServe makes a group of several nodes of it",
+        (*_PREDICTOR, "workerSpec"): "KServe runs it on several nodes",
         (*_PREDICTOR, "canaryTrafficPercent"): "a part of the requests goes to another revision",
         **dict.fromkeys(
             (
@@ -61,11 +61,11 @@ ADDITIONS: dict[str, dict[Path, str]] = {
             "deploymentStrategy",
             "rollingUpdate",
         ): "the Deployment is rejected where the strategy is Recreate",
-        (*_PREDICTOR, "batcher"): "requests are held back and joined",
-        (*_PREDICTOR, "logger"): "requests are sent to somebody else",
+        (*_PREDICTOR, "batcher"): "requests are delayed and batched",
+        (*_PREDICTOR, "logger"): "requests are sent to another server",
         (*_PREDICTOR, "initContainers"): "the model server waits for them",
         (*_PREDICTOR, "schedulingGates"): "pods are held back",
-        (*_PREDICTOR, "nodeName"): "the scheduler is gone round",
+        (*_PREDICTOR, "nodeName"): "the scheduler is bypassed",
         (*_PREDICTOR, "activeDeadlineSeconds"): "pods are ended",
         (*_PREDICTOR, "restartPolicy"): "pods are not started again",
         **dict.fromkeys(
@@ -75,9 +75,9 @@ ADDITIONS: dict[str, dict[Path, str]] = {
         _CONTAINER: "a container beside the model server",
         **dict.fromkeys(
             ((*_CONTAINER, each) for each in ("command", "args", "workingDir", "lifecycle")),
-            "another program is run",
+            "another program runs",
         ),
-        (*_CONTAINER, "livenessProbe"): "the model server is ended while it loads",
+        (*_CONTAINER, "livenessProbe"): "the model server is stopped while it loads",
     },
     ROUTE.kind: {
         ("spec", "hostnames"): "requests for other hosts get no answer",

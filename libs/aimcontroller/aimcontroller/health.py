@@ -48,7 +48,9 @@ def application(health: Health) -> web.Application:
         return (
             web.Response(text="ok\n")
             if stalled_s < STALLED_AFTER_S
-            else web.Response(status=503, text=f"the loop has not turned for {stalled_s:.0f} s\n")
+            else web.Response(
+                status=503, text=f"the event loop has not run for {stalled_s:.0f} s\n"
+            )
         )
 
     async def readyz(_: web.Request) -> web.Response:

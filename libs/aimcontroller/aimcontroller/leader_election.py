@@ -28,7 +28,7 @@ async def leader_election(
     `leader_only` are entries of /readyz that a leader has to bring about and a standby has not.
     """
     cluster = await Cluster.connect(settings.kubeconfig, user_agent=f"aim-{service}")
-    health.waiting(LEASE, "not yet asked for: that comes after all else")
+    health.waiting(LEASE, "not requested yet: the state is loaded first")
 
     def told(standing: LeadershipState) -> None:
         LEADER.labels(service).set(standing.leading)

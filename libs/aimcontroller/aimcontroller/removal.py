@@ -9,8 +9,8 @@ def removal(there: KubeObject) -> str:
     one removes it, so they are named."""
     finalizers = ", ".join(map(str, there.body["metadata"].get("finalizers") or ()))
     held = (
-        f", held by finalizer {finalizers}; if this stays, see whether the controller that set it"
-        " runs"
+        f", held by finalizer {finalizers}; if this persists, check that the controller that set"
+        " it is running"
         if finalizers
         else ""
     )
@@ -25,7 +25,7 @@ def is_of_former(owner: KubeObject, there: KubeObject) -> bool:
 
 def of_former(owner: KubeObject, there: KubeObject) -> str:
     """Of an object for which `is_of_former` holds."""
-    whose = f"made for the former {owner.key.kind} {owner.key.name}"
+    whose = f"created for the former {owner.key.kind} {owner.key.name}"
     if there.deleting:
         return f"{removal(there)} ({whose})"
     return f"{there.key.kind} {there.key.name}, {whose}, is being removed"

@@ -63,7 +63,7 @@ _REMEDIES = {
     "SignatureValidationFailed": "sign the image, or change the node's image policy",
     "InvalidImageName": "correct the image's name in the AIMClusterModel",
     "CreateContainerConfigError": (
-        "create the Secret or key that it names, or take the reference out"
+        "create the Secret or key that it names, or remove the reference"
     ),
 }
 """By the kubelet's reason for a container that waits."""
@@ -204,10 +204,13 @@ def diagnose_pod(
     follow_up = _read_events(state, pod, now)
     if latest is None and not pod.spec.get("nodeName") and pod.condition("PodScheduled") is None:
         scheduler = pod.spec.get("schedulerName") or "default-scheduler"
-        text = f"waits for scheduler {scheduler}, which has not tried it yet; check that it runs"
+        text = (
+            f"waits for scheduler {scheduler}, which has not considered it yet; check that"
+            " it is running"
+        )
         return Diagnosis(Trouble(subject, text, "NotScheduled", waits=True), follow_up)
     if latest is None:
-        text = f"has not started yet: a large image takes its time; see {describe}"
+        text = f"has not started yet: pulling a large image takes time; see {describe}"
         return Diagnosis(Trouble(subject, text, "NotStarted", waits=True), follow_up)
     text = f"has not started: {latest.reason}: {_short(latest.note)}; see {describe}"
     return Diagnosis(Trouble(subject, text, latest.reason), follow_up)
@@ -286,14 +289,15 @@ def failure(
     if found is not None:
         by_itself = found[1].reason in _PROGRAM_ENDS - {OOM_KILLED}
         ending = own_message if own_message and by_itself else f"{program} ended with {found[1]}"
-        own = job_failure(job)
-        of_job = [] if own.startswith(_BACKOFF_LIMIT) or not own else [own]
-        return "; ".join([*reasons, *of_job, ending])
+        own = "" if _failed(job).get("reason") == _BACKOFF_LIMIT else job_failure(job)
+        return "; ".join(filter(None, [*reasons, own, ending]))
     own = job_failure(job) or f"Job {job.key.name} failed"
     reasons += [
         trouble.message for pod in pods if (trouble := _init_containers(pod, container)) is not None
     ][-1:]
-    pod_missing = "" if pods else "; its pod is gone: evicted, deleted, or lost with its node"
+    pod_missing = (
+        "" if pods else "; its pod no longer exists: evicted, deleted, or lost with its node"
+    )
     return "; ".join([*reasons, own]) + pod_missing
 
 
@@ -351,10 +355,13 @@ def job_finished_at(job: KubeObject) -> datetime.datetime | None:
 
 def job_failure(job: KubeObject) -> str:
     """Why the Job failed, from its controller."""
-    for condition in job.conditions:
-        if condition.get("type") == "Failed":
-            return ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
-    return ""
+    failed = _failed(job)
+    return ": ".join(filter(None, (failed.get("reason"), failed.get("message"))))
+
+
+def _failed(job: KubeObject) -> Body:
+    """The condition Failed of the Job; empty without one."""
+    return job.condition("Failed") or {}
 
 
 def pods_of(state: Projection, job: KubeObject) -> list[KubeObject]:

@@ -54,7 +54,7 @@ async def test_alive_while_the_loop_turns_also_when_not_ready(
 ) -> None:
     assert await get(client, "/livez") == (200, "ok\n")
     health.since_s = STALLED_AFTER_S + 5
-    assert await get(client, "/livez") == (503, "the loop has not turned for 65 s\n")
+    assert await get(client, "/livez") == (503, "the event loop has not run for 65 s\n")
 
 
 def test_a_beat_says_that_the_loop_turned() -> None:

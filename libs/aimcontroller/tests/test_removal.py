@@ -25,15 +25,15 @@ def seen(body: Body) -> KubeObject:
             ("inferenceservice.finalizers",),
             (
                 "InferenceService s is being deleted, held by finalizer"
-                " inferenceservice.finalizers; if this stays, see whether the controller that set"
-                " it runs"
+                " inferenceservice.finalizers; if this persists, check that the controller that"
+                " set it is running"
             ),
         ),
         (
             ("a.org/x", "b.org/y"),
             (
                 "InferenceService s is being deleted, held by finalizer a.org/x, b.org/y; if this"
-                " stays"
+                " persists"
             ),
         ),
     ],
@@ -42,7 +42,7 @@ def seen(body: Body) -> KubeObject:
 def test_finalizers_that_keep_an_object_are_named(finalizers: tuple[str, ...], words: str) -> None:
     held = seen(held_by_finalizers(RUNTIME, *finalizers))
     assert removal(held).startswith(words)
-    assert of_former(seen(OWNER), held) == f"{removal(held)} (made for the former AIMService s)"
+    assert of_former(seen(OWNER), held) == f"{removal(held)} (created for the former AIMService s)"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_is_the_owners_own_is_not_of_a_former_one() -> None:
 def test_what_waits_for_garbage_collection() -> None:
     assert (
         of_former(seen(OWNER), seen(RUNTIME))
-        == "InferenceService s, made for the former AIMService s, is being removed"
+        == "InferenceService s, created for the former AIMService s, is being removed"
     )
 
 

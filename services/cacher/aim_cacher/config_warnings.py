@@ -48,7 +48,7 @@ def _secrets_missing(state: Projection, config: KubeObject, spec: ConfigSpec) ->
             for text in mount_errors
         ):
             yield (
-                f"{field} names Secret {secret}, which does not exist or lacks the key; create it,"
+                f"{field} names Secret {secret}, which is missing or has no such key; create it,"
                 " or change the field"
             )
 

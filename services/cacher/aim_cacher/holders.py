@@ -66,7 +66,7 @@ def find_holders(
         finalizers = [str(name) for name in claim.body["metadata"].get("finalizers") or ()]
         others = ", ".join(name for name in finalizers if name != PROTECTION)
         remedy = (
-            f"see whether the controller that set {others} runs"
+            f"check that the controller that set {others} is running"
             if others
             else f"{describe} names the pods that use it: delete them"
         )
@@ -74,7 +74,7 @@ def find_holders(
     elif remedies:
         message = f"held by {named}{more}; to free it, {', and '.join(remedies[:MOST_NAMED])}"
     else:
-        message = f"held by {named}{more}, which is going" + (
+        message = f"held by {named}{more}, which is being deleted" + (
             f"; if its node is lost, delete the pod with --force; see {describe}" if late else ""
         )
     is_blocked = bool(remedies) or late

@@ -151,7 +151,7 @@ def _blocked_by_deletion(
     """Caches that are being deleted and whose names missing ones need."""
     existing = (_existing_under_name(state, template, model.source) for model in missing)
     return [
-        f"{removal(cache)}; it is created again once it is gone"
+        f"{removal(cache)}; it is re-created once it is deleted"
         for cache in existing
         if cache is not None
     ]

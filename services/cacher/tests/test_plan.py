@@ -766,16 +766,16 @@ def test_what_was_downloaded_is_recorded(world: Any) -> None:
             [
                 "needs 9, has 4",
                 "the source has 30.0 GB",
-                "claim c-cache has 20Gi",
+                "PVC c-cache requests 20Gi",
                 "expand",
-                "delete",
+                "re-create",
             ],
             id="source-turned-out-larger",
         ),
         pytest.param(
             lambda w: [w.cache(), w.claim(), w.download("failed"), w.ended(12)],
             "Filled",
-            ["claim c-cache has 20Gi", "expand", "delete"],
+            ["PVC c-cache requests 20Gi", "expand", "re-create"],
             id="source-turned-out-larger-without-a-message",
         ),
         pytest.param(
@@ -1334,12 +1334,15 @@ OVER_FULL = '{"message": "/cache has too little space: 4096 bytes still needed, 
         ),
         pytest.param(
             lambda _: [],
-            ["BackoffLimitExceeded", "its pod is gone: evicted, deleted, or lost with its node"],
+            [
+                "BackoffLimitExceeded",
+                "its pod no longer exists: evicted, deleted, or lost with its node",
+            ],
             id="pod-deleted",
         ),
         pytest.param(
             lambda w: [w.ended(12, OVER_FULL)],
-            ["4096 bytes still needed, 0 free; ", "claim c-cache has 20Gi"],
+            ["4096 bytes still needed, 0 free; ", "PVC c-cache requests 20Gi"],
             id="disk-filled-up",
         ),
     ],
@@ -1575,7 +1578,7 @@ def test_a_claim_names_the_finalizer_that_holds_it(world: Any) -> None:
     existing["metadata"]["finalizers"] = ["example.org/backup"]
     reported = message(world.plan(projection(CLASS, world.cache(), existing)), "StorageReady")
     assert (
-        "held by example.org/backup; see whether the controller that set example.org/backup runs"
+        "held by example.org/backup; check that the controller that set example.org/backup is"
         in reported
     )
 

@@ -124,8 +124,8 @@ def mounted_condition(
         return _all_cached(len(mounted))
     message = (
         f"InferenceService {existing.key.name} mounts PersistentVolumeClaim {', '.join(lost)},"
-        " whose ModelCache is gone or being filled again; to release the volume, set spec.replicas"
-        f" of AIMService {service.key.name} to 0"
+        " whose ModelCache was deleted or is being filled again; to release the volume, set"
+        f" spec.replicas of AIMService {service.key.name} to 0"
     )
     return _not_ready(reasons.CACHE_LOST, message)
 
@@ -167,9 +167,9 @@ def _failed(view: CachesView, source: Source, cache: KubeObject) -> ReportedCond
 def _lost(view: CachesView, source: Source) -> ReportedCondition:
     name = view.parts.service.key.name
     message = (
-        f"the cache of {source.uri} is gone or being filled again; InferenceService {name} runs"
-        " on the old volume and is left as it is until the cache is warm; to release the"
-        f" volume, set spec.replicas of AIMService {name} to 0 until then"
+        f"the cache of {source.uri} was deleted or is being filled again; InferenceService"
+        f" {name} keeps the old volume until the cache is warm; to release the volume, set"
+        f" spec.replicas of AIMService {name} to 0 until then"
     )
     return _not_ready(reasons.CACHE_LOST, message)
 
@@ -179,7 +179,7 @@ def _missing(view: CachesView, source: Source) -> ReportedCondition:
     namespace = view.parts.service.key.namespace
     former = view.state.get(Key(CACHE.kind, namespace, cache_for(source.uri)))
     if former is not None and former.deleting:
-        message = f"{removal(former)}; it is created again once it is gone"
+        message = f"{removal(former)}; it is re-created once it is deleted"
         return _not_ready(reasons.WAITING_FOR_CACHE, message)
     warmth = view.parts.template.condition(reasons.CACHE_WARM) or {}
     match warmth.get("reason"):
@@ -187,7 +187,7 @@ def _missing(view: CachesView, source: Source) -> ReportedCondition:
             return _not_ready(reasons.NAME_CONFLICT, str(warmth.get("message", "")))
         case reasons.WARM_FAILED:
             return _not_ready(reasons.CACHE_FAILED, str(warmth.get("message", "")))
-    message = f"waiting for a ModelCache of {source.uri} to be made"
+    message = f"waiting for a ModelCache of {source.uri} to be created"
     return _not_ready(reasons.WAITING_FOR_CACHE, message)
 
 

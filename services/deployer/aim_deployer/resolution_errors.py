@@ -28,7 +28,7 @@ def template_missing(inputs: ServiceInputs) -> ResolutionError:
 def template_deleted(template: KubeObject) -> ResolutionError:
     return ResolutionError(
         reasons.TEMPLATE_NOT_FOUND,
-        f"{removal(template)}; create it again or change spec.templateRef",
+        f"{removal(template)}; re-create it or change spec.templateRef",
     )
 
 
@@ -58,17 +58,17 @@ def config_missing(inputs: ServiceInputs) -> ResolutionError:
 def config_deleted(inputs: ServiceInputs) -> ResolutionError:
     return ResolutionError(
         reasons.RUNTIME_CONFIG_MISSING,
-        f"AIMNamespaceConfig {inputs.spec.config_ref} is gone: create it again; what runs is left"
-        " as it is until then",
+        f"AIMNamespaceConfig {inputs.spec.config_ref} was deleted; re-create it. Until then the"
+        " running InferenceService is left unchanged",
     )
 
 
 def gpu_unknown(inputs: ServiceInputs, template_spec: TemplateSpec) -> ResolutionError:
     return ResolutionError(
         reasons.UNKNOWN_GPU,
-        f"GPU model {template_spec.gpu_model} of template {inputs.spec.template_ref} is not in the"
-        f" GPU table ({', '.join(sorted(inputs.gpus))}); make the template anew for one of these,"
-        " or add it to the table (AIM_GPU_TABLE of aim-deployer)",
+        f"GPU model {template_spec.gpu_model} of template {inputs.spec.template_ref} is not in"
+        f" the GPU table ({', '.join(sorted(inputs.gpus))}); re-create the template for one of"
+        " these, or add it to the table (AIM_GPU_TABLE of aim-deployer)",
     )
 
 
@@ -85,15 +85,15 @@ def not_discovered(template: KubeObject) -> ResolutionError:
     return ResolutionError(
         reasons.TEMPLATE_NOT_READY,
         f"template {template.key.name} is not discovered yet:"
-        f" {discovered.get('message', 'discovery has not begun')}",
+        f" {discovered.get('message', 'discovery has not started')}",
     )
 
 
 def image_unnamed(result: DiscoveryResult) -> ResolutionError:
     return ResolutionError(
         reasons.TEMPLATE_FAILED,
-        f"ConfigMap {result.config_map.key.name} does not say which image answered; delete it to"
-        " ask again",
+        f"ConfigMap {result.config_map.key.name} does not name the image of the discovery"
+        " result; delete it to run discovery again",
     )
 
 
@@ -101,22 +101,22 @@ def image_not_allowed(inputs: ServiceInputs, result: DiscoveryResult) -> Resolut
     return ResolutionError(
         reasons.TEMPLATE_NOT_READY,
         f"ConfigMap {result.config_map.key.name} names image {str(result.image)[:200]}, which"
-        f" AIMClusterModel with spec.name {inputs.spec.model} neither has nor had; discovery asks"
-        " the image of the AIMClusterModel again",
+        f" AIMClusterModel with spec.name {inputs.spec.model} neither has nor had; discovery"
+        " runs again with the image of the AIMClusterModel",
     )
 
 
 def source_without_path(uri: str) -> ResolutionError:
     return ResolutionError(
         reasons.VALIDATION_FAILED,
-        f"model source {uri} does not end in <org>/<model>, where the runtime looks: correct what"
-        " the image of the template answers",
+        f"model source {uri} does not end in <org>/<model>, as the runtime requires; correct the"
+        " discovery output of the template's image",
     )
 
 
 def equal_paths(result: DiscoveryResult) -> ResolutionError:
     return ResolutionError(
         reasons.VALIDATION_FAILED,
-        f"two of the model sources have the same <org>/<model>: {', '.join(result.paths)}; correct"
-        " what the image answers",
+        f"two of the model sources have the same <org>/<model>: {', '.join(result.paths)};"
+        " correct the discovery output of the image",
     )

@@ -170,8 +170,7 @@ def _condition(view: RuntimeView) -> ReportedCondition:
             return _creating(f"stopping: {removal(existing)}")
         case RuntimeView(replicas=0):
             return _creating(
-                "stopping: replicas is 0, and there are predictor pods left; waiting for KServe to"
-                " remove them"
+                "stopping: replicas is 0; waiting for KServe to remove the predictor pods"
             )
         case RuntimeView(rejection=ApplyRejected() as rejection) if _decides(rejection):
             return _rejected(rejection)
@@ -207,7 +206,7 @@ def _of_existing(view: RuntimeView, existing: KubeObject) -> ReportedCondition:
         case RuntimeView(is_ready=True):
             return runtime_ready(True, reasons.RUNTIME_READY, view.counts)
         case RuntimeView(existing=KubeObject(deleting=True)):
-            return _creating(f"{removal(existing)}; it is created again once it is gone")
+            return _creating(f"{removal(existing)}; it is re-created once it is deleted")
         case RuntimeView(failed_create=dict() as rejected):
             return _failed(_pods_rejected(existing, rejected))
         case RuntimeView(has_no_pods_at_deadline=True):
@@ -235,13 +234,14 @@ def _starting(view: RuntimeView, existing: KubeObject) -> str:
     name = f"InferenceService {existing.key.name}"
     if is_stopped(existing):
         return (
-            f"{name} is stopped: its pods mount the volume of a cache that is gone, and did not"
-            " run; it starts once the cache is warm"
+            f"{name} is stopped: its pods mount the volume of a deleted cache, and did not run;"
+            " it starts once the cache is warm"
         )
     ready = view.ready_condition
     if not ready and not view.pods:
         return (
-            f"waiting for KServe to take up {name}; if this stays, see whether its controller runs"
+            f"waiting for KServe to reconcile {name}; if this persists, check that its"
+            " controller is running"
         )
     reason = str(ready.get("reason") or "")
     message = str(ready.get("message") or "")

@@ -53,14 +53,14 @@ async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:
     if action.of.kind == JOB.kind:
         found = await _newest_succeeded_pod(cluster, action)
         if found is None:
-            return ReadLogResult(problem="its pod is gone before its log could be read")
+            return ReadLogResult(problem="the pod was deleted before its log was read")
         name = found
     try:
         raw = await cluster.read_log(
             namespace, name, action.container, limit_bytes=LARGEST_LOG_BYTES + 1
         )
     except (NotFound, Rejected) as error:
-        return ReadLogResult(problem=f"the log of pod {name} cannot be had: {error}")
+        return ReadLogResult(problem=f"could not read the log of pod {name}: {error}")
     return await asyncio.get_running_loop().run_in_executor(_ONE_AT_A_TIME, digested, raw)
 
 

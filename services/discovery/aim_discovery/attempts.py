@@ -55,7 +55,7 @@ def plan_attempt(state: Projection, view: TemplateView, now: datetime.datetime) 
             )
         case "active" if _is_outdated(view, view.job) and has_not_started(state, view.job, now):
             return _delete_job(view.job) | report_running(
-                view, "the Job is re-created, since what it was made from has changed"
+                view, "the Job is re-created, since its inputs have changed"
             )
         case "active":
             return _follow_job(state, view, now, view.job)
@@ -81,7 +81,7 @@ def _follow_job(
     """Report what blocks the Job, where something does. A Job that a queue holds back does not
     run yet."""
     diagnosis = diagnose_job(state, job, now, CONTAINER)
-    message = diagnosis.message or f"Job {job.key.name} asks the image"
+    message = diagnosis.message or f"Job {job.key.name} is querying the image"
     trouble = diagnosis.trouble
     left_s = gated_left_s(state, job, now)
     if left_s is not None and left_s <= 0:
@@ -119,7 +119,7 @@ def _start_when_due(state: Projection, view: TemplateView, now: datetime.datetim
     message = (
         "the discovery Job is being created"
         if view.rejection is None
-        else f"discovery cannot begin: {view.rejection.message}"
+        else f"discovery cannot start: {view.rejection.message}"
     )
     config_map = result_config_map(
         view.template, view.data, _answer_inputs(view), view.attempt_inputs
@@ -139,7 +139,9 @@ def _read_log(
     may be late, so only the API server knows that the pod is deleted."""
     pods = [pod for pod in pods_of(state, job) if has_succeeded(pod, CONTAINER)]
     if not pods and _just_ended(state, job, now):
-        return report_running(view, "the image has answered") | requeue_after(POD_STATUS_GRACE_S)
+        return report_running(view, "the image has printed its result") | requeue_after(
+            POD_STATUS_GRACE_S
+        )
     source = pods[-1] if pods else job
     log: ReadLogResult | None = state.learned(source.key, LOG)
     earlier: ReadLogResult | None = state.learned(job.key, LOG)
@@ -147,7 +149,7 @@ def _read_log(
         log = earlier
     if log is None:
         return actions(ReadLog(source.key, source.uid, CONTAINER)) | report_running(
-            view, "reading what the image answered"
+            view, "reading the result of the image"
         )
     if log.problem:
         return _fail(view, ended_at(state, job, CONTAINER) or now, job, log.problem)
@@ -158,7 +160,7 @@ def _read_log(
     return (
         stores
         if view.rejection is None
-        else stores | report_running(view, "the image has answered")
+        else stores | report_running(view, "the image has printed its result")
     )
 
 
@@ -181,7 +183,7 @@ def _report_failure(
         return actions(ReadLog(pod.key, pod.uid, CONTAINER)) | report_running(
             view, "the Job failed; reading its log"
         )
-    last_lines = (log.last_lines if log is not None else "") or "(not to be had)"
+    last_lines = (log.last_lines if log is not None else "") or "(not available)"
     return _fail(view, at, job, f"{why}; last lines of the log: {last_lines}")
 
 
@@ -194,12 +196,12 @@ def _fail(view: TemplateView, at: datetime.datetime, job: KubeObject, why: str) 
     """Report how the attempt ended (`at`) and when the next is due. Once the object shows it, the
     Job is deleted."""
     if job.deleting:
-        return report_running(view, f"the last try is being cleared away: {removal(job)}")
+        return report_running(view, f"waiting for the removal of the last try: {removal(job)}")
     attempt = attempt_of(job)
     if _is_outdated(view, job):
         message = (
-            f"try {attempt} failed, and what it was made from has changed since: another one"
-            f" starts: image {view.image}: {why}"
+            f"try {attempt} failed; its inputs have changed since, so another one starts: image"
+            f" {view.image}: {why}"
         )
         return _delete_job(job) | report_attempt(
             view, False, reasons.DISCOVERY_FAILED, message, attempts=0, nextAttemptTime=None

@@ -46,15 +46,14 @@ LONGEST_RETRY_S = 600.0
 WAYS_OUT = {
     reasons.IMAGE_NOT_FOUND: "; push it, or correct spec.image",
     reasons.REGISTRY_UNREACHABLE: (
-        "; see whether the registry is up and can be reached from the control plane"
+        "; check that the registry is up and reachable from the control plane"
     ),
-    reasons.METADATA_MISSING: "; label the image, or do without: discovery asks it all the same",
+    reasons.METADATA_MISSING: "; label the image, or leave it: discovery runs without labels too",
 }
 """What a user can do, by reason. For AuthError the inspection has it, since it knows the
 credentials."""
 UNSUPPORTED_WAY_OUT = (
-    "; make the template anew for one of these, or leave it: discovery shows whether it runs all"
-    " the same"
+    "; re-create the template for one of these, or leave it: discovery shows whether it runs"
 )
 MOST_NAMED = 8
 """Recommended deployments that are written out in a message."""
@@ -240,8 +239,8 @@ def missing_image(state: Projection, model: KubeObject) -> str:
     if not known:
         return ""
     return (
-        f"image {image} of AIMClusterModel {model.key.name} is not found in its registry: push it,"
-        " or correct spec.image; discovery goes on then"
+        f"image {image} of AIMClusterModel {model.key.name} is not found in its registry: push"
+        " it, or correct spec.image; discovery continues then"
     )
 
 
@@ -260,9 +259,7 @@ def unsupported(state: Projection, model: KubeObject, spec: TemplateSpec, namesp
     if any(each.supports(requested) for each in found.recommended):
         return ""
     return (
-        f"the image recommends no deployment like {requested}, but {_listed(found.recommended)}"[
-            :320
-        ]
+        f"the image does not recommend {requested}, but {_listed(found.recommended)}"[:320]
         + UNSUPPORTED_WAY_OUT
     )
 
@@ -296,7 +293,7 @@ def _current_condition(model: KubeObject) -> ReportedCondition:
         reasons.IMAGE_INSPECTED,
         None,
         reasons.NOT_INSPECTED,
-        "the labels of the image are being read from its registry",
+        "reading the labels of the image from its registry",
     )
 
 
@@ -319,8 +316,8 @@ def _storage_problem(state: Projection, model: KubeObject) -> str:
         ""
         if rejection is None
         else (
-            f"; this cannot be kept: {rejection.target.kind} {rejection.target.name} is refused:"
-            f" {rejection.message}"
+            f"; this cannot be stored: {rejection.target.kind} {rejection.target.name} is rejected"
+            f" by the API server: {rejection.message}"
         )
     )
 

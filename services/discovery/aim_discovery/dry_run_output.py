@@ -76,8 +76,8 @@ def parse(log: str) -> Discovered:
         raise BadOutputError(f"the image printed no JSON array; its last lines: {last_lines(log)}")
     if not answer:
         raise BadOutputError(
-            "the image printed an empty list: no profile for these GPUs, metric and precision; make"
-            " the template anew, or change the image"
+            "the image printed an empty list: no profile for these GPUs, metric and precision;"
+            " re-create the template, or change the image"
         )
     try:
         return check(answer[0])

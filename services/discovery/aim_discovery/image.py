@@ -60,7 +60,7 @@ def parse_image(text: str) -> Image:
     if _REPOSITORY.fullmatch(repository) is None:
         raise ValueError(
             f"{repository[:80]!r} is not a repository: lower-case letters and digits, with . _ -"
-            " between them, segments parted by /"
+            " between them, segments separated by /"
         )
     if registry == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"

@@ -117,7 +117,7 @@ class Inspector:
             return _failed(
                 action,
                 RegistryProblem(
-                    reasons.METADATA_MISSING, f"the image does not say what it runs: {error}"
+                    reasons.METADATA_MISSING, f"the image has no usable labels: {error}"
                 ),
             )
         return Inspection(action.image, action.inputs, action.attempt, _now(), found, config.digest)
@@ -150,7 +150,7 @@ class Inspector:
             return ""
         where = f"{CONFIG.kind} {DEFAULT_CONFIG} of namespace {self._namespace}"
         if matching(read.entries, image):
-            had = "were refused: correct them"
+            had = "were rejected: correct them"
         elif forbidden:
             had = "have none for it that can be read"
         else:

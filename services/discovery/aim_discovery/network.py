@@ -22,8 +22,8 @@ _PLAIN_ANSWERS = (
 CA_BUNDLE = "AIM_CA_BUNDLE"
 
 
-_TLS_VERSIONS = "; see which versions of TLS and which client certificates it wants"
-_PATH = "; see whether a firewall, a proxy or a NetworkPolicy is between the control plane and it"
+_TLS_VERSIONS = "; check which TLS versions and client certificates it requires"
+_PATH = "; check for a firewall, a proxy or a NetworkPolicy between the control plane and it"
 
 
 def trouble(error: aiohttp.ClientError | TimeoutError, server: str) -> tuple[str, str]:
@@ -37,10 +37,10 @@ def trouble(error: aiohttp.ClientError | TimeoutError, server: str) -> tuple[str
         case aiohttp.ClientConnectorDNSError():
             return (
                 f"the name of {server} cannot be resolved",
-                "; correct it in spec.image, or see to the DNS of the cluster",
+                "; correct it in spec.image, or check the DNS of the cluster",
             )
         case aiohttp.ConnectionTimeoutError():
-            return f"{server} takes no connection in time", _PATH
+            return f"{server} does not accept a connection in time", _PATH
         case TimeoutError():
             return f"{server} did not answer in time", ""
         case aiohttp.ClientResponseError():
@@ -56,7 +56,7 @@ def trouble(error: aiohttp.ClientError | TimeoutError, server: str) -> tuple[str
     if number == errno.ECONNREFUSED:
         return (
             f"{server} refuses connections",
-            "; see whether the registry is up, and listens on that port",
+            "; check that the registry is up and listens on that port",
         )
     if number in {errno.ENETUNREACH, errno.EHOSTUNREACH}:
         return f"there is no route to {server}", _PATH
@@ -70,7 +70,7 @@ def _certificate(error: Exception, server: str) -> tuple[str, str]:
         EXPIRED: (f"the certificate of {server} has expired", "; renew it"),
         NOT_YET_VALID: (
             f"the certificate of {server} is not valid yet",
-            "; see whether the clocks are right",
+            "; check the clocks",
         ),
         OTHER_HOST: (
             f"the certificate of {server} is for another host name",

@@ -60,8 +60,8 @@ def plan_template(
     models = models_named(state, str(template.spec["model"]))
     if not models:
         missing = (
-            f"no AIMClusterModel has spec.name {template.spec['model']}: create it, or make the"
-            " template anew for another; discovery starts then"
+            f"no AIMClusterModel has spec.name {template.spec['model']}; create it, or re-create"
+            " the template with another model"
         )
         unknown = condition(reasons.DISCOVERED, False, reasons.MODEL_NOT_FOUND, missing)
         return _delete_jobs(state, template) | report(

@@ -239,14 +239,13 @@ class _Visit:
         if challenge is None:
             raise RegistryProblem(
                 reasons.AUTH_ERROR,
-                f"{self.image.host} asks for a kind of authentication that is neither Bearer nor"
-                " Basic",
+                f"{self.image.host} requires an authentication scheme other than Bearer and Basic",
             )
         if challenge.scheme == "basic":
             if self.credentials is None or not self.credentials.username:
                 raise RegistryProblem(
                     reasons.AUTH_ERROR,
-                    f"{self.image.host} wants credentials, and no pull secret has any for"
+                    f"{self.image.host} requires credentials, and no pull Secret has any for"
                     f" {self.image}",
                 )
             return self.credentials.basic
@@ -382,7 +381,7 @@ def _no_manifest(
         )
     return RegistryProblem(
         reasons.IMAGE_NOT_FOUND,
-        f"{image} is there for no platform at all, not for {OS}/{ARCHITECTURE}",
+        f"{image} names no platform, not even {OS}/{ARCHITECTURE}",
     )
 
 
@@ -393,7 +392,7 @@ def _checked(body: bytes, expected: str, what: str) -> str:
     if is_digest(expected) and digest != expected:
         raise RegistryProblem(
             reasons.REGISTRY_UNREACHABLE,
-            f"{what} was damaged on its way: it is {digest}, not {expected}",
+            f"{what} is corrupt: its digest is {digest}, not {expected}",
         )
     return digest
 

@@ -31,7 +31,7 @@ def report_running(view: TemplateView, message: str) -> Plan:
             view,
             False,
             reasons.DISCOVERY_FAILED,
-            f"try {view.attempts} failed, try {view.attempts + 1} is at work: {message}",
+            f"try {view.attempts} failed, try {view.attempts + 1} is in progress: {message}",
         )
     return report_attempt(view, None, reasons.AWAITING_DISCOVERY, message)
 
@@ -46,7 +46,7 @@ def report_attempt(
             view,
             True,
             reasons.PROFILES_DISCOVERED,
-            f"an earlier answer is in force; for the changed image: {message}",
+            f"using the previous discovery result; for the changed image: {message}",
             **all_fields,
         )
     return report_discovered(view, status, reason, message, **all_fields)

@@ -42,7 +42,7 @@ def blocking_reason(state: Projection, template: KubeObject, now: datetime.datet
     own = template.key.namespace
     total = sum(at_work.values())
     if total >= MOST_AT_ONCE:
-        return f"{total} discoveries are running; this one waits for its turn"
+        return f"queued: {total} discovery Jobs are already running"
     mine = at_work.get(own, 0)
     others = (
         (each for each in state.everywhere(TEMPLATE.kind) if each.key.namespace != own)
@@ -53,8 +53,8 @@ def blocking_reason(state: Projection, template: KubeObject, now: datetime.datet
     fewer = [namespace for namespace in waiting if at_work.get(namespace, 0) < mine]
     if (waiting and mine >= MOST_OF_A_NAMESPACE) or MOST_AT_ONCE - total <= len(fewer):
         return (
-            f"{mine} discoveries of namespace {own} are running, and templates of other namespaces"
-            " wait; this one waits for its turn"
+            f"queued: {mine} discovery Jobs of namespace {own} are already running, and"
+            " templates of other namespaces wait"
         )
     return ""
 

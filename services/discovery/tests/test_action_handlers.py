@@ -87,7 +87,7 @@ async def result_of(action: ReadLog, pods: list[Body], logs: dict[str, bytes]) -
             OF_JOB,
             [pod("a", owner="another")],
             {"a": b"A"},
-            ReadLogResult(problem="its pod is gone before its log could be read"),
+            ReadLogResult(problem="the pod was deleted before its log was read"),
             id="of-no-pod",
         ),
         pytest.param(
@@ -101,7 +101,7 @@ async def result_of(action: ReadLog, pods: list[Body], logs: dict[str, bytes]) -
             OF_JOB,
             [with_sidecar("a", 0, deletionTimestamp="2030-01-01T00:00:00Z")],
             {"a": b"A"},
-            ReadLogResult(problem="its pod is gone before its log could be read"),
+            ReadLogResult(problem="the pod was deleted before its log was read"),
             id="of-a-pod-that-is-being-deleted",
         ),
         pytest.param(
@@ -126,7 +126,7 @@ async def test_a_log(
 async def test_a_deleted_log_is_a_result_too() -> None:
     [observation] = (await result_of(OF_POD, [], {})).observations
     assert isinstance(observation.value, ReadLogResult)
-    assert "the log of pod p cannot be had" in observation.value.problem
+    assert "could not read the log of pod p" in observation.value.problem
 
 
 async def test_others_work_while_a_log_is_parsed() -> None:

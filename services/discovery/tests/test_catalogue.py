@@ -267,8 +267,9 @@ def test_a_rejected_record_is_reported() -> None:
         projection(model(), learned=[found, rejected(KEY, Key(CONFIG_MAP.kind, OWN, "image-m"))])
     )
     assert condition_summary(plan, "ImageInspected") == "True Inspected"
-    assert "cannot be kept: ConfigMap image-m is refused: quota exceeded" in message(
-        plan, "ImageInspected"
+    assert (
+        "cannot be stored: ConfigMap image-m is rejected by the API server: quota exceeded"
+        in message(plan, "ImageInspected")
     )
 
 
@@ -429,10 +430,7 @@ def test_the_warning_names_the_profile_and_the_supported_ones(world: Any) -> Non
             record_of(ImageLabels("m:1", recommended=(Deployment("MI325X", 1, "fp8", "latency"),))),
         )
     )
-    text = (
-        "the image recommends no deployment like MI300X × 8 latency auto, but MI325X × 1"
-        " latency fp8"
-    )
+    text = "the image does not recommend MI300X × 8 latency auto, but MI325X × 1 latency fp8"
     assert warned(plan) == [("UnsupportedProfile", text + UNSUPPORTED_WAY_OUT)]
 
 

@@ -215,7 +215,7 @@ async def test_wrong_credentials_are_reported_but_not_quoted(
         await outcome(inspector, inspect(f"{registry.host}/aim/m:1", "wrong", "right"), secrets)
     ).found is not None
     wrong = await outcome(inspector, inspect(f"{registry.host}/aim/m:1", "wrong"), secrets)
-    assert (wrong.reason, "were refused: correct them" in wrong.message) == ("AuthError", True)
+    assert (wrong.reason, "were rejected: correct them" in wrong.message) == ("AuthError", True)
     assert "hidden-word" not in repr(wrong)
 
 

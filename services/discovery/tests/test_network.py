@@ -199,7 +199,7 @@ def unverified(code: int, text: str) -> aiohttp.ClientConnectorCertificateError:
     [
         pytest.param(
             aiohttp.ConnectionTimeoutError("late"),
-            "r.example takes no connection in time",
+            "r.example does not accept a connection in time",
             "NetworkPolicy",
             id="no-connection",
         ),

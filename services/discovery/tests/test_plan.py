@@ -392,14 +392,14 @@ def test_a_pod_missing_on_the_server_is_a_failed_attempt(world: Any) -> None:
     observation = Observation(
         Key(JOB.kind, NAMESPACE, finished["metadata"]["name"]),
         LOG,
-        ReadLogResult(problem="its pod is gone"),
+        ReadLogResult(problem="its pod no longer exists"),
     )
     plan = world.plan(
         projection(world.template(), world.model(), world.note(), finished, learned=[observation])
     )
     assert (
         condition_summary(plan, "Discovered"),
-        "its pod is gone" in message(plan, "Discovered"),
+        "its pod no longer exists" in message(plan, "Discovered"),
     ) == (
         FAILED,
         True,
@@ -517,7 +517,7 @@ def test_a_log_read_before_its_pod_was_known_is_read_once(world: Any) -> None:
         "apply ConfigMap t-discovery"
     ]
     deleted = replace(
-        of_job, value=ReadLogResult(problem="its pod is gone before its log could be read")
+        of_job, value=ReadLogResult(problem="the pod was deleted before its log was read")
     )
     assert action_summaries(world.plan(projection(*bodies, learned=[deleted]))) == ["read log of p"]
 
@@ -694,7 +694,7 @@ def test_any_rejected_object_is_reported(
             id="unschedulable",
         ),
         pytest.param([], 31, "has no pod", id="no-pod"),
-        pytest.param([], 5, "asks the image", id="no-pod-yet"),
+        pytest.param([], 5, "is querying the image", id="no-pod-yet"),
     ],
 )
 def test_what_blocks_a_job_is_reported(
@@ -861,7 +861,7 @@ LATE = {
         ),
         pytest.param(
             lambda w: [w.job("failed")],
-            ["BackoffLimitExceeded", "its pod is gone"],
+            ["BackoffLimitExceeded", "its pod no longer exists"],
             id="pod-deleted",
         ),
         pytest.param(

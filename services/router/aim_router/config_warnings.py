@@ -87,7 +87,7 @@ def _routing_failure(view: ConfigView) -> str | None:
     match view:
         case ConfigView(is_gateway_api_installed=False):
             return (
-                f"spec.routing asks for routes, but {NO_GATEWAY_API}, or set"
+                f"spec.routing requests routes, but {NO_GATEWAY_API}, or set"
                 " spec.routing.autoCreateRoute to false"
             )
         case ConfigView(is_gateway_watched=False):
@@ -117,8 +117,7 @@ def _several_listeners(view: ConfigView) -> str | None:
     if len(listeners) < 2:
         return None
     return (
-        f"spec.routing.gateway has no sectionName, so routes attach to {len(listeners)} listeners"
-        f" of Gateway {gateway.key.namespace}/{gateway.key.name}:"
-        f" {', '.join(map(str, listeners))};"
-        " set spec.routing.gateway.sectionName to the one that is meant"
+        f"spec.routing.gateway has no sectionName, so routes attach to {len(listeners)}"
+        f" listeners of Gateway {gateway.key.namespace}/{gateway.key.name}:"
+        f" {', '.join(map(str, listeners))}; set spec.routing.gateway.sectionName to one of them"
     )

@@ -51,10 +51,10 @@ class Listener:
             return f"listener {self.name} has protocol {self.protocol}, which carries no HTTPRoutes"
         if not takes_http_routes(self.spec, self.status):
             kinds = "allowedRoutes.kinds, supportedKinds"
-            return f"listener {self.name} ({self.protocol}) takes no HTTPRoutes ({kinds})"
+            return f"listener {self.name} ({self.protocol}) does not accept HTTPRoutes ({kinds})"
         if not _lets_in(self.spec, namespace, gateway_namespace):
             return (
-                f"listener {self.name} takes no routes from namespace {namespace}"
+                f"listener {self.name} does not accept routes from namespace {namespace}"
                 " (allowedRoutes.namespaces)"
             )
         return None

@@ -28,8 +28,8 @@ def report_failure(view: ServiceView, message: str, **fields: Any) -> Plan:
 
 def report_config_deleted(view: ServiceView) -> Plan:
     message = (
-        f"AIMNamespaceConfig {view.service.spec.get('configRef')} is gone: create it again; the"
-        " route is left as it is until then"
+        f"AIMNamespaceConfig {view.service.spec.get('configRef')} was deleted; the existing"
+        " route is kept until it is re-created"
     )
     return report_failure(view, message, **_previous_fields(view))
 
@@ -59,13 +59,13 @@ def report_older_service(view: ServiceView, older: KubeObject) -> Plan:
 
 
 def report_disabled(view: ServiceView, cause: str) -> Plan:
-    message = f"{cause}: the service is reached inside the cluster only"
+    message = f"{cause}: the service is reachable inside the cluster only"
     return report(view.service, routing_ready(True, reasons.ROUTING_DISABLED, message))
 
 
 def report_not_removed(view: ServiceView, cause: str, rejection: ApplyRejected) -> Plan:
     message = (
-        f"{cause}, but HTTPRoute {view.service.key.name} cannot be removed: {rejection.message}"
+        f"{cause}, but HTTPRoute {view.service.key.name} cannot be deleted: {rejection.message}"
     )
     return report_failure(view, message, **_previous_fields(view))
 
@@ -86,7 +86,7 @@ def report_route(view: ServiceView, reference: GatewayReference) -> Plan:
         case ServiceView(rejection=ApplyRejected(passes=False) as rejection):
             return _report_rejected(view, rejection)
         case ServiceView(existing=KubeObject(deleting=True) as existing):
-            message = f"{removal(existing)}; it is created again once it is gone"
+            message = f"{removal(existing)}; it is re-created once it is deleted"
             deleted = routing_ready(False, reasons.CONFIGURING_ROUTE, message)
             return report(view.service, deleted, **_previous_fields(view))
         case ServiceView(existing=KubeObject() as existing):

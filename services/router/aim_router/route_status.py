@@ -13,7 +13,7 @@ from aimschema import reasons
 from aimschema.kinds import GatewayReference
 from aimschema.messages import ReportedCondition
 
-CHANGE_LISTENER = "name a listener that takes HTTPRoutes in spec.routing.gateway.sectionName"
+CHANGE_LISTENER = "name a listener that accepts HTTPRoutes in spec.routing.gateway.sectionName"
 _BACKEND_NOT_FOUND = "BackendNotFound"
 _TEMPORARY = (_BACKEND_NOT_FOUND, "Pending")
 """Reasons of a gateway for False that are temporary."""
@@ -144,7 +144,7 @@ def _ready_at(view: RouteView) -> str:
 
 
 def _waiting_for_gateway(view: RouteView) -> str:
-    return f"waiting for {_gateway_name(view)} to take HTTPRoute {view.service.key.name}"
+    return f"waiting for {_gateway_name(view)} to accept HTTPRoute {view.service.key.name}"
 
 
 def _not_programmed(view: RouteView) -> str:

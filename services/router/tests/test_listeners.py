@@ -245,7 +245,7 @@ def test_a_gateway_of_another_namespace_admits_named_ones(listener: Body, open_:
 
 
 WAY_OUT = (
-    "; name a listener that takes HTTPRoutes in spec.routing.gateway.sectionName of"
+    "; name a listener that accepts HTTPRoutes in spec.routing.gateway.sectionName of"
     " AIMNamespaceConfig default"
 )
 
@@ -276,14 +276,14 @@ WAY_OUT = (
         pytest.param(
             [GRPC_ONLY],
             {"port": 443},
-            "Gateway team/gw: listener grpc (HTTPS) takes no HTTPRoutes (allowedRoutes.kinds,"
-            " supportedKinds)",
+            "Gateway team/gw: listener grpc (HTTPS) does not accept HTTPRoutes"
+            " (allowedRoutes.kinds, supportedKinds)",
             id="kinds",
         ),
         pytest.param(
             [from_("None")],
             {},
-            "Gateway team/gw: listener http takes no routes from namespace team"
+            "Gateway team/gw: listener http does not accept routes from namespace team"
             " (allowedRoutes.namespaces)",
             id="namespaces",
         ),
@@ -353,7 +353,7 @@ def test_a_config_without_a_listener_lists_all_that_match(world: Any) -> None:
             (
                 "spec.routing.gateway has no sectionName, so routes attach to 3 listeners of"
                 " Gateway team/gw: http (HTTP 80), https (HTTPS 443), tls (TLS 8443); set"
-                " spec.routing.gateway.sectionName to the one that is meant"
+                " spec.routing.gateway.sectionName to one of them"
             ),
         )
     ]

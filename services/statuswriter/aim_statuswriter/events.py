@@ -20,8 +20,8 @@ UNDATED = "-"
 """For `since` of an Event that a release before 0.3 requests."""
 
 TOO_LARGE = (
-    "spec is too large to be read, or nested too deeply, and nothing is done for this object until"
-    " it is less than 900 kB of JSON"
+    "spec is too large or too deeply nested; the object is not reconciled until its spec has"
+    " less than 900 kB of JSON"
 )
 
 

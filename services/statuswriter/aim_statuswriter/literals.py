@@ -23,8 +23,8 @@ def literal_secrets(obj: KubeObject, since: str = "") -> list[SendEvent]:
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     which = ", ".join(name[:LONGEST_NAME] for name in names[:MOST_NAMES]) + more
     message = (
-        f"env sets {which} to a literal value, which whoever may read this object can read; put it"
-        " into a Secret and use valueFrom.secretKeyRef"
+        f"env sets {which} to a literal value, which everyone with read access to this object"
+        " can see; put it into a Secret and use valueFrom.secretKeyRef"
     )
     return [
         SendEvent(obj.key, obj.uid, "Warning", reasons.LITERAL_SECRET, sanitize(message), since)

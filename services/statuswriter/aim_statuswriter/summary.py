@@ -36,9 +36,7 @@ class Summary:
 
     @property
     def conditions(self) -> tuple[ReportedCondition, ...]:
-        failure = (
-            (self.reason, self.message) if self.failed else (reasons.NO_FAILURE, "nothing is wrong")
-        )
+        failure = (self.reason, self.message) if self.failed else (reasons.NO_FAILURE, "no failure")
         return (
             condition(reasons.READY, self.ready, self.reason, self.message),
             condition(reasons.PROGRESSING, self.working, self.reason, self.message),
@@ -74,7 +72,7 @@ def _failed(state: str | None, by: ReportedCondition) -> Summary:
 def _waiting_for_report(state: str | None, reason: str, *services: str) -> Summary:
     """The summary while the first report of some services is missing."""
     who = " and ".join(f"aim-{service}" for service in services)
-    message = f"waiting for the first report of {who}; if this stays, see whether it runs"
+    message = f"waiting for the first report from {who}; if this persists, check that it is running"
     return Summary(state, ready=False, working=True, failed=False, reason=reason, message=message)
 
 

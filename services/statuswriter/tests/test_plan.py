@@ -303,7 +303,7 @@ def test_a_first_status_is_written_with_its_resource_version() -> None:
             for type_, status, reason, message in [
                 ("Ready", "True", "Warm", "all there"),
                 ("Progressing", "False", "Warm", "all there"),
-                ("Failure", "False", "NoFailure", "nothing is wrong"),
+                ("Failure", "False", "NoFailure", "no failure"),
                 ("Filled", "True", "Warm", "all there"),
                 ("StorageReady", "True", "PVCBound", ""),
             ]

@@ -68,18 +68,16 @@ REMEDIES: Mapping[str, str] = {
         " cacheStorageClassName"
     ),
     reasons.PVC_LOST: "delete the cache to start over",
-    reasons.PVC_TERMINATING: "stop or delete what holds the volume claim, as the message says",
-    reasons.AUTH_ERROR: f"put the credentials right or accept the model's terms, {RETRY}",
-    reasons.SOURCE_NOT_FOUND: (
-        f"put the files where the source says, or correct the source; {RETRY}"
-    ),
+    reasons.PVC_TERMINATING: "stop or delete what holds the PVC, as the message says",
+    reasons.AUTH_ERROR: f"correct the credentials or accept the model's terms, {RETRY}",
+    reasons.SOURCE_NOT_FOUND: (f"put the files at the source, or correct the source; {RETRY}"),
     reasons.INSUFFICIENT_CAPACITY: (
-        "expand the volume claim, or delete the cache and make it anew with a larger spec.size"
+        "expand the PVC, or re-create the cache with a larger spec.size"
     ),
     reasons.CHECKSUM_MISMATCH: (
-        f"find out why the files differ from what the source says of them, {RETRY}"
+        f"find out why the files differ from the source's checksums, {RETRY}"
     ),
-    reasons.DOWNLOAD_FAILED: f"put right what the message names, {RETRY}",
+    reasons.DOWNLOAD_FAILED: f"correct what the message names, {RETRY}",
     reasons.DUPLICATE_SOURCE: "use the older cache, or delete it",
     reasons.DUPLICATE_NAME: "rename or delete one of the two",
     reasons.NAME_CONFLICT: "rename or delete one of the two",
@@ -163,7 +161,7 @@ class _Chain:
             if elsewhere
             else f"no {key.kind} of this name is known"
         )
-        return f"create it{where}, if it was not a slip: {known}"
+        return f"create it{where}, or correct the name: {known}"
 
     def going(self, obj: KubeObject) -> Diagnosis:
         """Being deleted: who set a finalizer ends that."""
@@ -179,7 +177,7 @@ class _Chain:
             if not each.startswith("kubernetes.io/") and each not in GARBAGE_COLLECTION
         ]
         remedy = (
-            f"if that lasts, see whether the controller that set {', '.join(others)} runs"
+            f"if this persists, check that the controller that set {', '.join(others)} is running"
             if others
             else ""
         )
@@ -199,7 +197,7 @@ class _Chain:
             return Diagnosis(
                 obj.key,
                 "waiting",
-                "nothing has been done yet: are the services running?",
+                "no service has reported yet: check that the services are running",
                 since=_time(obj.created),
             )
         reason = str(ready.get("reason", ""))
@@ -288,7 +286,7 @@ class _Chain:
             cache = next(iter(caches_of(self.state, template.key.namespace, source)), None)
             if cache is None:
                 missing = Key(CACHE.kind, template.key.namespace, names.cache_for(source))
-                yield Diagnosis(missing, "waiting", f"is about to be made for {source}")
+                yield Diagnosis(missing, "waiting", f"is about to be created for {source}")
             elif cache.status.get("status") != reasons.AVAILABLE_STATE:
                 yield self.cache(cache)
 
@@ -370,7 +368,7 @@ class _Chain:
             if c.get("status") != "True"
         ]
         summary = (
-            f"is not taken{because_of(rejections[0])}" if rejections else "waits for the gateway"
+            f"is not accepted{because_of(rejections[0])}" if rejections else "waits for the gateway"
         )
         yield Diagnosis(route.key, "waiting", summary, since=_time(route.created), causes=behind)
 
@@ -379,12 +377,12 @@ class _Chain:
         if state == "failed":
             return Diagnosis(job.key, "failed", f"has failed: {job_failure(job)}", since=since)
         if state == "succeeded":
-            return Diagnosis(job.key, "ready", "has ended well", since=since)
+            return Diagnosis(job.key, "ready", "has succeeded", since=since)
         pods = pods_of(self.state, job)
         if not pods:
             way = (
-                f"if that lasts, kubectl describe job -n {job.key.namespace} {job.key.name} shows a"
-                " quota or pod security rule in its events"
+                "if this persists, look for a quota or pod security rule in its events: kubectl"
+                f" describe job -n {job.key.namespace} {job.key.name}"
             )
             return Diagnosis(
                 job.key,
@@ -394,7 +392,7 @@ class _Chain:
                 remedy=way if self.age_s(job) > 30 else "",
             )
         pod = self.pod(pods[-1])
-        return Diagnosis(job.key, "working", "is at work", since=since, causes=(pod,))
+        return Diagnosis(job.key, "working", "is running", since=since, causes=(pod,))
 
     def pod(self, pod: KubeObject) -> Diagnosis:
         trouble, since = pod_start_failure(pod), _time(pod.status.get("startTime") or pod.created)
@@ -417,13 +415,13 @@ class _Chain:
     def claim(self, claim: KubeObject) -> Diagnosis:
         phase, class_ = claim.status.get("phase"), claim.spec.get("storageClassName")
         if phase == "Bound":
-            return Diagnosis(claim.key, "ready", "has its volume", since=_time(claim.created))
+            return Diagnosis(claim.key, "ready", "is bound", since=_time(claim.created))
         if phase == "Lost":
             return Diagnosis(
-                claim.key, "failed", "has lost its volume", remedy=REMEDIES[reasons.PVC_LOST]
+                claim.key, "failed", "lost its volume", remedy=REMEDIES[reasons.PVC_LOST]
             )
         way = (
-            f"if that lasts, look at its events: kubectl describe pvc {claim.key.name} -n"
+            f"if this persists, see its events: kubectl describe pvc {claim.key.name} -n"
             f" {claim.key.namespace}"
             if self.age_s(claim) > 60
             else ""
@@ -444,16 +442,18 @@ class _Chain:
         ]
         if bad:
             summary = f"is not working: {bad[0].get('reason')}: {bad[0].get('message', '')}"
-            return Diagnosis(gateway.key, "failed", summary, remedy="ask whoever runs the gateway")
+            return Diagnosis(
+                gateway.key, "failed", summary, remedy="ask the operator of the gateway"
+            )
         if not gateway.status.get("addresses"):
             return Diagnosis(
                 gateway.key,
                 "waiting",
                 "has no address yet",
-                remedy="ask whoever runs the gateway, if that lasts",
+                remedy="if this persists, ask the operator of the gateway",
             )
         return Diagnosis(
-            gateway.key, "ready", f"is there, at {gateway.status['addresses'][0].get('value')}"
+            gateway.key, "ready", f"has address {gateway.status['addresses'][0].get('value')}"
         )
 
     def other(self, obj: KubeObject) -> Diagnosis:
@@ -462,7 +462,7 @@ class _Chain:
             return Diagnosis(
                 obj.key,
                 "ready" if obj.key.kind == CONFIG.kind else "waiting",
-                "is there",
+                "exists",
                 since=_time(obj.created),
             )
         word: State = "ready" if ready.get("status") == "True" else "waiting"

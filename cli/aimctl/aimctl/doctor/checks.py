@@ -292,19 +292,19 @@ def services(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "services",
             "warning",
-            f"none of the six is at work: no lease in {facts.namespace} is held",
+            f"none of the six is running: no Lease in {facts.namespace} is held",
             fix,
         )
     elif inactive:
         yield Finding(
             "services",
             "error",
-            f"not at work: {', '.join(f'aim-{service}' for service in inactive)} (nobody holds the"
-            " lease)",
+            f"not running: {', '.join(f'aim-{service}' for service in inactive)} (no process holds"
+            " the Lease)",
             fix,
         )
     else:
-        yield Finding("services", "ok", f"all six are at work: {', '.join(active)}")
+        yield Finding("services", "ok", f"all six are running: {', '.join(active)}")
 
 
 def _age_s(renewed: object, now: datetime.datetime) -> float | None:

@@ -45,7 +45,7 @@ def report_name_conflict(view: CacheView, other: KubeObject) -> Plan:
     elif other.deleting and other.key.kind == CLAIM.kind:
         holders = find_holders(view.state, other, view.now)
         message = (
-            f"volume claim {other.key.name} of the former ModelCache {view.cache.key.name} is being"
+            f"PVC {other.key.name} of the former ModelCache {view.cache.key.name} is being"
             f" deleted, {holders.message}"
         )
         reason = reasons.PVC_TERMINATING if holders.is_blocked else reasons.PVC_PENDING

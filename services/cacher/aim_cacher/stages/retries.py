@@ -177,16 +177,13 @@ def _fail(view: CacheView, storage: ReportedCondition, task: RetryableJob, job: 
 
 def _advise_more_space(view: CacheView, result: DownloaderResult) -> str:
     """Both sizes, as far as they are known, and what to do."""
-    source = "" if result.bytes is None else f"the source has {quantities.human(result.bytes)}, "
-    claim = (
-        ""
-        if view.claim is None
-        else f"volume claim {view.claim.key.name} has {requested_size(view.claim)}: "
-    )
-    return (
-        f"; {source}{claim}expand the claim, or delete the cache and make it anew with a larger"
-        " spec.size"
-    )
+    sizes = []
+    if result.bytes is not None:
+        sizes.append(f"the source has {quantities.human(result.bytes)}")
+    if view.claim is not None:
+        sizes.append(f"PVC {view.claim.key.name} requests {requested_size(view.claim)}")
+    known = f"; {' but '.join(sizes)}" if sizes else ""
+    return f"{known}; expand the PVC, or re-create the cache with a larger spec.size"
 
 
 def classify_exit(exit_code: int | None, attempt: int) -> tuple[str, float]:

@@ -26,9 +26,7 @@ def mark_filled(view: CacheView, claim: KubeObject, job: KubeObject) -> Plan:
         waiting = report_cache(view, storage, last_filled(view) or downloading(view))
         return waiting | requeue_after(POD_STATUS_GRACE_S)
     revision = read_result(view.state, job).revision or NO_REVISION
-    marking = filled(
-        False, reasons.VERIFYING, "the files are there and checked; the volume is being marked"
-    )
+    marking = filled(False, reasons.VERIFYING, "download verified; recording completion")
     verifying = report_cache(view, storage, marking, **_download_facts(view))
     return actions(apply_claim(view, claim, **{labels.ANNOTATION_FILLED: revision})) | verifying
 

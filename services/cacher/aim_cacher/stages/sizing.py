@@ -14,8 +14,8 @@ def measure_source(view: CacheView) -> Plan:
         existing=view.size_job,
         inputs=inputs,
         render=lambda attempt: size_job(view.cache, view.options, view.env, inputs, attempt),
-        working=filled(False, reasons.WAITING_FOR_PVC, "finding out how large the source is"),
+        working=filled(False, reasons.WAITING_FOR_PVC, "determining the source size"),
         outlives_failure=True,
     )
-    storage = storage_not_ready(reasons.PVC_PENDING, "the size of the source is being found out")
+    storage = storage_not_ready(reasons.PVC_PENDING, "determining the source size")
     return plan_attempt(view, storage, task)

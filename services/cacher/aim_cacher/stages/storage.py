@@ -59,7 +59,7 @@ def await_removal(view: CacheView, claim: KubeObject) -> Plan:
     holders = find_holders(view.state, claim, view.now, deleted_jobs)
     storage = storage_not_ready(
         reasons.PVC_TERMINATING if holders.is_blocked else reasons.PVC_PENDING,
-        f"volume claim {claim.key.name} is being deleted, {holders.message}",
+        f"PVC {claim.key.name} is being deleted, {holders.message}",
     )
     waiting = filled(False, reasons.WAITING_FOR_PVC, storage.message)
     reported = report_cache(view, storage, waiting, progress=None)
@@ -80,7 +80,7 @@ def _claim_rejected(view: CacheView, name: str) -> ReportedCondition | None:
         return None
     return storage_not_ready(
         rejection.reason(reasons.PVC_PENDING),
-        f"volume claim {name} is refused: {rejection.message}; tried again soon",
+        f"PVC {name} is rejected by the API server: {rejection.message}; it is retried",
     )
 
 
@@ -94,11 +94,11 @@ def _class_missing(view: CacheView) -> ReportedCondition | None:
     missing = (
         f"storage class {storage_class} does not exist"
         if storage_class
-        else "no storage class is named and the cluster has no default one"
+        else "no storage class is set and the cluster has no default"
     )
     return storage_not_ready(
         reasons.STORAGE_CLASS_MISSING,
-        f"{missing}; create it, or name another in spec.storageClassName or the config's"
+        f"{missing}; create it, or set another in spec.storageClassName or the config's"
         " cacheStorageClassName",
     )
 
@@ -106,20 +106,20 @@ def _class_missing(view: CacheView) -> ReportedCondition | None:
 def _claim_phase(view: CacheView, name: str) -> ReportedCondition:
     claim = view.claim
     if claim is None:
-        return storage_not_ready(reasons.PVC_PENDING, f"volume claim {name} is being created")
+        return storage_not_ready(reasons.PVC_PENDING, f"PVC {name} is being created")
     match claim.status.get("phase"):
         case "Lost":
             return storage_not_ready(
                 reasons.PVC_LOST,
-                f"volume claim {name} lost its volume; delete ModelCache {view.cache.key.name} to"
-                " start over",
+                f"PVC {name} lost its volume; delete ModelCache {view.cache.key.name} to start"
+                " over",
             )
         case "Bound":
             return _bound(view, claim)
         case _:
             return storage_not_ready(
                 reasons.PVC_PROVISIONING,
-                f"volume claim {name} is waiting for its volume: kubectl describe pvc {name}",
+                f"PVC {name} is waiting for its volume; see kubectl describe pvc {name}",
             )
 
 
@@ -135,12 +135,12 @@ def _bound(view: CacheView, claim: KubeObject) -> ReportedCondition:
     if is_too_small:
         return storage_not_ready(
             reasons.INSUFFICIENT_CAPACITY,
-            f"spec.size is {size} but volume claim {name} has {requested}: expand the"
-            " claim, or delete the cache and make it anew",
+            f"spec.size is {size} but PVC {name} requests {requested}; expand the PVC, or delete"
+            " and re-create the cache",
         )
     return condition(
         reasons.STORAGE_READY,
         True,
         reasons.PVC_BOUND,
-        f"volume claim {name} ({requested or view.claim_size or 0}) is bound",
+        f"PVC {name} ({requested or view.claim_size or 0}) is bound",
     )

@@ -296,7 +296,7 @@ CASES = (
         "config-goes",
         "the config is deleted under a running service",
         config_goes,
-        routing(reasons.ROUTE_FAILED, "default is gone"),
+        routing(reasons.ROUTE_FAILED, "default was deleted"),
         lambda p: p.config(),
         RUNNING,
     ),

@@ -428,7 +428,7 @@ def _awaits_discovery(state: State, template: Body, condition: Body) -> Iterable
 def _discovery_failed(state: State, template: Body, condition: Body) -> Iterable[str]:
     yield from _must(bool((template.get("status") or {}).get("attempts")), "no try is counted")
     model = next(iter(_models(state, template["spec"]["model"])), None)
-    yield from _names(condition, str(model["spec"]["image"]) if model else "?", "at work")
+    yield from _names(condition, str(model["spec"]["image"]) if model else "?", "in progress")
 
 
 def _template_warm(state: State, template: Body, _: Body) -> Iterable[str]:
