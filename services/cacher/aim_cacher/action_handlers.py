@@ -68,7 +68,8 @@ class Followers:
         return ActionResult(observations=(Observation(action.about, PROGRESS, None),))
 
     async def _follow(self, action: FollowLog, ctx: ActionContext) -> ActionResult:
-        status, live = Pace(STATUS_EVERY_S), Pace(LIVE_EVERY_S)
+        status = Pace(STATUS_EVERY_S)
+        live = Pace(LIVE_EVERY_S)
         counted_bytes = 0
         unpublished: Progress | None = None
         try:

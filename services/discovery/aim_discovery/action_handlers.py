@@ -49,7 +49,8 @@ async def read_log(action: ReadLog, cluster: Cluster) -> ActionResult:
 
 
 async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:
-    namespace, name = action.of.namespace or "", action.of.name
+    namespace = action.of.namespace or ""
+    name = action.of.name
     if action.of.kind == JOB.kind:
         found = await _newest_succeeded_pod(cluster, action)
         if found is None:

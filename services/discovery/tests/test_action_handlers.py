@@ -53,7 +53,8 @@ class Cluster:
     """Pods and the logs of some of them."""
 
     def __init__(self, pods: Iterable[Body], logs: Mapping[str, bytes]) -> None:
-        self._pods, self._logs = tuple(pods), logs
+        self._pods = tuple(pods)
+        self._logs = logs
 
     async def list(self, resource: Resource, namespace: str, *, label_selector: str) -> Listing:
         assert (resource, namespace, label_selector) == (POD, NAMESPACE, f"{JOB_UID}=job-uid")

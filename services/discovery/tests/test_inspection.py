@@ -192,7 +192,8 @@ async def test_a_missing_image_may_need_a_forbidden_secret(
     inspector: Inspector, registry: Registry
 ) -> None:
     """Some registries answer 404 for an image that the client may not read."""
-    image, secrets = f"{registry.host}/aim/none:1", {"a": Forbidden("no"), "b": Forbidden("no")}
+    image = f"{registry.host}/aim/none:1"
+    secrets = {"a": Forbidden("no"), "b": Forbidden("no")}
     found = await outcome(inspector, inspect(image, "a", "b"), secrets)
     assert found.reason == "ImageNotFound"
     assert "is missing get on secrets named a, b in namespace aim-system" in found.message
@@ -230,7 +231,8 @@ async def test_a_secret_of_the_older_type_opens(inspector: Inspector, registry: 
 async def test_an_identity_token_opens_through_the_token_server(
     inspector: Inspector, registry: Registry
 ) -> None:
-    registry.users, registry.identity_tokens = {"ada": "countess"}, {"the-token"}
+    registry.users = {"ada": "countess"}
+    registry.identity_tokens = {"the-token"}
     secrets = {
         name: old_config_json(registry, {"identitytoken": token})
         for name, token in (("right", "the-token"), ("wrong", "hidden-word"))
@@ -272,7 +274,8 @@ async def test_an_inspection_runs_once_until_its_inputs_change(
     inspector: Inspector, registry: Registry
 ) -> None:
     registry.failure = Failure(delay_s=0.2)
-    background, image = Background(), f"{registry.host}/aim/m:1"
+    background = Background()
+    image = f"{registry.host}/aim/m:1"
     for inputs in ("first", "first", "second"):
         inspector.start(inspect(image, inputs=inputs), background.ctx)
         await asyncio.sleep(0)

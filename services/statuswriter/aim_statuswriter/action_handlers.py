@@ -6,11 +6,11 @@ follows the write, at most one per object and reason a minute. That also holds a
 the leader: the name of an Event contains its minute, so the API server rejects a second one. A
 process that has sent nothing for a minute reads the Event of the minute before by name.
 
-Recorders of Kubernetes hold events back too, more coarsely: client-go's EventCorrelator
-(tools/record/events_cache.go) lets 25 of a source and object through and then one every 5 minutes,
-and its events.k8s.io recorder (tools/events/event_broadcaster.go) counts equal ones into a
-`series`. Here Events of other reasons are never held back, and nothing is counted: the condition on
-the object has the current state.
+Recorders of Kubernetes drop Events too, but more coarsely. client-go's EventCorrelator
+(tools/record/events_cache.go) allows 25 Events of a source and object, then one every 5 minutes.
+Its events.k8s.io recorder (tools/events/event_broadcaster.go) counts equal Events into a `series`.
+Here Events of other reasons are never dropped, and nothing is counted: the condition on the object
+has the current state.
 """
 
 import datetime
@@ -60,8 +60,9 @@ class Writer:
                 raise TypeError(f"not an action of the statuswriter: {action}")
 
     async def _send_event(self, action: SendEvent, cluster: Cluster) -> ActionResult:
-        """Send the Event. Advice on a kind without status is requeued if it is too soon."""
-        kind, now_s = (action.uid, action.reason), self._clock_s()
+        """Send the Event. A requested Event is requeued if it is too soon; another is dropped."""
+        kind = (action.uid, action.reason)
+        now_s = self._clock_s()
         if action.since:
             suffix = short_hash([action.uid, action.reason, action.note, action.since])
             if now_s - self._existing.get(suffix, float("-inf")) < EVENT_TTL_S:
@@ -87,9 +88,8 @@ class Writer:
     async def _is_too_soon(self, cluster: Cluster, action: SendEvent, now_s: float) -> bool:
         kind = (action.uid, action.reason)
         if now_s - self._last_s >= EVENT_EVERY_S:
-            self._alone_s = (
-                now_s + EVENT_EVERY_S
-            )  # (until then a process before this one may have sent what this one does not know)
+            # Until then an earlier process may have sent an Event that this one does not know.
+            self._alone_s = now_s + EVENT_EVERY_S
         if kind not in self._sent and self._has_predecessor and now_s < self._alone_s:
             sent_s = await _sent_before(cluster, action, suffix_of(kind, minute_of(now_s) - 1))
             if sent_s is not None:
@@ -104,14 +104,14 @@ class Writer:
         self._existing[suffix] = now_s
 
     def _note(self, kind: Kind, sent_s: float, now_s: float) -> None:
-        self._sent = {each: at for each, at in self._sent.items() if now_s - at < EVENT_EVERY_S} | {
-            kind: sent_s
-        }
+        recent = {each: at for each, at in self._sent.items() if now_s - at < EVENT_EVERY_S}
+        self._sent = recent | {kind: sent_s}
 
 
 async def _write_status(action: WriteStatus, cluster: Cluster) -> ActionResult:
     """A deleted object needs no status."""
-    resource, key = RESOURCES[action.key.kind], action.key
+    resource = RESOURCES[action.key.kind]
+    key = action.key
     metadata = {
         "name": key.name,
         "resourceVersion": action.resource_version,

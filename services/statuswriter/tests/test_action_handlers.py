@@ -24,7 +24,8 @@ from aimschema.resources import CONFIG, EVENT, Key, Resource
 
 Body = dict[str, Any]
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, 67, tzinfo=datetime.UTC)
-CACHE_KEY, MODEL_KEY = Key("ModelCache", "ml", "llama.8b"), Key("AIMClusterModel", None, "llama")
+CACHE_KEY = Key("ModelCache", "ml", "llama.8b")
+MODEL_KEY = Key("AIMClusterModel", None, "llama")
 WRITE = WriteStatus(CACHE_KEY, "u", "7", {"status": "Available"})
 
 
@@ -204,10 +205,12 @@ async def test_events_are_sent_without_the_right_to_read_them(bench: Bench) -> N
 
 async def test_sent_events_are_read_only_after_a_quiet_minute(bench: Bench) -> None:
     """Once for each kind: a process that sends all the time knows what it has sent."""
-    now_s, requested_at = 0.0, []
+    now_s = 0.0
+    requested_at = []
     writer = Writer(lambda: now_s, has_predecessor=True)
     for second in (0, 30, 59, 61, 90, 120, 200):
-        now_s, before = float(second), len(bench.cluster.requested)
+        now_s = float(second)
+        before = len(bench.cluster.requested)
         await carry_out(bench, event(uid=f"object-{second}"), writer=writer)
         requested_at += [second] * (len(bench.cluster.requested) - before)
     assert requested_at == [0, 30, 59, 200]
@@ -262,7 +265,8 @@ async def test_held_back_advice_is_requeued_after_the_minute(
     bench: Bench,
 ) -> None:
     now_s = 0.0
-    writer, other = Writer(lambda: now_s), replace(ADVICE, note="create Gateway infra/nowhere")
+    writer = Writer(lambda: now_s)
+    other = replace(ADVICE, note="create Gateway infra/nowhere")
     await carry_out(bench, ADVICE, writer=writer)
     now_s = 20.0
     await carry_out(bench, other, writer=writer)
