@@ -1,16 +1,16 @@
-"""Fields that others add to our objects and that change what they do. Pure.
+"""Fields that others add to our objects and that change their behaviour. Pure.
 
-Server-side apply leaves alone what we do not send, and so does drift repair: users and other
-controllers may add labels, tolerations or environment. `ADDITIONS` are the exceptions: fields that
-must be absent unless we send them. They are removed by a patch where they are found, never
-overwritten with another value: a value of ours would reach pod templates and restart what runs.
+Server-side apply and drift repair ignore fields that we do not send: users and other controllers
+may add labels, tolerations or environment. `ADDITIONS` are the exceptions: fields that must be
+absent unless we send them. A patch removes them and never sets another value, because a value of
+ours would reach pod templates and restart running pods.
 
-Not listed, since people need them and they say where or for whom a pod runs, not what it does:
-tolerations, nodeSelector, priorityClassName, schedulerName, env, volumes, imagePullSecrets,
-serviceAccountName, labels. Nor are `timeout` and `containerConcurrency` of a predictor: KServe's
-defaulting may set them, and without Knative they do nothing. Not listed either are Jobs (they are
-created once, and `suspend` is Kueue's), claims (a larger request is how a volume is expanded) and
-ConfigMaps (only the keys we send are read).
+Some fields are not listed because people need them, and they determine where or for whom a pod
+runs, not what it does: tolerations, nodeSelector, priorityClassName, schedulerName, env, volumes,
+imagePullSecrets, serviceAccountName, labels. `timeout` and `containerConcurrency` of a predictor
+are not listed either: KServe's defaulting may set them, and without Knative they have no effect.
+The same holds for Jobs (created once, and `suspend` is Kueue's), PVCs (a larger request expands a
+volume) and ConfigMaps (only the keys we send are read).
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
-"""Carrying out actions against the cluster: no write where nothing would change, none over what is
-somebody else's, no fight.
+"""Apply and delete objects: no write without a change, none over foreign objects, and backoff
+instead of a conflict loop.
 
-What was applied is remembered as a Mark, and told on the bus with the action. So a process that
-starts, or a standby that takes over, knows what the one before it did, and does not write
-everything once more. A mark is only a saving: without it an object is applied, with it perhaps not.
+Each apply is recorded as a Mark, and published with the action. So a new process, or a standby that
+takes over, knows the applies of its predecessor and does not repeat them. A mark is only an
+optimisation: without it an object is applied, with it perhaps not.
 """
 
 import time
@@ -38,7 +38,7 @@ as it is there: they are made, not kept."""
 
 
 class NameConflict(Exception):
-    """An object of this name exists and belongs to somebody else; it is not overwritten."""
+    """A foreign object of this name exists; it is not overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ class Applier:
         return await self._send(body, None, confirm)
 
     async def patch(self, action: PatchObject, confirm: Confirm = unconditionally) -> Body | None:
-        """The object as it is now, or None where it is gone. What was applied before is void:
-        the next apply is sent."""
+        """The current object, or None if it was deleted. Drops the record of earlier applies: the
+        next apply is sent."""
         await confirm()
         self._applied.pop(action.key, None)
         resource, metadata = RESOURCES[action.key.kind], action.patch.get("metadata") or {}
@@ -170,13 +170,12 @@ class Applier:
         return True
 
     def forget(self, key: Key) -> None:
-        """The object is gone by our own hand, or what is known of it is void."""
+        """We deleted the object, or its record is invalid."""
         self._applied.pop(key, None)
         self._repairs.pop(key, None)
 
     def gone(self, key: Key) -> None:
-        """The object is gone. Where that was not by our own hand, it counts as what has to be
-        put right."""
+        """The object was deleted. If not by us, the deletion counts as drift to repair."""
         applied, now_s = self._applied.pop(key, None), self._clock_s()
         self._repairs = {
             of: repairs for of, repairs in self._repairs.items() if not repairs.forgotten(now_s)
@@ -192,7 +191,7 @@ class Applier:
         return None if applied is None else applied.mark
 
     def recall(self, key: Key, mark: Mark | None) -> None:
-        """What was told of the last action on an object, by a process before this one."""
+        """The published record of the last action of an earlier process on an object."""
         self.forget(key)
         if mark is not None:
             self._applied[key] = Applied(mark)
@@ -205,8 +204,8 @@ class Applier:
         return DelayedRepair(repairs.conflict, max(1.0, repairs.next_s - self._clock_s()))
 
     async def _present(self, seen: Projection, key: Key) -> KubeObject | None:
-        """The object as seen. One that was not, or not whole, is asked for: not every kind is
-        watched completely, and news may be late."""
+        """The object from the state. If it is missing or incomplete, it is read from the API
+        server: not every kind is watched completely, and events may be late."""
         present = seen.get(key)
         if present is not None and present.complete:
             return present
@@ -227,8 +226,7 @@ class Applier:
             return None
 
     def _may_make(self, key: Key, body: Body) -> bool:
-        """Whether an object that is not there may be made now; somebody may be deleting it again
-        and again."""
+        """Whether a missing object may be created now; another actor may keep deleting it."""
         repairs = self._repairs.get(key)
         if repairs is None or repairs.lost != owners(body) or self._clock_s() >= repairs.next_s:
             return True

@@ -1,12 +1,12 @@
-"""DeadLetters of one service on messages of the bus that it could not read.
+"""Dead letters of one service for undecodable messages on the bus.
 
-1. Such a message stops nothing: it is counted, logged with subject and sequence, and kept as a
-   letter on `aim.dead.>` for a person.
-2. One letter a message, over reloads and restarts: a service follows its own letters, and writes
-   only once it has caught up with them.
-3. Nothing here waits for the bus; letters go out beside the work.
-4. Whoever may publish decides what is in a message: a letter has only so much of it, and one that
-   cannot be sent is logged.
+1. Such a message blocks nothing: it is counted, logged with subject and sequence, and published as
+   a dead letter on `aim.dead.>` for a person.
+2. There is one dead letter per message, over reloads and restarts: a service follows its own dead
+   letters, and writes only once it has caught up with them.
+3. No call here waits for the bus; dead letters are sent in the background. 4. The content of a
+   message is untrusted: a dead letter has a bounded part of it, and one that cannot be sent is
+   logged.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from aimschema.messages import MAX_DEAD_LETTER_DATA_BYTES, DeadLetter, encode
 ERROR_LENGTH = 1024
 HEADER_LENGTH = 1024
 HEADERS = ("ce-id", "ce-type", "ce-source", "ce-subject", "ce-time", "aim-cause", "traceparent")
-"""Those that the letter shows; all others are in AIM_LOG only."""
+"""The headers in the dead letter; all others are only in AIM_LOG."""
 log = structlog.get_logger()
 
 
 class DeadLetters:
-    """`loading` and `caught_up` are told by whoever follows the bus, which passes on what it
-    finds."""
+    """The follower of the bus calls `loading` and `caught_up`, and passes on undecodable
+    messages."""
 
     def __init__(self, service: str, bus: Bus) -> None:
         self._service = service
@@ -48,7 +48,7 @@ class DeadLetters:
         self._due.set()
 
     def seen(self, letter: DeadLetter) -> None:
-        """A letter of ours, as the bus has it."""
+        """A dead letter of this service, as received from the bus."""
         if letter.seq:
             self._told.add(letter.seq)
 
@@ -112,5 +112,5 @@ class DeadLetters:
 
 
 def truncate_error(error: str) -> str:
-    """What goes into a letter of the text of an error."""
+    """The part of an error's text that goes into a dead letter."""
     return error if len(error) <= ERROR_LENGTH else error[: ERROR_LENGTH - 1] + "…"

@@ -1,13 +1,12 @@
-"""Whether an object still is as our last apply left it, and how often it is put right. Pure; times
-are seconds of any one clock.
+"""Whether an object still matches our last apply, and when to repair it. Pure; times are seconds of
+any one clock.
 
-1. Judged against what the last apply returned, not against what was sent: the server and admission
-   webhooks default and rewrite fields.
-2. Only fields that we send are ours; what others add is theirs.
-3. The first `IMMEDIATE_REPAIRS` repairs in a row come at once: a person sees an edit undone within
-   seconds.
-   Then each waits twice as long as the one before, so that a controller that insists on its own
-   value costs one write every `LONGEST_S`, and not a fight.
+1. The object is compared with the response to the last apply, not with the request: the server and
+   admission webhooks default and rewrite fields.
+2. We own only the fields that we send. Fields that others add belong to them.
+3. The first `IMMEDIATE_REPAIRS` repairs in a row are immediate: a manual edit is reverted within
+   seconds. Then each waits twice as long as the one before, so that a controller that keeps setting
+   its own value costs one write every `LONGEST_S`.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ FIRST_S = 5.0
 LONGEST_S = 300.0
 RESET_AFTER_S = 600.0
 BOOKKEEPING = frozenset({"resourceVersion", "managedFields", "generation", "finalizers"})
-"""Metadata that moves without anybody having changed what the object says."""
+"""Metadata that changes without a change of the object's content."""
 
 
 def digest(value: Any) -> str:
@@ -69,7 +68,7 @@ def diff_paths(before: Any, now: Any) -> Iterator[tuple[str, ...]]:
 
 
 def field_managers_at(body: Body, path: tuple[str, ...], but: str) -> list[str]:
-    """Managers other than `but` that hold the field at `path`, as managedFields tell (KEP-555,
+    """Managers other than `but` that own the field at `path`, from managedFields (KEP-555,
     FieldsV1)."""
     entries = [
         entry
@@ -94,8 +93,7 @@ def _holds(fields: Any, path: tuple[str, ...]) -> bool:
 
 
 def same_owner(body: Body, there: Body) -> bool:
-    """Whether both name the same owner by uid; what has no owner is told by the label
-    managed-by."""
+    """Whether both have the same owner by uid; without an owner, the label managed-by decides."""
     wanted = {reference["uid"] for reference in body["metadata"].get("ownerReferences", ())}
     if wanted:
         return wanted <= {
@@ -112,11 +110,11 @@ def owners(body: Body) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RepairHistory:
-    """How often an object was put right in a row, and when last. `conflict`: who keeps changing
-    what; None where nobody does.
+    """The number of consecutive repairs of an object, and the time of the last. `conflict`: the
+    manager and field that keep changing; None if there is no conflict.
 
-    `lost`: a digest of the owners it had when it was deleted; one that is made for others is not
-    held back.
+        `lost`: a digest of the owners it had when it was deleted; an object for other owners is not
+        delayed.
     """
 
     count: int = 0
@@ -126,7 +124,7 @@ class RepairHistory:
 
     @property
     def next_s(self) -> float:
-        """When it may be put right again."""
+        """The earliest time of the next repair."""
         return (
             self.last_s
             if self.count < IMMEDIATE_REPAIRS

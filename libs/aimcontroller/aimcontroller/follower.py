@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 class EventSink(Protocol):
-    """What the follower tells the controller."""
+    """Callbacks of the follower to the controller."""
 
     def on_load(self) -> None:
         """A load begins."""
@@ -50,7 +50,7 @@ class EventSink(Protocol):
         """A process of this component, maybe another one, has acted."""
 
     def on_retry(self, key: Key, seq: int) -> None:
-        """A person asks to retry what became a dead letter."""
+        """A person requests a retry of the work behind a dead letter."""
 
     def enqueue(self, keys: Iterable[Key], seq: int) -> None:
         """Reconcile these because of the event with this sequence number."""

@@ -15,10 +15,10 @@ STALLED_AFTER_S = 60.0
 
 
 class Health:
-    """What the process knows of itself. `missing` is empty when it is ready; each entry says what
-    is waited for.
+    """The health of the process. `missing` is empty when it is ready; each entry names something it
+    waits for.
 
-    Ready means at work, or able to take over: `role` says which of the two.
+    Ready means active, or able to take over: `role` distinguishes the two.
     """
 
     def __init__(self) -> None:

@@ -1,11 +1,11 @@
-"""By what a projection finds objects without looking at all of a kind. Declared here, once for
-each; `fold` keeps them.
+"""Indexes of a projection, to find objects without a scan of a whole kind. Each is declared here
+once; `fold` maintains them.
 
-1. The values of an object depend on the object alone, are texts, and are worked out for whatever
-   the object holds, also for what it should not hold.
-2. What an index gives is what a look at all objects of the kind would give.
-3. An object with more than `MOST_VALUES` values is kept with hashes of them, since anybody may
-   write an object that has thousands.
+1. The values of an object are texts and depend only on the object. They are computed for any
+   content, also for invalid content.
+2. An index returns the same objects as a scan of all objects of the kind.
+3. An object with more than `MOST_VALUES` values is stored with hashes of them, since any user may
+   write an object with thousands.
 """
 
 from array import array

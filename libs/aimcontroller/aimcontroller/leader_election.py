@@ -1,5 +1,5 @@
 """One active and one standby of a service: its lease `aim-<service>` in the control plane's
-namespace, told in /readyz and as `aim_leader`."""
+namespace, shown in /readyz and as `aim_leader`."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,10 +22,10 @@ async def leader_election(
     leader_only: Sequence[str] = (),
     timing: LeaseTiming = TIMING,
 ) -> AsyncIterator[Lease]:
-    """The service's lease, over a connection of its own: requests of the work must not delay
+    """The service's lease, over a separate connection: requests of the work must not delay
     renewals. Raises NotConfigured.
 
-    `leader_only` are entries of /readyz that a leader has to bring about and a standby has not.
+        `leader_only` are entries of /readyz that only a leader must fulfil.
     """
     cluster = await Cluster.connect(settings.kubeconfig, user_agent=f"aim-{service}")
     health.waiting(LEASE, "not requested yet: the state is loaded first")

@@ -42,7 +42,7 @@ OTHER = "other"
 
 
 def source_of(source: str) -> str:
-    """A publisher as a label: whoever may publish can call itself anything."""
+    """A publisher as a label value: the name of a publisher is untrusted."""
     return source if source in SOURCES else OTHER
 
 
@@ -59,8 +59,7 @@ class _Measured(Collector):
 
 @contextmanager
 def collector_registered(measure: Callable[[], Iterable[Metric]]) -> Iterator[None]:
-    """What `measure` counts is served for as long as the block lasts, counted anew at each
-    scrape."""
+    """Serves the values of `measure` until the block ends, computed at each scrape."""
     collector = _Measured(measure)
     REGISTRY.register(collector)
     try:

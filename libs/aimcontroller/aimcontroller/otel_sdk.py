@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 class OutageLoggingExporter(SpanExporter):
-    """An exporter that tells once that its collector is away, and once that it is back."""
+    """An exporter that logs once that its collector is unreachable, and once that it is back."""
 
     def __init__(self, inner: SpanExporter) -> None:
         self._inner = inner

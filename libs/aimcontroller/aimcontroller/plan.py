@@ -41,7 +41,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Actions in order, reports, and when to look again without an event (None: never)."""
+    """Actions in order, reports, and when to reconcile again without an event (None: never)."""
 
     actions: tuple[Action, ...] = ()
     reports: tuple[Report, ...] = ()
@@ -168,7 +168,7 @@ def sanitize(message: str) -> str:
 
 
 def existing_condition(present: KubeObject, type_: str) -> ReportedCondition | None:
-    """A condition as it stands on the object, to be said again."""
+    """The current condition of the object, to be reported again."""
     there = present.condition(type_)
     if there is None:
         return None

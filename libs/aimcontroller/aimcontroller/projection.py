@@ -1,18 +1,15 @@
-"""The picture of the cluster that a service builds from events.
+"""The state of the cluster that a service builds from events.
 
-1. A projection is a value: `fold` returns a new one and changes nothing, so a planner never sees it
-   move.
-2. An older version of an object is dropped, also when it comes after the object's deletion or from
-   an earlier object of the same name: resourceVersions compare as integers within a kind
+1. A projection is a value: `fold` returns a new one and changes nothing, so it never changes under
+   a planner. 2. An older version of an object is dropped, also after the object's deletion or from
+   an earlier object of the same name. resourceVersions compare as integers within a kind
    (Kubernetes API concepts, KEP-5504) and an epoch (aimschema.messages). Our own writes are of the
-   latest epoch that was heard of.
-3. Folding the same events in any order, or twice, gives the same picture. Reports have no version
-   of their own: the one with the highest sequence number counts (`renumbered` where the numbers
-   begin anew).
-4. Of each kind the newest MAX_TOMBSTONES deletions are remembered. The log has the events on one
-   object in order, so an event that comes after that many newer deletions is a new object's. The
-   answer to a write of our own may come so late; it is dropped, since the object has an event by
-   then.
+   latest known epoch. 3. Folding the same events in any order, or twice, gives the same state.
+   Reports have no version: the one with the highest sequence number counts, also after the sequence
+   numbers restart. 4. The newest MAX_TOMBSTONES deletions of each kind are kept. The log has the
+   events of one object in order, so an event after that many newer deletions is of a new object.
+   The response to a write of our own may come that late; it is dropped, since the object has an
+   event by then.
 """
 
 import datetime
@@ -44,11 +41,11 @@ from aimschema.resources import RESOURCES, Key, key_of
 
 @dataclass(frozen=True, slots=True)
 class KubeObject:
-    """An object as last seen: `body` as the API serves it (read only), `seq` the event that brought
-    it (0: our own write), `epoch` the event's.
+    """The latest known version of an object: `body` as the API serves it (read only), `seq` of its
+    event (0: our own write), `epoch` of the event.
 
-    Not `complete`: a large part was left out of the event; `has_spec` is False where that was a
-    spec of ours.
+        Not `complete`: a large part is missing in the event; `has_spec` is False if that is the
+        spec of an AIM kind.
     """
 
     key: Key
@@ -136,10 +133,10 @@ class KubeObject:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Something this process found out by an action of its own, such as the content of a log or a
-    rejection. It is not on the bus; it is forgotten with the object or the process.
+    """The result of an action of this process, such as the content of a log or a rejection. It is
+    not on the bus, and is lost with the object or the process.
 
-    `value` None: forget it. With a `uid` it is dropped unless the object with that uid exists.
+        `value` None removes it. With a `uid` it is dropped unless the object with that uid exists.
     """
 
     key: Key
@@ -171,12 +168,12 @@ class LatestWarning:
 
 @dataclass(frozen=True, slots=True)
 class ApplyRejected:
-    """The API server rejects what we sent. `name_taken`: since the name is somebody else's.
+    """The API server rejects an apply. `name_taken`: because a foreign object has the name.
 
-    `transient`: the server or a webhook failed, again and again; it is sent again by itself. Else a
-    person must change something. `by_webhook`: a webhook denied it or could not be called; only its
-    owner can mend that. `earlier`: messages of the rejections before this one, of the same target,
-    since it was accepted last.
+    `transient`: the server or a webhook keeps failing; the apply is retried automatically.
+    Otherwise a person must change something. `by_webhook`: a webhook denied it or could not be
+    called; only its owner can fix that. `earlier`: messages of the earlier rejections of the
+    same target since its last accepted apply.
     """
 
     target: Key
@@ -188,12 +185,12 @@ class ApplyRejected:
 
     @property
     def passes(self) -> bool:
-        """The server is overloaded or away in part: that is no failure of the object, and ends
-        without anybody's help."""
+        """The server is overloaded or partly unavailable: this is no failure of the object, and
+        resolves itself."""
         return self.transient and not self.by_webhook
 
     def reason(self, otherwise: str) -> str:
-        """For the condition that tells of it."""
+        """The message for the condition that reports it."""
         return NAME_CONFLICT if self.name_taken else otherwise
 
     @property
@@ -294,8 +291,8 @@ class Projection:
     def owned(self, uid: str, kind: str, namespace: str | None) -> list[KubeObject]:
         """Objects of `kind` in this namespace that the object with this uid owns, oldest first.
 
-        Anybody may write any uid into an ownerReference, but an owner is in the same namespace or
-        has none.
+        Any user may write any uid into an ownerReference, but an owner is in the same
+        namespace or cluster-scoped.
         """
         return self._find(OWNED, kind, namespace, uid)
 
@@ -358,8 +355,7 @@ class Projection:
 
 
 def fold(seen: Projection, event: StateEvent, seq: int = 0) -> Projection:
-    """The picture after an event. Total: an event that says nothing new returns the same
-    projection."""
+    """The state after an event. Total: an event without a change returns the same projection."""
     match event:
         case ObjectChanged():
             return _changed(seen, event, seq)
@@ -396,14 +392,13 @@ def changed_from_response(body: dict[str, Any]) -> ObjectChanged:
 
 
 def drop_object(seen: Projection, key: Key) -> Projection:
-    """Without an object that a reload did not bring: it is gone, but nothing is known of the
-    version at which."""
+    """Without an object that is missing in a reload: it was deleted at an unknown version."""
     present = seen.get(key)
     return seen if present is None else _remove(_unlearn(seen, key), present)
 
 
 def clear_observations(seen: Projection) -> Projection:
-    """Without anything this process found out itself: the picture another process has."""
+    """Without the observations of this process: the state that another process has."""
     return replace(seen, _learned=Map())
 
 
@@ -459,8 +454,8 @@ def _age_of(marker: KindSynced) -> tuple[int, int]:
 
 
 def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
-    """The answer to a write of our own that comes after a later list is late: what that list has
-    is known by now, and all else is gone."""
+    """The response to a write of our own is late if it comes after a later list: the state has the
+    objects of that list, and all others are deleted."""
     key = Key(event.kind, event.namespace, event.name)
     epoch, complete = event.epoch if seq else seen._epoch, event.truncated in {(), (HASHES,)}
     new = KubeObject(

@@ -44,7 +44,7 @@ def image_record(seen: Projection, model: KubeObject, namespace: str) -> KubeObj
 def known_images(seen: Projection, name: str, namespace: str) -> frozenset[str]:
     """Images that the catalogue has or had for a canonical name.
 
-    A kept answer with another one was written by somebody else: who may write ConfigMaps of a
+    A stored result with another image was forged: a user who may write ConfigMaps of a
     namespace can do that.
     """
     models = models_named(seen, name)

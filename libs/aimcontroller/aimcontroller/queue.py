@@ -1,13 +1,11 @@
-"""Keys to look at again.
+"""The work queue: keys to reconcile.
 
-1. A key is in the queue at most once; adding it again only adds to its causes.
-2. A key is handed to one worker at a time; added meanwhile, it comes again once that worker is
-   done.
+1. A key is in the queue at most once; adding it again only adds to its causes. 2. One worker at a
+   time gets a key; if it is added meanwhile, it comes again once that worker is done.
 3. Each namespace has a lane, and the lanes take turns: a thousand keys of one namespace delay a key
-   of another by one turn.
-4. Keys that failed last time come after all others, in lanes of their own, but after
-   `MOST_BEFORE_RETRY` others in a row one of them is taken.
-5. `add_after` keeps the earliest time asked for.
+   of another by one turn. 4. Keys that failed last time come after all others, in separate lanes,
+   but after `MOST_BEFORE_RETRY` others in a row one of them is taken.
+5. `add_after` keeps the earliest requested time.
 """
 
 import asyncio
@@ -84,7 +82,7 @@ class WorkQueue:
 
     @property
     def idle(self) -> bool:
-        """Nothing to do now and nobody at work (timers may still run)."""
+        """No key is due and no worker is busy (timers may still run)."""
         return not self._entries
 
     def add(self, key: Key, *causes: int) -> None:
@@ -141,8 +139,8 @@ class WorkQueue:
         self._wake.set()
 
     def failed(self, key: Key, causes: Iterable[int] = (), at_least_s: float = 0.0) -> int:
-        """Look again, for the same causes, after a jittered exponential time, not before
-        `at_least_s`; returns failures in a row."""
+        """Requeue, for the same causes, after a jittered exponential time, not before `at_least_s`;
+        returns the consecutive failures."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         longest_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(failures - 1, 20))
         self.add_after(key, max(at_least_s, longest_s * random.uniform(0.5, 1.0)), causes)  # noqa: S311 (jitter, not a secret)

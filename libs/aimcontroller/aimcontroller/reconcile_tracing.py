@@ -1,13 +1,12 @@
-"""What caused a pass over a key, as traces: a pass goes on with the trace of the latest news that
-asked for it, and points at the rest.
+"""The causes of a reconcile as traces: a reconcile continues the trace of its latest new cause, and
+links to the others.
 
-1. News is an event that came since everything was last looked at, and that no pass over the key has
-   had yet; or a fact learned while a span was open. The latest event is the parent, all else that
-   is known to have asked is a link.
-2. Without news (a retry, a time to look again, a start, a takeover, a new load) a pass begins a
-   trace of its own, with links to the pass before and to the events it is about.
-3. What is remembered is bounded, and forgotten first come, first gone. Where nobody traces nothing
-   is remembered.
+1. A new cause is an event since all keys were last reconciled that no reconcile of the key has
+   handled, or an observation made while a span was open. The latest event is the parent, all other
+   known causes are links. 2. Without a new cause (a retry, a requeue, a start, a takeover, a new
+   load) a reconcile starts a new trace, with links to the previous reconcile and to the events of
+   its key. 3. The memory is bounded, and the oldest entries are dropped first. Without tracing
+   nothing is stored.
 """
 
 from collections import OrderedDict
@@ -64,7 +63,7 @@ class ReconcileTracer:
         self._newest = self._old = 0
 
     def again(self) -> None:
-        """Everything is looked at: what was heard so far is no news."""
+        """All keys are reconciled: earlier events are no new causes."""
         self._old = self._newest
 
     def heard(self, event: Event) -> None:
@@ -74,7 +73,7 @@ class ReconcileTracer:
                 _remember(self._heard, event.seq, event.traceparent, MAX_EVENTS)
 
     def learned(self, key: Key) -> None:
-        """The open span found something out, for which the key is looked at again."""
+        """The open span made an observation, for which the key is reconciled again."""
         if (
             self._tracer is not None
             and (found := trace.get_current_span().get_span_context()).is_valid
@@ -82,7 +81,7 @@ class ReconcileTracer:
             _remember(self._learned, key, found, MAX_KEYS)
 
     def cause(self, key: Key, causes: Sequence[int]) -> Cause:
-        """Why the key is looked at; what was learned for it is used up."""
+        """The causes of the reconcile; consumes the observations of the key."""
         before_seq, before = self._before.get(key, (0, None))
         known = [
             (seq, context_of(self._heard[seq])) for seq in sorted(causes) if seq in self._heard
@@ -124,7 +123,7 @@ class ReconcileTracer:
             yield
 
     def ended(self, outcome: str) -> None:
-        """How the open pass ended; `error` is what nobody foresaw."""
+        """The outcome of the open reconcile; `error` is an unexpected error."""
         if self._tracer is not None:
             span = trace.get_current_span()
             span.set_attribute(otel_attributes.OUTCOME, outcome)
@@ -134,8 +133,7 @@ class ReconcileTracer:
 
 @contextmanager
 def detached_span() -> Iterator[None]:
-    """What is done in here belongs to no trace: it goes on for so long that it would make one of
-    hours."""
+    """Work in this block belongs to no trace: it runs so long that its trace would take hours."""
     token = otel_context.attach(trace.set_span_in_context(INVALID_SPAN))
     try:
         yield

@@ -1,5 +1,5 @@
-"""What to say of an object that is in the way: it belongs to somebody else, or it is being
-deleted and stays. Pure."""
+"""Messages for an object that blocks a create: it is foreign, or its deletion does not finish.
+Pure."""
 
 from aimcontroller.projection import KubeObject
 

@@ -90,7 +90,7 @@ def held_by_finalizers(body: Body, *finalizers: str) -> Body:
 
 
 def cr(kind: str, name: str, spec: Body, **fields: Any) -> Body:
-    """An object of ours."""
+    """An AIM object."""
     return obj(kind, name, spec=spec, **fields)
 
 
@@ -233,8 +233,8 @@ def projection(
     learned: Iterable[Observation] = (),
     absent: Iterable[str] = (),
 ) -> Projection:
-    """What a service sees of these objects, as the watcher tells of them: a planner that reads
-    what is not published fails its tests."""
+    """The published parts of these objects, as a service gets them from the watcher: a planner that
+    reads an unpublished field fails its tests."""
     missing = [
         KindSynced(kind=kind, resource_version="1", objects=0, installed=False) for kind in absent
     ]

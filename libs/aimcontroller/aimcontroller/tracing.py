@@ -1,12 +1,11 @@
-"""Traces of a process, sent to a collector over OTLP/HTTP where the standard variables of
-OpenTelemetry name one; otherwise nothing is set up.
+"""Traces of a process, sent to a collector over OTLP/HTTP if the standard variables of
+OpenTelemetry name one; otherwise tracing is off.
 
-1. All else that the SDK reads from OTEL_* holds as its documentation says: sampling, resource
-   attributes, headers, TLS, queue, time-outs.
-2. Spans are sent from a thread of the SDK's own. A collector that is away costs spans and nothing
-   else, and is said once.
-3. The SDK is imported only where it is wanted; where it is wanted and not installed, that is said
-   once, and the service runs without traces.
+1. The SDK reads all other OTEL_* variables as documented: sampling, resource attributes, headers,
+   TLS, queue, timeouts.
+2. A thread of the SDK sends spans. An unreachable collector costs only spans, and is logged once.
+3. The SDK is imported only if tracing is on. If it is not installed, this is logged once, and the
+   service runs without traces.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Applying: no write where nothing would change, none over what is somebody else's."""
+"""Applying: no write without a change, none over foreign objects."""
 
 import copy
 from dataclasses import dataclass, field
@@ -194,7 +194,7 @@ async def test_another_wish_is_applied_and_names_the_uid(
 
 
 def restarted(cluster: FakeCluster, *, told: Mark | None, key: Key = CLAIM) -> Applier:
-    """Another process, which was told what the one before it did last."""
+    """Another process, which has the last records of its predecessor."""
     another = Applier(cast(Cluster, cluster), "aim-test")
     another.recall(key, told)
     return another
@@ -288,7 +288,7 @@ async def test_nobody_is_fought_with(cluster: FakeCluster) -> None:
 
 
 async def deleted_and_made(cluster: FakeCluster, applier: Applier, owner: str = "owner") -> bool:
-    """Whether an object that somebody deletes is made anew at once."""
+    """Whether a deleted object is re-created at once."""
     cluster.objects.pop(CLAIM, None)
     applier.gone(CLAIM)
     return await applier.apply(Projection(), wanted(owner=owner)) is not None
@@ -642,7 +642,7 @@ def runtime(*env: tuple[str, str]) -> ApplyObject:
 
 
 def on_the_bus(cluster: FakeCluster) -> Projection:
-    """As the watcher tells of it: hashes in place of literals."""
+    """As the watcher publishes it: hashes instead of literals."""
     bodies = [published(copy.deepcopy(body)) for body in cluster.objects.values()]
     seen = Projection()
     for seq, body in enumerate(bodies, start=1):

@@ -172,7 +172,7 @@ class Planner:
 
 @dataclass
 class Bench:
-    """A loop at work, what it is fed with and what comes out of it."""
+    """A running controller, its inputs and its outputs."""
 
     watcher: Bus
     loop: Controller
@@ -202,7 +202,7 @@ class Bench:
         await self.watcher.publisher.publish(message)
 
     async def reload(self) -> None:
-        """The service's connection is replaced, so that it loads everything anew."""
+        """The service's connection is replaced, so that it reloads everything."""
         session = await self.loop.bus.session()
         await session.client.close()
         await session.ended
@@ -228,15 +228,15 @@ class Bench:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """What a server and other tasks bring about; nothing tells of it but looking."""
+    """Waits for an effect of a server or of other tasks for which there is no event."""
     async with asyncio.timeout(10):
         while not holds():  # noqa: ASYNC110 (see above)
             await asyncio.sleep(0.005)
 
 
 async def settled(bench: Bench) -> None:
-    """Everything published so far has been looked at: a marker sent last is the last that is
-    planned."""
+    """Everything published so far has been reconciled: a marker that is sent last is planned
+    last."""
     marker = Key(CACHE.kind, "ml", f"marker-{len(bench.planner.asked)}")
     await bench.publish(changed(marker, 1))
     await until(lambda: marker in bench.planner.asked and bench.loop.queue.idle)
@@ -303,7 +303,7 @@ async def test_an_added_or_removed_kind_requeues_everything(bench: Bench) -> Non
 
 
 async def test_an_owned_object_missing_from_a_list_is_recreated(bench: Bench) -> None:
-    """Somebody deleted it while the watch was interrupted: there is no event of it."""
+    """It was deleted while the watch was interrupted: there is no event."""
     await bench.started(
         lambda _seen, present: actions(job()) if present.key == A else EMPTY_PLAN, A
     )
@@ -461,7 +461,7 @@ async def test_what_the_server_keeps_answering_is_reported(
 
 
 async def test_a_rejection_is_remembered_until_it_is_accepted(bench: Bench) -> None:
-    """Which of two answers came first tells a planner what has been tried."""
+    """The order of two responses shows a planner what has been tried."""
     bench.cluster.errors = [Forbidden("no such mode", status=403), QUOTA, hook(500, DOWN)]
     await bench.started(makes_a_job, A)
     for version in (5, 6, 7):
@@ -721,8 +721,8 @@ async def test_a_handled_letter_makes_the_service_look_again_at_once(bench: Benc
 async def test_an_unreadable_message_reports_nothing_after_a_reload(
     bench: Bench,
 ) -> None:
-    """The object stays known, the service's own report is sent again, another reload writes no
-    second letter."""
+    """The object stays in the state, the service's own report is sent again, another reload writes
+    no second dead letter."""
     await bench.started(says_filled, A, B)
     await until(lambda: len(bench.of(StatusReported)) == 1)
     hidden = [
@@ -924,7 +924,8 @@ async def test_the_404_of_a_proxy_does_not_make_an_object_forgotten(bench: Bench
 async def test_nothing_is_written_while_existence_is_unknown(
     bench: Bench,
 ) -> None:
-    """Neither is the object forgotten: the rights of a release before may lack `get`."""
+    """The object also stays in the state: the permissions of an earlier release may not include
+    `get`."""
 
     async def rejects(resource: Resource, namespace: str | None, name: str) -> Body:
         raise Forbidden(f"cannot get {resource.plural} {namespace}/{name}", status=403)

@@ -1,5 +1,5 @@
-"""Dead letters on messages whose sender put in whatever they liked: each is sent, in bounds, and
-none ends its service."""
+"""Dead letters of messages with hostile content: each is sent, within bounds, and none ends its
+service."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -66,7 +66,7 @@ async def sending(bus: Bus) -> AsyncIterator[tuple[DeadLetters, asyncio.Task[Non
 
 
 async def first_letter_on(bus: Bus, seq: int) -> list[DeadLetter]:
-    """All letters up to the one on the message `seq`."""
+    """All dead letters up to the one of the message `seq`."""
     found: list[DeadLetter] = []
     async with asyncio.timeout(20):
         async for item in read_log(bus, [subjects.dead_letters()], follow=True):

@@ -1,5 +1,5 @@
-"""Two instances of a service with real NATS and the API server double: one at work, one standing
-by, also when the API server hangs for one."""
+"""Two instances of a service with real NATS and the API server double: one active, one standby,
+also when the API server hangs for one."""
 
 import asyncio
 import contextlib
@@ -68,8 +68,8 @@ class Wire:
 
 @dataclass
 class Instance:
-    """One instance whose only action, if `endless`, goes on until it is cancelled; `did` is when
-    it was seen at work."""
+    """One instance whose only action, if `endless`, runs until it is cancelled; `did` has the times
+    of its activity."""
 
     name: str
     bus: Bus
@@ -186,7 +186,7 @@ async def running(instance: Instance) -> AsyncIterator[None]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """What two servers and the instances bring about; nothing tells of it but looking."""
+    """Waits for an effect of two servers and the instances for which there is no event."""
     async with asyncio.timeout(10):
         while not holds():  # noqa: ASYNC110 (see above)
             await asyncio.sleep(0.005)

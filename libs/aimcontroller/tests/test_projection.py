@@ -1,4 +1,4 @@
-"""The picture built from events: the same whatever the order, the doubles and the latecomers."""
+"""The state built from events: the same for any order, with duplicates and late events."""
 
 import json
 from collections.abc import Sequence
@@ -664,7 +664,7 @@ def objects(draw: st.DrawFn) -> list[ObjectChanged]:
 
 
 def scanned(seen: Projection, index: Index, value: str, namespace: str | None) -> list[KubeObject]:
-    """What an index should give, by a look at every object."""
+    """The expected result of an index, by a scan of every object."""
     there = (
         each
         for each in seen.everything()

@@ -1,4 +1,4 @@
-"""Keys to look at again: once each, one worker a key, at the earliest time asked for."""
+"""The work queue: each key once, one worker per key, at the earliest requested time."""
 
 import asyncio
 import selectors

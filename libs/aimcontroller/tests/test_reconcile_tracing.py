@@ -1,5 +1,5 @@
-"""What is parent and what is link of a pass: news goes on with a trace, everything else begins
-one and points back."""
+"""Parents and links of a reconcile: a new event continues a trace, everything else starts one and
+links back."""
 
 import datetime
 

@@ -1,4 +1,4 @@
-"""What is said of objects that are in the way."""
+"""The messages for objects that block a create."""
 
 import pytest
 

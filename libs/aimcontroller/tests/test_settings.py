@@ -1,5 +1,4 @@
-"""Settings from the environment: names, defaults, and what is said of a variable that nobody
-knows."""
+"""Settings from the environment: names, defaults, and the warning for an unknown variable."""
 
 import json
 from typing import Any
