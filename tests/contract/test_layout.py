@@ -27,6 +27,8 @@ SHAPE = {
     "plan.py",
     "py.typed",
 }
+RECONCILERS = [path for path in SERVICES if path.name != "watcher"]
+"""The services that plan from the state of a cluster. The watcher plans from one change."""
 
 
 def code(path: Path) -> Iterator[Path]:
@@ -57,6 +59,42 @@ def test_a_library_knows_no_component_by_name(library: str) -> None:
                     assert name not in constants, file
                 case ast.Constant(value=str(text)):
                     assert text not in reasons.COMPONENTS, file
+
+
+@pytest.mark.parametrize("service", RECONCILERS, ids=lambda path: path.name)
+def test_a_planner_is_a_table_over_a_view(service: Path) -> None:
+    package = service / f"aim_{service.name}"
+    assert (package / "view.py").exists()
+    cases = [
+        case.pattern
+        for node in ast.walk(ast.parse((package / "plan.py").read_text()))
+        if isinstance(node, ast.Match)
+        for case in node.cases
+    ]
+    views = {ast.unparse(each.cls) for each in cases if isinstance(each, ast.MatchClass)}
+    assert [view for view in views if view.endswith("View")] != []
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
+def test_functions_of_services_fit_on_a_screen(service: Path) -> None:
+    functions = [
+        (file, node)
+        for file in code(service)
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    too_long = [
+        f"{file.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for file, node in functions
+        if (node.end_lineno or 0) - node.lineno >= 40 or len(parameters(node)) > 6
+    ]
+    assert too_long == []
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Without self and cls."""
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return [each.arg for each in arguments if each.arg not in {"self", "cls"}]
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda path: path.name)

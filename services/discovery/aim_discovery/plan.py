@@ -55,8 +55,7 @@ def plan(
 def plan_template(
     state: Projection, template: KubeObject, now: datetime.datetime, options: DiscoveryOptions
 ) -> Plan:
-    """First match wins: no model, a name conflict, answered, an attempt. Jobs for other inputs are
-    deleted in any case."""
+    """Jobs for other inputs are deleted in any case."""
     models = models_named(state, str(template.spec["model"]))
     if not models:
         missing = (
@@ -71,12 +70,18 @@ def plan_template(
         )
     view = TemplateView.build(state, template, models[0], options)
     superseded = _delete_jobs(state, template, except_for=view.job_key)
-    for other in (view.result, view.job):
-        if other is not None and template.uid not in other.owners:
-            return superseded | report(template, _name_conflict(template, other))
-    return superseded | (
-        report_answer(view) if view.is_answered else plan_attempt(state, view, now)
-    )
+    return superseded | plan_discovery(state, view, now)
+
+
+def plan_discovery(state: Projection, view: TemplateView, now: datetime.datetime) -> Plan:
+    """First match wins."""
+    match view:
+        case TemplateView(name_conflict=KubeObject() as other):
+            return report(view.template, _name_conflict(view.template, other))
+        case TemplateView(is_answered=True):
+            return report_answer(view)
+        case _:
+            return plan_attempt(state, view, now)
 
 
 def _delete_jobs(state: Projection, template: KubeObject, except_for: Key | None = None) -> Plan:

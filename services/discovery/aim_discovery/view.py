@@ -98,6 +98,15 @@ class TemplateView:
         )
 
     @property
+    def name_conflict(self) -> KubeObject | None:
+        """The first object that has a name the template needs, and that it does not own."""
+        candidates = (self.result, self.job)
+        return next(
+            (obj for obj in candidates if obj is not None and self.template.uid not in obj.owners),
+            None,
+        )
+
+    @property
     def job_key(self) -> Key:
         return Key(
             JOB.kind,
