@@ -113,8 +113,8 @@ class RepairHistory:
     """The number of consecutive repairs of an object, and the time of the last. `conflict`: the
     manager and field that keep changing; None if there is no conflict.
 
-        `lost`: a digest of the owners it had when it was deleted; an object for other owners is not
-        delayed.
+    `lost`: a digest of the owners it had when it was deleted; an object for other owners is not
+    delayed.
     """
 
     count: int = 0

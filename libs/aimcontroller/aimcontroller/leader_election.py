@@ -25,7 +25,7 @@ async def leader_election(
     """The service's lease, over a separate connection: requests of the work must not delay
     renewals. Raises NotConfigured.
 
-        `leader_only` are entries of /readyz that only a leader must fulfil.
+    `leader_only` are entries of /readyz that only a leader must fulfil.
     """
     cluster = await Cluster.connect(settings.kubeconfig, user_agent=f"aim-{service}")
     health.waiting(LEASE, "not requested yet: the state is loaded first")

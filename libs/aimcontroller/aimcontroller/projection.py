@@ -44,8 +44,8 @@ class KubeObject:
     """The latest known version of an object: `body` as the API serves it (read only), `seq` of its
     event (0: our own write), `epoch` of the event.
 
-        Not `complete`: a large part is missing in the event; `has_spec` is False if that is the
-        spec of an AIM kind.
+    Not `complete`: a large part is missing in the event; `has_spec` is False if that is the
+    spec of an AIM kind.
     """
 
     key: Key
@@ -136,7 +136,7 @@ class Observation:
     """The result of an action of this process, such as the content of a log or a rejection. It is
     not on the bus, and is lost with the object or the process.
 
-        `value` None removes it. With a `uid` it is dropped unless the object with that uid exists.
+    `value` None removes it. With a `uid` it is dropped unless the object with that uid exists.
     """
 
     key: Key
