@@ -56,11 +56,12 @@ permission-docs: .venv/dev-installed ## use every permission of the services onc
 transcripts: .venv/demo-installed ## replay recorded API requests against the API server double (SERVER="--server URL --token T" uses another)
 	@$(BIN)/python -m aimlab.testing.transcripts lab/aimlab/tests/apiserver/transcripts $(SERVER)
 
-check: .venv/dev-installed ## check lint, formatting, types and import rules
+check: .venv/dev-installed ## check lint, formatting, types, import rules and the prose of the pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	for folder in $(DISTRIBUTIONS) tests bench tools; do echo "mypy $$folder"; $(BIN)/mypy $$folder; done
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.prose
 
 bench: install ## run every bench/*.py and write bench/RESULTS.md; takes several minutes
 	@echo "measuring; takes some minutes, best on an idle machine …"

@@ -1,5 +1,5 @@
-"""Check the prose of the pages for long sentences and private words: `python -m tools.prose
-[PAGE ...]` prints each finding. Without a page it checks all.
+"""Check the prose of the pages: `python -m tools.prose [PAGE ...]` prints each finding. Without a
+page it checks all. Exit code 1 if there is a finding.
 
 1. A sentence has at most 25 words.
 2. A code span, several code spans in a row, and a number with its unit are one word each.
@@ -7,6 +7,7 @@
    Code blocks are not checked. Generated tables, which quote messages, may have long ones.
 4. A private word is one that this project once used in a sense of its own. Kubernetes has another
    word for it (docs/explanation/glossary.md).
+5. proselint checks the same text for clichés, redundant and weasel words (docs/adr/0031-prose.md).
 """
 
 import re
@@ -14,6 +15,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from proselint import checks
+from proselint.registry import CheckRegistry
+from proselint.tools import LintFile
 
 ROOT = Path(__file__).parents[1]
 MAX_WORDS = 25
@@ -23,6 +28,25 @@ PRIVATE = re.compile(
     re.IGNORECASE,
 )
 
+RULES = {
+    "max_errors": 100,
+    "checks": {
+        "redundancy.misc.after_the_deadline": False,  # takes "and etcd" for "and etc"
+        "archaism": True,
+        "cliches": True,
+        "hedging": True,
+        "industrial_language.corporate_speak": True,
+        "malapropisms": True,
+        "mixed_metaphors": True,
+        "mondegreens": True,
+        "nonwords": True,
+        "oxymorons": True,
+        "redundancy": True,
+        "uncomparables": True,
+        "weasel_words": True,
+    },
+}
+CheckRegistry().register_many(checks.__register__)
 CODE = re.compile(r"``?[^`]+``?")
 UNIT = re.compile(r"(?<=\d) (?:ms|s|minutes|hours|days|kB|MB|GB|TB|%)\b")
 
@@ -52,12 +76,21 @@ def findings(page: Path) -> list[Finding]:
     text = page.read_text()
     generated = generated_lines(text)
     found = []
-    for line, sentence in sentences(text):
+    numbered = list(sentences(text))
+    for line, sentence in numbered:
         if (count := len(split_words(sentence))) > MAX_WORDS and line not in generated:
             found.append(Finding(page, line, f"{count} words: {sentence}"))
         for match in PRIVATE.finditer(sentence):
             found.append(Finding(page, line, f"private word {match[0]!r}: {sentence}"))
-    return found
+    return [*found, *proselint(page, numbered)]
+
+
+def proselint(page: Path, numbered: list[tuple[int, str]]) -> Iterator[Finding]:
+    """The findings of proselint, which reads one sentence per line."""
+    text = "\n".join(sentence for _, sentence in numbered)
+    for result in LintFile(page.name, text).lint(RULES):
+        line, sentence = numbered[result.pos[0] - 1]
+        yield Finding(page, line, f"proselint {result.check_result.check_path}: {sentence}")
 
 
 def generated_lines(text: str) -> set[int]:
