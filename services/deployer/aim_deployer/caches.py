@@ -30,11 +30,13 @@ _not_ready = partial(cache_ready, False)
 
 @dataclass(frozen=True, slots=True)
 class CachesView:
-    """The model sources of one service. `mounted`: the claims of running pods by mount path."""
+    """The model sources of one service. `unready`: those without a warm cache; `mounted`: the
+    claims of running pods by mount path."""
 
     state: Projection
     parts: ResolvedService
     cached: bool
+    unready: tuple[Source, ...]
     mounted: dict[str, str]
 
     @classmethod
@@ -46,11 +48,8 @@ class CachesView:
         pods: tuple[KubeObject, ...],
     ) -> "CachesView":
         mounted = mounts(existing) if existing is not None and is_running(pods) else {}
-        return cls(state, parts, mounts_caches(parts, existing), mounted)
-
-    @property
-    def unready(self) -> tuple[Source, ...]:
-        return tuple(source for source in self.parts.sources if not source.warm)
+        unready = tuple(source for source in parts.sources if not source.warm)
+        return cls(state, parts, mounts_caches(parts, existing), unready, mounted)
 
     @property
     def failed(self) -> Source | None:

@@ -26,12 +26,14 @@ _waiting = partial(routing_ready, False, reasons.CONFIGURING_ROUTE)
 @dataclass(frozen=True, slots=True)
 class RouteView:
     """The route of a service, and its gateway. `gateway` is None if it does not exist, or is of a
-    kind that is not watched. `answers`: the current conditions of each gateway controller."""
+    kind that is not watched. `address` is its `scheme://host[:port]`. `answers`: the current
+    conditions of each gateway controller."""
 
     service: KubeObject
     route: KubeObject
     reference: GatewayReference
     gateway: KubeObject | None
+    address: str | None
     answers: list[dict[str, dict[str, Any]]]
 
     @classmethod
@@ -42,8 +44,10 @@ class RouteView:
         route: KubeObject,
         reference: GatewayReference,
     ) -> "RouteView":
-        gateway = find_gateway(state, reference, route.key.namespace)
-        return cls(service, route, reference, gateway, answers(route, reference))
+        namespace = route.key.namespace
+        gateway = find_gateway(state, reference, namespace)
+        at = None if gateway is None else address(gateway, reference, namespace)
+        return cls(service, route, reference, gateway, at, answers(route, reference))
 
     @property
     def unmet(self) -> dict[str, Any] | None:
@@ -79,13 +83,6 @@ class RouteView:
         if self.gateway is None:
             return None
         return rejection(self.gateway, self.reference, self.route.key.namespace)
-
-    @property
-    def address(self) -> str | None:
-        """`scheme://host[:port]` of the gateway."""
-        if self.gateway is None:
-            return None
-        return address(self.gateway, self.reference, self.route.key.namespace)
 
     @property
     def _unmet(self) -> list[dict[str, Any]]:
