@@ -125,7 +125,7 @@ def test_demo_proves_the_whole_way_and_leaves_nothing_behind(
     ):
         assert f"✓ {claim}" in output
     assert re.search(r"verifying 91\.6 MB of 91\.6 MB at .*/s", output)
-    assert "All of it was true" in output
+    assert "All checks passed" in output
     assert processes_with(str(tmp_path)) == []
 
 

@@ -39,7 +39,7 @@ PROMPT = "What runs here, and how do I know that it is whole?"
 
 @dataclass
 class Checks:
-    """What was claimed and whether it was true."""
+    """The checks of the demo and their results."""
 
     console: PlainConsole
     failed: list[str]
@@ -72,12 +72,12 @@ async def run_demo(state_dir: Path, console: PlainConsole) -> bool:
     if checks.failed:
         console.print(
             Text(
-                f"Not all of it was true, after {seconds}: {'; '.join(checks.failed)}",
+                f"Demo failed after {seconds}: {'; '.join(checks.failed)}",
                 style="bold red",
             )
         )
     else:
-        console.print(Text(f"All of it was true, in {seconds}.", style="bold green"))
+        console.print(Text(f"All checks passed in {seconds}.", style="bold green"))
     return not checks.failed
 
 
@@ -122,13 +122,13 @@ async def the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
         reasons.IMAGE_INSPECTED, {}
     )
     checks.check(
-        f"the model's image was inspected: {inspected.get('message', 'nothing is said of it')}",
+        f"the model's image was inspected: {inspected.get('message', 'no condition')}",
         holds=inspected.get("status") == "True",
     )
     await _kubectl(stack, console, "get", "aim", "-n", NAMESPACE)
     _heading(console, "Calling the model through the gateway")
     await _call(stack, service, checks)
-    _heading(console, "How it came about")
+    _heading(console, "Timeline")
     links = await _story(bus)
     _print_story(links, console)
     yours = {
@@ -176,7 +176,7 @@ async def _call(stack: Stack, service: dict[str, Any], checks: Checks) -> None:
     request = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}]}
     checks.console.print(f"  POST {url}", soft_wrap=True)
     status, body = await _answer(url, request)
-    checks.check(f"the gateway answers 200 (it said {status})", holds=status == 200)
+    checks.check(f"the gateway answers 200 (status {status})", holds=status == 200)
     if status == 200:
         answer = str(body["choices"][0]["message"]["content"])
         checks.console.print(Text(f"  {answer}", style="cyan"), soft_wrap=True)

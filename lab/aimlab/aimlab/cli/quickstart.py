@@ -57,7 +57,7 @@ def examples() -> Path:
     found = repository() / "examples" / "quickstart"
     if not found.is_dir():
         raise RuntimeError(
-            "examples/quickstart is not there: run this from a checkout of the repository"
+            "examples/quickstart is missing: run this from a checkout of the repository"
         )
     return found
 
