@@ -9,8 +9,8 @@ The planner reads the stage off the objects alone, so a restart at any moment lo
    status.attempts shows it, and only then is the Job deleted.
 3. The claim's annotation `tried` holds the inputs of the last attempt. Other inputs start a new
    attempt at once, counted from one.
-4. A claim that is being deleted waits for no Job of the cache that has not started or has ended,
-   and the message names every other holder.
+4. A claim that is being deleted waits for no Job of the cache that has not started or has ended.
+   The message names every other holder.
 """
 
 import datetime

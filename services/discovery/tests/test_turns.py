@@ -245,6 +245,50 @@ def without(state: Projection, keys: Iterable[Key]) -> Projection:
     return state
 
 
+class Turns:
+    """Templates of several namespaces, and the Jobs that discovery starts for them."""
+
+    def __init__(self, templates: dict[str, int]) -> None:
+        bodies = [
+            template(f"t{n}", name) for name, count in templates.items() for n in range(count)
+        ]
+        self.templates = templates
+        self.state = projection(CATALOGUE, *bodies)
+        self.served: Counter[str | None] = Counter()
+        self.active: list[Key] = []
+
+    @property
+    def keys(self) -> list[Key]:
+        return [each.key for each in self.state.everywhere(TEMPLATE.kind)]
+
+    def reconcile(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            is_idle_template = key.kind == TEMPLATE.kind and key not in self.active
+            if is_idle_template and starts(self.state, key):
+                self.start(key)
+
+    def start(self, key: Key) -> None:
+        own = Counter(each.namespace for each in self.active)[key.namespace]
+        others = {each.namespace for each in self.keys} - {key.namespace}
+        waiting = {each for each in others if self.templates[each or ""] > self.served[each]}
+        assert own < MOST_OF_A_NAMESPACE or not waiting
+        for body in (job(key.name, str(key.namespace)), pod(key.name, str(key.namespace))):
+            self.state = fold(self.state, testing.changed(body))
+        self.active.append(key)
+        self.served[key.namespace] += 1
+        assert len(self.active) <= MOST_AT_ONCE
+
+    def end(self, key: Key) -> None:
+        """The discovery ends and its template is deleted; enqueued templates are reconciled."""
+        self.active.remove(key)
+        ended = Key(JOB.kind, key.namespace, f"discover-{key.name}-0123abcd")
+        enqueued = affected(self.state, ended, namespace="aim-system")
+        others = [each for each in enqueued if each != key]
+        pod_key = Key(POD.kind, key.namespace, f"{key.name}-pod")
+        self.state = without(self.state, [ended, pod_key, key])
+        self.reconcile([*others, *next_turns(self.state)])
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(st.sampled_from("abcdefghijklm"), st.integers(1, 15), min_size=1),
@@ -254,53 +298,12 @@ def without(state: Projection, keys: Iterable[Key]) -> Projection:
 def test_no_namespace_starves_and_the_cap_holds(
     templates: dict[str, int], ends: list[int], data: st.DataObject
 ) -> None:
-    """Discoveries end in any order; enqueued templates, and any other, are reconciled after
-    each. Jobs stay active until they end."""
-    state = projection(
-        CATALOGUE,
-        *(
-            template(f"t{n}", namespace)
-            for namespace, count in templates.items()
-            for n in range(count)
-        ),
-    )
-    served: Counter[str | None] = Counter()
-    active: list[Key] = []
-
-    def reconcile(keys: Iterable[Key]) -> None:
-        nonlocal state
-        for key in keys:
-            if (
-                key.kind == TEMPLATE.kind
-                and key.name not in {of.name for of in active if of.namespace == key.namespace}
-                and starts(state, key)
-            ):
-                own = Counter(of.namespace for of in active)[key.namespace]
-                others = {each.key.namespace for each in state.everywhere(TEMPLATE.kind)} - {
-                    key.namespace
-                }
-                waiting = {of for of in others if templates[of or ""] > served[of]}
-                assert own < MOST_OF_A_NAMESPACE or not waiting
-                state = fold(
-                    fold(state, testing.changed(job(key.name, str(key.namespace)))),
-                    testing.changed(pod(key.name, str(key.namespace))),
-                )
-                active.append(key)
-                served[key.namespace] += 1
-                assert len(active) <= MOST_AT_ONCE
-
-    def everything() -> list[Key]:
-        return data.draw(st.permutations([each.key for each in state.everywhere(TEMPLATE.kind)]))
-
-    reconcile(everything())
+    """Templates are reconciled in any order, and discoveries end in any order."""
+    turns = Turns(templates)
+    turns.reconcile(data.draw(st.permutations(turns.keys)))
     for end in ends:
-        if not active:
-            break
-        over = active.pop(end % len(active))
-        ended = Key(JOB.kind, over.namespace, f"discover-{over.name}-0123abcd")
-        woken = [key for key in affected(state, ended, namespace="aim-system") if key != over]
-        state = without(state, [ended, Key(POD.kind, over.namespace, f"{over.name}-pod"), over])
-        reconcile([*woken, *next_turns(state)])
-    assert all(served[namespace] for namespace in templates) or sum(
-        served.values()
-    ) < MOST_AT_ONCE + len(templates)
+        if turns.active:
+            turns.end(turns.active[end % len(turns.active)])
+    served = turns.served
+    are_all_served = all(served[namespace] for namespace in templates)
+    assert are_all_served or sum(served.values()) < MOST_AT_ONCE + len(templates)

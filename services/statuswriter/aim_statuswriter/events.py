@@ -1,6 +1,6 @@
 """The Kubernetes Events of an object. Pure.
 
-The name of each requested Event contains the time of its first request, so the API server rejects a
+The name of each requested Event contains the time of its first request. So the API server rejects a
 second one after a restart or a repeated report. Events expire (kube-apiserver --event-ttl, default
 one hour): after that, the first change after a restart sends the Event of a fault that still
 exists. On a kind without status the restart itself does.
