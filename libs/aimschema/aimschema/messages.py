@@ -17,22 +17,23 @@ from aimschema import subjects
 from aimschema.resources import Key
 
 MAX_DEAD_LETTER_DATA_BYTES = 1 << 18
-"""How large a message is kept whole in a DeadLetter: it has to fit into one itself, in base64."""
-
-
+"""Up to this size a DeadLetter has the data of its message: it must fit into one message, in
+base64."""
 BY_API_SERVER = "api-server"
 BY_WEBHOOK = "webhook"
 BY_OWNER = "owner"
+"""Who rejects an object. BY_OWNER: it belongs to another owner, so the service does not overwrite
+it."""
 
 
 class ObjectChanged(
     Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.object.changed.v1"
 ):
-    """The watcher saw a new version of an object.
+    """An object has a new version.
 
-    Sent by: watcher, once per (uid, resourceVersion). Read by: every service. `object` is what is
-    read of the body (aimschema.published). `truncated` names the dotted paths that were left out
-    because the whole was too large, and `hashes` where literals were replaced by their sha256.
+    Sent by: watcher, once per (uid, resourceVersion). Read by: every service. `object` has the
+    published part of the body (aimschema.published). `truncated` has the dotted paths that are
+    omitted because the message would be too large, and `hashes` if sha256 replaces literals.
     """
 
     kind: str
@@ -79,8 +80,8 @@ class KindSynced(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.k
 
 
 class Rejection(Struct, frozen=True, kw_only=True):
-    """The object of this kind and name is rejected. `by`: BY_API_SERVER, BY_WEBHOOK, or BY_OWNER
-    where the object belongs to another owner and is not overwritten. `message` is the answer."""
+    """The object of this kind and name is rejected. `by` is BY_API_SERVER, BY_WEBHOOK or BY_OWNER.
+    `message` is the response."""
 
     by: str
     kind: str
@@ -90,8 +91,8 @@ class Rejection(Struct, frozen=True, kw_only=True):
 
 
 class Conflict(Struct, frozen=True, kw_only=True):
-    """Field managers keep changing `field` of the object of this kind and name, a path such as
-    `spec.replicas`. Both are empty where the object keeps being deleted."""
+    """Field managers keep changing the object of this kind and name. `field` is a path such as
+    `spec.replicas`. Without a field, the object keeps being deleted."""
 
     kind: str
     namespace: str | None = None
@@ -155,8 +156,8 @@ class StatusReported(
 
 
 class Mark(Struct, frozen=True, kw_only=True):
-    """By what an apply is known again: digests of the object sent, of its fields in the answer,
-    and of the whole answer but status."""
+    """Identifies an apply: digests of the object that was sent, of its fields in the response, and
+    of the whole response without status."""
 
     sent: str
     ours: str
@@ -164,9 +165,9 @@ class Mark(Struct, frozen=True, kw_only=True):
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """What an action found out that is on the bus nowhere else, so that a replay knows it.
+    """What an action found out, if no other message has it. A replay reads it.
 
-    - read-log: why the log has no answer (`message`), and its `last_lines`. The answer itself is in
+    - read-log: why the log has no result (`message`), and its `last_lines`. The result itself is in
       the ConfigMap that follows.
     - inspect-image: of a failed inspection `reason`, `message`, `remedy`, the number of the
       `attempt`, and how many seconds the registry asks to wait (`retry_after_s`).
@@ -182,13 +183,16 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class ActionTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.action.taken.v1"):
-    """A service did something to an object of the cluster. `about` is the object it was done for.
+    """A service carried out an action on an object of the cluster, for the object `about`.
 
-    Sent by: every service that acts. Read by: people (timeline, replay), and the service that sent
-    it when it starts. `outcome`: done; retry (the API server keeps answering with an error,
-    `detail`, and it is sent again); refused (a person must act). `mark`: of an apply that is done.
-    `rejected_by`: of an action that is not done, as Rejection has it. `finding`: of an action that
-    reads.
+    Sent by: every service that acts. Read by: people (timeline, replay), and the sending service
+    when it starts. `outcome` is one of:
+    - done
+    - retry: the API server keeps responding with an error (`detail`); the service retries.
+    - refused: rejected (`detail`); a user must act.
+
+    An apply that is done has a `mark`, and an action that reads a `finding`. `rejected_by` of the
+    others is as in Rejection.
     """
 
     service: str
@@ -236,7 +240,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.d
 
 
 class Progress(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.progress.v1"):
-    """How far a download is. Core NATS, not stored. `rate` is bytes per second.
+    """The progress of a download. Core NATS, not stored. `rate` is bytes per second.
 
     Sent by: cacher, for each line the downloader prints. Read by: people.
     """
