@@ -20,6 +20,7 @@ from aim_cacher.downloader_output import (
 )
 from aim_cacher.render import CONTAINER, Body, ca_config_map, requested_size
 from aim_cacher.reporting import filled, last_filled, percent, report_cache, with_removal
+from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.view import CacheView
 from aimcontroller.action import ApplyObject, DeleteObject
 from aimcontroller.plan import Plan, actions, requeue_after
@@ -71,29 +72,71 @@ class RetryableJob:
     outlives_failure: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """The existing Job of an attempt. `gated_s`: seconds until the deadline of a Job whose pods a
+    scheduling gate holds back; None for any other."""
+
+    cache: CacheView
+    task: RetryableJob
+    job: KubeObject
+    is_active: bool
+    gated_s: float | None
+
+    @classmethod
+    def build(cls, cache: CacheView, task: RetryableJob, job: KubeObject) -> "AttemptView":
+        is_active = outcome(cache.state, job, CONTAINER) == "active"
+        gated_s = gated_left_s(cache.state, job, cache.now) if is_active else None
+        return cls(cache, task, job, is_active, gated_s)
+
+    @property
+    def is_at_deadline(self) -> bool:
+        return self.gated_s is not None and self.gated_s <= 0
+
+    @property
+    def is_replaceable(self) -> bool:
+        """It has other inputs, and no pod of it runs."""
+        if self.job.annotations.get(labels.ANNOTATION_INPUTS) == self.task.inputs:
+            return False
+        return not self.is_active or has_not_started(self.cache.state, self.job, self.cache.now)
+
+    @property
+    def is_final(self) -> bool:
+        """The pod has reported how it ended, or the time for that is over."""
+        return is_result_final(self.cache.state, self.job, self.cache.now)
+
+
 def plan_attempt(view: CacheView, storage: ReportedCondition, task: RetryableJob) -> Plan:
     """The next step of a Job. A Job that succeeded with a usable result is the caller's."""
-    job = task.existing
-    if job is None:
+    if task.existing is None:
         return _start_when_due(view, storage, task)
+    attempt = AttemptView.build(view, task, task.existing)
+    return _plan_existing(attempt, storage)
+
+
+def _plan_existing(attempt: AttemptView, storage: ReportedCondition) -> Plan:
+    """First match wins."""
+    view = attempt.cache
+    task = attempt.task
+    job = attempt.job
     last = last_filled(view) or task.working
-    if job.deleting:
-        return report_cache(view, storage, with_removal(last, job))
-    is_active = outcome(view.state, job, CONTAINER) == "active"
-    gated_s = gated_left_s(view.state, job, view.now) if is_active else None
-    if gated_s is not None and gated_s <= 0:
-        return actions(DeleteObject(job.key, job.uid)) | report_cache(view, storage, last)
-    is_outdated = job.annotations.get(labels.ANNOTATION_INPUTS) != task.inputs
-    if is_outdated and (not is_active or has_not_started(view.state, job, view.now)):
-        return actions(DeleteObject(job.key, job.uid)) | report_cache(
-            view, storage, task.working, attempts=0, nextAttemptTime=None
-        )
-    if is_active:
-        following = _follow(view, storage, task, job)
-        return following if gated_s is None else following | requeue_after(gated_s)
-    if not is_result_final(view.state, job, view.now):
-        return report_cache(view, storage, last) | requeue_after(POD_STATUS_GRACE_S)
-    return _fail(view, storage, task, job)
+    match attempt:
+        case AttemptView(job=KubeObject(deleting=True)):
+            return report_cache(view, storage, with_removal(last, job))
+        case AttemptView(is_at_deadline=True):
+            return delete_objects(job) | report_cache(view, storage, last)
+        case AttemptView(is_replaceable=True):
+            return delete_objects(job) | report_cache(
+                view, storage, task.working, attempts=0, nextAttemptTime=None
+            )
+        case AttemptView(is_active=True, gated_s=None):
+            return _follow(view, storage, task, job)
+        case AttemptView(is_active=True, gated_s=float() as gated_s):
+            return _follow(view, storage, task, job) | requeue_after(gated_s)
+        case AttemptView(is_final=False):
+            return report_cache(view, storage, last) | requeue_after(POD_STATUS_GRACE_S)
+        case _:
+            return _fail(view, storage, task, job)
 
 
 def _start_when_due(view: CacheView, storage: ReportedCondition, task: RetryableJob) -> Plan:
