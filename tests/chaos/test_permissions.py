@@ -2,8 +2,8 @@
 deploy/rbac grants them, both ways.
 
 The world is brought up as in every other test here, then each path that it does not take by itself
-is taken for real. `make permission-docs` writes the table into docs/reference/permissions.md. The
-tests of this file share one world and run in the order they are written in.
+is taken for real. `make permission-docs` writes the table into docs/reference/permissions.md. Each
+test has a world of its own.
 """
 
 import asyncio
@@ -56,9 +56,10 @@ pytestmark = [
 ]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with world(tmp_path_factory.mktemp("world"), SEED) as made:
+@pytest_asyncio.fixture(loop_scope="module")
+async def running(tmp_path: Path) -> AsyncIterator[World]:
+    """A world for each test, since one counts the calls that the other has denied."""
+    async with world(tmp_path, SEED) as made:
         _, outcome = await bring_up(made, SMALL, None, None, SEED)
         assert outcome.problems == ()
         yield made

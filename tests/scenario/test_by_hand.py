@@ -1,7 +1,6 @@
 """Changes of owned objects by people and other controllers are repaired, accepted, or reported.
 
-The tests of this file share one laptop cluster with the quickstart on it and run in the order they
-are written in.
+The tests of this file share one laptop cluster. The quickstart runs before each of them.
 """
 
 import asyncio
@@ -15,12 +14,13 @@ import pytest
 import pytest_asyncio
 
 import aimbus
+from aim_testing import quickstart
 from aimctl.local.ports import free_ports
 from aimctl.local.processes import until_answers
 from aimctl.local.services import start_service
 from aimkube import Cluster, Modified, NotFound, Snapshot
 from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl
-from aimlab.cli.quickstart import NAMESPACE, SERVICE, TEMPLATE
+from aimlab.cli.quickstart import NAMESPACE, SERVICE, SOURCE, TEMPLATE
 from aimlab.testing import eventually
 from aimschema import subjects
 from aimschema.labels import COMPONENT, KSERVE_ISVC_LABEL, KSERVE_STOP, MANAGED_BY
@@ -64,17 +64,12 @@ BULLY = "bully"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as running:
-        await kubectl(running.lab, "apply", "-f", str(running.quickstart.manifests))
-        await kubectl(
-            running.lab,
-            "wait",
-            f"aimsvc/{SERVICE}",
-            "-n",
-            NAMESPACE,
-            "--for=condition=Ready",
-            "--timeout=60s",
-        )
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module", autouse=True)
+async def quickstart_runs(stack: Stack) -> None:
+    await quickstart.running(stack)
 
 
 async def get(stack: Stack, resource: Resource, name: str) -> Body:
@@ -82,8 +77,9 @@ async def get(stack: Stack, resource: Resource, name: str) -> Body:
 
 
 async def cache_name(stack: Stack) -> str:
-    (cache,) = (await stack.lab.cluster.list(CACHE, NAMESPACE)).items
-    return str(cache["metadata"]["name"])
+    caches = (await stack.lab.cluster.list(CACHE, NAMESPACE)).items
+    (name,) = (body["metadata"]["name"] for body in caches if body["spec"]["sourceUri"] == SOURCE)
+    return str(name)
 
 
 def condition_of(body: Body, type_: str) -> Body:
@@ -357,9 +353,7 @@ async def test_a_controller_that_insists_is_not_fought_with_but_named(stack: Sta
             f" {BULLY}" in message
         )
         assert condition_of(fought, READY)["status"] == "True"
-        assert (
-            1 <= controller.rewrites <= 5
-        )  # (what the tests before this one edited and deleted counts too)
+        assert 1 <= controller.rewrites <= 5  # the edits of other tests count too
     await until(stack, INFERENCE_SERVICE, SERVICE, lambda body: strategy(body) == RECREATES)
 
 
@@ -455,10 +449,20 @@ FOREIGN = [
 ]
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def foreign_objects(stack: Stack) -> AsyncIterator[None]:
+    """What the test creates is deleted after it, the owners first."""
+    for body in FOREIGN:
+        await stack.lab.cluster.create(body)
+    yield
+    own = (f"aimservice/{TAKEN}", f"aimservicetemplate/{TAKEN}", f"modelcache/{TAKEN}")
+    others = (f"{body['kind']}/{body['metadata']['name']}" for body in FOREIGN)
+    await kubectl(stack.lab, "delete", "-n", NAMESPACE, *own, "modelcache/other", *others)
+
+
+@pytest.mark.usefixtures("foreign_objects")
 async def test_an_object_of_another_owner_is_reported_not_changed(stack: Stack) -> None:
     cluster = stack.lab.cluster
-    for body in FOREIGN:
-        await cluster.create(body)
     service = await get(stack, SERVICE_KIND, SERVICE)
     template = await get(stack, TEMPLATE_KIND, TEMPLATE)
     await cluster.create(

@@ -1,7 +1,7 @@
 """Catalogue entries and their images on processes: what a registry answers is what a person reads,
 and a changed image rolls out on success only.
 
-The tests of this file share one control plane and run in the order they are written in.
+The tests of this file share one control plane, and each has objects of its own.
 """
 
 import asyncio
@@ -100,6 +100,7 @@ class Place:
     bus: Bus
     services: Children
     env: dict[str, str]
+    """Discovery's."""
     public: Registry
     private: Registry
     folder: Path
@@ -134,6 +135,18 @@ class Place:
 
     async def template(self, name: str, **spec: Any) -> None:
         await self.create(TEMPLATE, TEAM, name, spec={"model": f"org/{name}", **SPEC, **spec})
+
+    async def pull_secrets(self, *names: str) -> None:
+        """The config names these from now on."""
+        spec = {"images": {"imagePullSecrets": list(names)}}
+        try:
+            await self.cluster.merge_patch(CONFIG, OWN, "default", {"spec": spec})
+        except NotFound:
+            await self.create(CONFIG, OWN, "default", spec=spec)
+
+    async def no_pull_secrets(self) -> None:
+        with contextlib.suppress(NotFound):
+            await self.cluster.delete(CONFIG, OWN, "default")
 
     async def retry(self, name: str, mark: str) -> None:
         await self.cluster.merge_patch(
@@ -220,9 +233,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
             write_kubeconfig(kubeconfig, server.url)
             cluster = await Cluster.connect(str(kubeconfig))
             bus = await aimbus.connect(nats.url, name="test")
-            env = {"AIM_NATS_URL": nats.url, "KUBECONFIG": str(kubeconfig)}
-            place = Place(cluster, bus, children, env, public, private, folder)
-            place.runs()
+            env = {"AIM_NATS_URL": nats.url}
             for namespace in (OWN, TEAM):
                 await cluster.create(
                     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
@@ -230,6 +241,9 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
             accounts = await install(
                 cluster, Api(server.url), [*bundled(), *crds(), *rbac()], folder
             )
+            discovery = env | {"KUBECONFIG": str(accounts[f"aim-{DISCOVERY}"])}
+            place = Place(cluster, bus, children, discovery, public, private, folder)
+            place.runs()
             where = ["--kubeconfig", str(kubeconfig)]
             node = ["--state", str(folder / "node"), "--images", str(folder / "images.json")]
             await children.start("node", [sys.executable, "-m", "aimlab.node", *where, *node])
@@ -268,13 +282,14 @@ async def test_an_unrecommended_template_is_discovered_with_a_warning(
 
 
 async def test_of_two_entries_of_one_name_the_younger_fails(place: Place) -> None:
+    await place.model("older", f"{place.public.host}/aim/none:1")
     await place.create(
         MODEL,
         None,
         "z-younger",
-        spec={"name": "org/tiny", "image": f"{place.public.host}/aim/none:1"},
+        spec={"name": "org/older", "image": f"{place.public.host}/aim/none:1"},
     )
-    assert "AIMClusterModel tiny is older" in await place.warned(
+    assert "AIMClusterModel older is older" in await place.warned(
         MODEL, "z-younger", "DuplicateName"
     )
     assert (
@@ -295,13 +310,12 @@ def pull_secret(place: Place, password: str) -> Body:
 
 
 async def test_a_private_registry_opens_with_the_right_pull_secret(place: Place) -> None:
+    await place.no_pull_secrets()
     place.private.put_image("aim/secret", "1", FITTING)
     await place.model("secret", f"{place.private.host}/aim/secret:1")
     assert "have none for it: add a Secret there" in await place.inspected("secret", "AuthError")
     await place.create(SECRET, OWN, "registries", **pull_secret(place, WRONG))
-    await place.create(
-        CONFIG, OWN, "default", spec={"images": {"imagePullSecrets": ["registries"]}}
-    )
+    await place.pull_secrets("registries")
     await place.until(
         MODEL,
         None,
@@ -315,16 +329,13 @@ async def test_a_private_registry_opens_with_the_right_pull_secret(place: Place)
     )
     await place.retry("secret", "1")
     await place.inspected("secret", "Inspected")
-    await place.inspected("tiny", "Inspected")
 
 
 async def test_a_pull_secret_that_no_role_names_is_reported(place: Place) -> None:
     """And read once the Role of discovery has its name."""
     place.private.put_image("aim/hidden", "1", FITTING)
     await place.create(SECRET, OWN, "harbor", **pull_secret(place, PASSWORD))
-    await place.cluster.merge_patch(
-        CONFIG, OWN, "default", {"spec": {"images": {"imagePullSecrets": ["harbor"]}}}
-    )
+    await place.pull_secrets("harbor")
     await place.model("hidden", f"{place.private.host}/aim/hidden:1")
     message = await place.inspected("hidden", "AuthError")
     assert f"missing get on secrets named harbor in namespace {OWN}" in message
@@ -336,7 +347,9 @@ async def test_a_pull_secret_that_no_role_names_is_reported(place: Place) -> Non
     )
     (kind,) = (kind for kind in RBAC_KINDS if kind.kind == "Role")
     named = [
-        rule | {"resourceNames": ["harbor"]} if "secrets" in rule["resources"] else rule
+        rule | {"resourceNames": ["registries", "harbor"]}
+        if "secrets" in rule["resources"]
+        else rule
         for rule in role["rules"]
     ]
     await place.cluster.merge_patch(kind, OWN, f"aim-{DISCOVERY}", {"rules": named})
@@ -345,12 +358,12 @@ async def test_a_pull_secret_that_no_role_names_is_reported(place: Place) -> Non
 
 
 async def test_a_registry_that_was_away_is_asked_again(place: Place) -> None:
+    place.public.put_image("aim/away", "1", FITTING)
     await place.public.stop()
-    place.public.put_image("aim/tiny", "2", FITTING)
-    await place.image("tiny", f"{place.public.host}/aim/tiny:2")
-    assert "try 1, next at " in await place.inspected("tiny", "RegistryUnreachable")
+    await place.model("away", f"{place.public.host}/aim/away:1")
+    assert "try 1, next at " in await place.inspected("away", "RegistryUnreachable")
     await place.public.start()
-    await place.inspected("tiny", "Inspected")
+    await place.inspected("away", "Inspected")
 
 
 async def test_a_missing_image_blocks_its_template_until_pushed(place: Place) -> None:
@@ -422,6 +435,14 @@ def image_of(inference_service: Body) -> str:
 
 
 async def test_a_new_process_asks_no_registry_for_what_is_known(place: Place) -> None:
+    place.public.put_image("aim/known", "1", FITTING)
+    await place.model("known", f"{place.public.host}/aim/known:1")
+    await place.inspected("known", "Inspected")
+    known = {
+        body["spec"]["image"].rpartition("/")[2].partition(":")[0]
+        for body in (await place.cluster.list(MODEL)).items
+        if condition(body, "ImageInspected")["status"] == "True"
+    }
     requests_before = len(place.public.requests)
     await place.services.stop(DISCOVERY)
     port = free_ports(1)[0]
@@ -434,17 +455,24 @@ async def test_a_new_process_asks_no_registry_for_what_is_known(place: Place) ->
     place.public.put_image("aim/marker", "1", FITTING)
     await place.model("z-marker", f"{place.public.host}/aim/marker:1")
     await place.inspected("z-marker", "Inspected")
-    assert {request.path.split("/")[3] for request in place.public.requests[requests_before:]} == {
-        "marker"
-    }
+    requested = {request.path.split("/")[3] for request in place.public.requests[requests_before:]}
+    assert "known" in known
+    assert requested & {*known, "marker"} == {"marker"}
 
 
 async def test_the_stored_facts_of_an_entry_go_with_it(place: Place) -> None:
-    config_map = await place.cluster.get(CONFIG_MAP, OWN, image_config_map("tiny"))
-    assert config_map["data"]["image"] == f"{place.public.host}/aim/tiny:2"
-    await place.cluster.delete(MODEL, None, "tiny")
-    await place.until_deleted(CONFIG_MAP, OWN, image_config_map("tiny"))
-    assert "is not in its registry" in await place.inspected("z-younger", "ImageNotFound"), (
+    image = f"{place.public.host}/aim/deleted:1"
+    place.public.put_image("aim/deleted", "1", FITTING)
+    await place.model("deleted", image)
+    await place.inspected("deleted", "Inspected")
+    spec = {"name": "org/deleted", "image": f"{place.public.host}/aim/none:1"}
+    await place.create(MODEL, None, "z-deleted", spec=spec)
+    await place.warned(MODEL, "z-deleted", "DuplicateName")
+    config_map = await place.cluster.get(CONFIG_MAP, OWN, image_config_map("deleted"))
+    assert config_map["data"]["image"] == image
+    await place.cluster.delete(MODEL, None, "deleted")
+    await place.until_deleted(CONFIG_MAP, OWN, image_config_map("deleted"))
+    assert "is not in its registry" in await place.inspected("z-deleted", "ImageNotFound"), (
         "the name is free, so the younger counts"
     )
 

@@ -1,7 +1,8 @@
 """The history of a real run: the quickstart with a wrong S3 key, the manual action, and the state
 after it.
 
-The tests of this file share one laptop cluster and run in the order they are written in.
+The tests of this file share one laptop cluster. Each names the state of the quickstart that it
+needs.
 """
 
 import json
@@ -11,13 +12,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from aim_testing import quickstart
 from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl_env
 from aimlab.cli.quickstart import NAMESPACE, SERVICE
 from aimlab.testing import commands
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 OBJECT = ("aimsvc/" + SERVICE, "-n", NAMESPACE)
-RIGHT, WRONG = "aimlab-secret", "mistyped"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -26,12 +27,28 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         yield running
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def deleted(stack: Stack) -> None:
+    await quickstart.deleted(stack)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def failed(stack: Stack) -> None:
+    await quickstart.failed(stack)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def running(stack: Stack) -> None:
+    await quickstart.running(stack)
+
+
 async def command(stack: Stack, name: str, *args: str, code: int = 0) -> str:
     return await commands.command(
         kubectl_env(stack.lab) | {"AIM_NATS_URL": stack.nats_url}, name, *args, code=code
     )
 
 
+@pytest.mark.usefixtures("deleted")
 async def test_plan_shows_what_apply_would_create(stack: Stack) -> None:
     output = await command(stack, "aimctl", "plan", "-f", str(stack.quickstart.manifests), code=1)
     assert f"discovery would create Job/{NAMESPACE}/discover-minilm-latency" in output
@@ -39,13 +56,8 @@ async def test_plan_shows_what_apply_would_create(stack: Stack) -> None:
     assert await command(stack, "kubectl", "get", "aim", "-A") == "No resources found\n"
 
 
+@pytest.mark.usefixtures("failed")
 async def test_explain_names_the_remedy_for_a_wrong_key(stack: Stack) -> None:
-    secret = stack.quickstart.manifests / "00-namespace.yaml"
-    secret.write_text(secret.read_text().replace(RIGHT, WRONG))
-    await command(stack, "kubectl", "apply", "-f", str(stack.quickstart.manifests))
-    await command(
-        stack, "kubectl", "wait", OBJECT[0], *OBJECT[1:], "--for=condition=Failure", "--timeout=60s"
-    )
     output = await command(stack, "aimctl", "explain", *OBJECT, code=1)
     print(output)
     assert "AIMService/minilm has failed" in output
@@ -54,19 +66,11 @@ async def test_explain_names_the_remedy_for_a_wrong_key(stack: Stack) -> None:
     assert (chain["state"], chain["because"][0]["reason"]) == ("failed", "AuthError")
 
 
+@pytest.mark.usefixtures("failed")
 async def test_the_timeline_has_failure_repair_and_recovery(
     stack: Stack,
 ) -> None:
-    secret = stack.quickstart.manifests / "00-namespace.yaml"
-    secret.write_text(secret.read_text().replace(WRONG, RIGHT))
-    await command(stack, "kubectl", "apply", "-f", str(stack.quickstart.manifests))
-    await command(
-        stack, "kubectl", "annotate", "mc", "--all", "-n", NAMESPACE, "aim.silogen.ai/retry=1"
-    )
-    print(await command(stack, "aimctl", "explain", *OBJECT))
-    await command(
-        stack, "kubectl", "wait", OBJECT[0], *OBJECT[1:], "--for=condition=Ready", "--timeout=60s"
-    )
+    await quickstart.running(stack)
     steps = json.loads(await command(stack, "aimctl", "timeline", *OBJECT, "-o", "json"))
     by_seq = {step["seq"]: step for step in steps}
     assert all(
@@ -74,10 +78,13 @@ async def test_the_timeline_has_failure_repair_and_recovery(
         for step in steps
     )
     failed = next(step for step in steps if "AuthError" in step["what"] and step["who"] == "cacher")
-    righted = next(
-        step for step in steps if step["who"] == "you" and "aim.silogen.ai/retry" in step["what"]
+    retries = [s for s in steps if s["who"] == "you" and quickstart.RETRY in s["what"]]
+    righted = retries[-1]
+    running = next(
+        step
+        for step in steps
+        if step["what"].startswith("is now Running") and step["seq"] > righted["seq"]
     )
-    running = next(step for step in steps if step["what"].startswith("is now Running"))
     assert failed["seq"] < righted["seq"] < running["seq"]
     causes: list[int] = []
     while (step := by_seq[running["cause"] if not causes else causes[-1]])["cause"] is not None:
@@ -87,6 +94,7 @@ async def test_the_timeline_has_failure_repair_and_recovery(
     assert "✓ AIMService/minilm is ready" in await command(stack, "aimctl", "explain", *OBJECT)
 
 
+@pytest.mark.usefixtures("running")
 async def test_a_recording_replays_equally_from_file_and_live(stack: Stack, tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     assert "cacher" in await command(stack, "aimctl", "record", "-n", NAMESPACE, "-o", str(file))
@@ -98,12 +106,13 @@ async def test_a_recording_replays_equally_from_file_and_live(stack: Stack, tmp_
         "router",
         "statuswriter",
     }
-    assert RIGHT not in file.read_text()
+    assert quickstart.RIGHT not in file.read_text()
     assert "no differences" in await command(
         stack, "aimctl", "replay", "--live", "--service", "cacher", "--rate", "5000"
     )
 
 
+@pytest.mark.usefixtures("running")
 async def test_what_is_there_needs_no_change(stack: Stack) -> None:
     assert "nothing would change" in await command(
         stack, "aimctl", "plan", "-f", str(stack.quickstart.manifests)

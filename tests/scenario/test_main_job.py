@@ -1,8 +1,8 @@
 """The main job on a real NATS server, a real S3 server and a real gateway: from the quickstart's
 manifests to answers, and back.
 
-The tests of this file share one laptop cluster and run in the order they are written in. `make
-test-cluster` runs them on another API server.
+The tests of this file share one laptop cluster on which the quickstart runs. `make test-cluster`
+runs them on another API server.
 """
 
 import asyncio
@@ -56,6 +56,7 @@ async def stack(
     async with control_plane_on_laptop(
         tmp_path_factory.mktemp("stack"), external_server
     ) as running:
+        await apply_and_wait(running)
         yield running
         if external_server is not None:
             for kinds in (
@@ -159,7 +160,6 @@ async def jobs_made(stack: Stack) -> list[str]:
 async def test_five_manifests_become_a_model_that_answers(
     stack: Stack,
 ) -> None:
-    await apply_and_wait(stack)
     assert stack.quickstart.sums[WEIGHTS] in await ask(stack)
     service = await stack.lab.cluster.get(SERVICE_KIND, NAMESPACE, SERVICE)
     assert service["status"]["status"] == "Running"
@@ -291,6 +291,7 @@ async def test_describe_shows_how_the_service_came_up(stack: Stack) -> None:
 
 
 async def test_kubectl_shows_the_log_of_the_model(stack: Stack) -> None:
+    await ask(stack)
     output = await kubectl(
         stack,
         "logs",

@@ -1,7 +1,8 @@
 """The commands about the current state on a real run: the quickstart with a wrong S3 key, reported,
 corrected and retried.
 
-The tests of this file share one laptop cluster and run in the order they are written in.
+The tests of this file share one laptop cluster. Each names the state of the quickstart that it
+needs.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import pytest_asyncio
 import yaml
 
 from aim_cacher.settings import CacherSettings
+from aim_testing import quickstart
 from aimctl.component_registry import SERVICES
 from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl_env
 from aimlab.cli.quickstart import NAMESPACE, SERVICE
@@ -24,7 +26,6 @@ from aimschema import labels as labels_
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 OBJECT = ("aimsvc/" + SERVICE, "-n", NAMESPACE)
-RIGHT, WRONG = "aimlab-secret", "mistyped"
 COLOUR = re.compile(r"\x1b\[(\d+;)*(3\d|4\d|9\d)")
 """SGR codes that set a colour; NO_COLOR leaves bold and dim."""
 
@@ -33,6 +34,16 @@ COLOUR = re.compile(r"\x1b\[(\d+;)*(3\d|4\d|9\d)")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as running:
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def failed(stack: Stack) -> None:
+    await quickstart.failed(stack)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def running(stack: Stack) -> None:
+    await quickstart.running(stack)
 
 
 def environment(stack: Stack) -> Mapping[str, str]:
@@ -68,12 +79,10 @@ async def interrupted(process: asyncio.subprocess.Process) -> int:
     return await process.wait()
 
 
+@pytest.mark.usefixtures("failed")
 async def test_wait_ends_with_the_action_that_a_person_must_take(
     stack: Stack,
 ) -> None:
-    secret = stack.quickstart.manifests / "00-namespace.yaml"
-    secret.write_text(secret.read_text().replace(RIGHT, WRONG))
-    await kubectl(stack, "apply", "-f", str(stack.quickstart.manifests))
     output = await aimctl(stack, "wait", *OBJECT, "--timeout", "100s", code=1)
     print(output)
     assert "you: correct the credentials" in output
@@ -84,6 +93,7 @@ async def test_wait_ends_with_the_action_that_a_person_must_take(
     assert (decided["reached"], decided["exit_code"], decided["state"]) == (False, 1, "failed")
 
 
+@pytest.mark.usefixtures("failed")
 async def test_get_shows_the_chain_and_why_in_one_row(stack: Stack) -> None:
     [row] = json.loads(await aimctl(stack, "get", "-n", NAMESPACE, "-o", "json"))
     assert (row["service"], row["template"], row["model"]) == (
@@ -98,12 +108,11 @@ async def test_get_shows_the_chain_and_why_in_one_row(stack: Stack) -> None:
     )
 
 
+@pytest.mark.usefixtures("failed")
 async def test_a_retry_shows_in_the_timeline_and_ends_a_wait(
     stack: Stack,
 ) -> None:
-    secret = stack.quickstart.manifests / "00-namespace.yaml"
-    secret.write_text(secret.read_text().replace(WRONG, RIGHT))
-    await kubectl(stack, "apply", "-f", str(secret))
+    await quickstart.apply_with_key(stack, quickstart.RIGHT)
     following = await started(stack, "timeline", *OBJECT, "--follow")
     watching = await started(stack, "get", "aimsvc", "-n", NAMESPACE, "--watch")
     await read_until(following, "(CacheFailed)")
@@ -118,10 +127,12 @@ async def test_a_retry_shows_in_the_timeline_and_ends_a_wait(
     assert [await interrupted(process) for process in (following, watching)] == [130, 130]
 
 
+@pytest.mark.usefixtures("running")
 async def test_what_runs_has_nothing_to_try_again(stack: Stack) -> None:
     assert "there is nothing to try again" in await aimctl(stack, "retry", *OBJECT, code=1)
 
 
+@pytest.mark.usefixtures("running")
 async def test_logs_are_those_of_the_pods_behind_the_service(stack: Stack) -> None:
     [line] = (await aimctl(stack, "logs", *OBJECT, "--tail", "1")).splitlines()
     assert line.startswith(f"{SERVICE}-predictor-")
@@ -134,6 +145,7 @@ async def test_logs_are_those_of_the_pods_behind_the_service(stack: Stack) -> No
     )
 
 
+@pytest.mark.usefixtures("running")
 async def test_the_last_words_of_a_pod_that_failed_come_first(stack: Stack) -> None:
     image = str(CacherSettings.model_fields["downloader_image"].default)
     labels = {labels_.MANAGED_BY: labels_.MANAGED_BY_AIM, labels_.KSERVE_ISVC_LABEL: SERVICE}
@@ -170,6 +182,7 @@ async def test_the_last_words_of_a_pod_that_failed_come_first(stack: Stack) -> N
     await kubectl(stack, "delete", "pod", f"{SERVICE}-second", "-n", NAMESPACE)
 
 
+@pytest.mark.usefixtures("running")
 async def test_top_has_every_service_up_to_date(stack: Stack) -> None:
     shown: dict[str, Any] = json.loads(await aimctl(stack, "top", "--once", "-o", "json"))
     assert {load["service"]: load["pending"] for load in shown["loads"]} == dict.fromkeys(
@@ -190,6 +203,7 @@ async def test_top_has_every_service_up_to_date(stack: Stack) -> None:
         ("top", "--once"),
     ],
 )
+@pytest.mark.usefixtures("running")
 async def test_what_is_reported_is_the_same_in_json_and_yaml(
     stack: Stack, report: tuple[str, ...]
 ) -> None:
@@ -205,11 +219,13 @@ def _without(data: Any, names: set[str]) -> Any:
     return [_without(each, names) for each in data] if isinstance(data, list) else data
 
 
+@pytest.mark.usefixtures("running")
 async def test_colours_go_where_they_are_not_wanted(stack: Stack) -> None:
     assert COLOUR.search(await aimctl(stack, "explain", *OBJECT, FORCE_COLOR="1"))
     assert not COLOUR.search(await aimctl(stack, "explain", *OBJECT, FORCE_COLOR="1", NO_COLOR="1"))
 
 
+@pytest.mark.usefixtures("running")
 async def test_completion_proposes_kinds_names_and_namespaces(stack: Stack) -> None:
     async def proposed(line: str, **env: str) -> list[str]:
         completion = {
@@ -228,6 +244,7 @@ async def test_completion_proposes_kinds_names_and_namespaces(stack: Stack) -> N
     assert await proposed("aimctl explain aimsvc/", KUBECONFIG="/nowhere") == []
 
 
+@pytest.mark.usefixtures("running")
 async def test_a_wait_for_deletion_ends_by_timeout_or_deletion(stack: Stack) -> None:
     assert "is not deleted after 1 s" in await aimctl(
         stack, "wait", *OBJECT, "--for", "deleted", "--timeout", "1s", code=124

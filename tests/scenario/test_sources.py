@@ -1,8 +1,8 @@
 """Every way in which a source or its credentials can be right or wrong, and what a user sees of it
 on the ModelCache.
 
-The tests of this file share one laptop cluster with two S3 servers and a hub, and run in the order
-they are written in. docs/reference/sources.md has the cases as a table and is compared with them;
+The tests of this file share one laptop cluster with two S3 servers and a hub, on which all cases
+have been reported. docs/reference/sources.md has the cases as a table and is compared with them;
 AIM_WRITE_GOLDEN=1 writes it.
 """
 
@@ -303,7 +303,7 @@ async def cluster_with_two_stores(folder: Path) -> AsyncIterator[Run]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
-    """All cases, asked for at once."""
+    """All cases, created at once. A case that is never reported fails in its own test."""
     folder = tmp_path_factory.mktemp("sources")
     async with cluster_with_two_stores(folder / "lab") as run:
         fill_hub(run.stack.lab.hub)
@@ -317,6 +317,9 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
         watching = asyncio.create_task(run.watch())
         for body in (*manifests_of(run.stack, run.team), *(case.body() for case in CASES.values())):
             await cluster.create(body, resource=SECRET if body["kind"] == SECRET.kind else None)
+        await asyncio.gather(
+            *(outcome(run, case) for case in CASES.values()), return_exceptions=True
+        )
         yield run
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -398,16 +401,7 @@ async def test_another_secret_replaces_a_missing_one_of_a_waiting_pod(
     ("example", "namespace"), [("huggingface", "from-hub"), ("two-stores", "two-stores")]
 )
 async def test_the_examples_fill_their_caches(run: Run, example: str, namespace: str) -> None:
-    addresses = {
-        EXAMPLE_ENDPOINT: run.stack.lab.s3.endpoint_url,
-        "http://127.0.0.1:8334": run.team.endpoint_url,
-    }
-    folder = write_manifests(run.stack.lab, example, addresses)
-    for manifest in sorted(folder.iterdir()):
-        for body in yaml.safe_load_all(manifest.read_text()):
-            await run.stack.lab.cluster.apply(
-                body, manager="kubectl", resource=SECRET if body["kind"] == SECRET.kind else None
-            )
+    await apply_example(run, example)
     filled = await run.first(
         "minilm",
         lambda body: (
@@ -418,7 +412,21 @@ async def test_the_examples_fill_their_caches(run: Run, example: str, namespace:
     assert filled["status"]["sizeBytes"] == run.stack.quickstart.size_bytes
 
 
+async def apply_example(run: Run, example: str) -> None:
+    addresses = {
+        EXAMPLE_ENDPOINT: run.stack.lab.s3.endpoint_url,
+        "http://127.0.0.1:8334": run.team.endpoint_url,
+    }
+    folder = write_manifests(run.stack.lab, example, addresses)
+    for manifest in sorted(folder.iterdir()):
+        for body in yaml.safe_load_all(manifest.read_text()):
+            await run.stack.lab.cluster.apply(
+                body, manager="kubectl", resource=SECRET if body["kind"] == SECRET.kind else None
+            )
+
+
 async def test_no_secret_value_is_in_any_event_log_or_status(run: Run) -> None:
+    await apply_example(run, "huggingface")
     held = json.dumps(
         [body.get("data") for body in (await run.stack.lab.cluster.list(SECRET)).items]
     )

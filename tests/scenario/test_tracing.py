@@ -1,7 +1,7 @@
 """Traces of a real run in a real collector: one trace from the event of an object to the write of
 its status, and links to later reconciles.
 
-The tests of this file share one laptop cluster and run in the order they are written in.
+The tests of this file share one laptop cluster.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from aim_testing import quickstart
 from aimctl.local.ports import free_ports
 from aimctl.local.processes import READY_WITHIN_S, until_answers
 from aimctl.local.services import start_service
@@ -86,12 +87,8 @@ def ends(trace: list[Span], kind: str) -> list[Span]:
     return [span for span in trace if span.name == f"apply {kind}/status"]
 
 
-@pytest.mark.parametrize("kind", ALONE)
-async def test_one_trace_leads_from_an_event_to_the_status_write(
-    place: Place, kind: str, tmp_path: Path
-) -> None:
-    """A single object: with several events at once, a reconcile continues the trace of the
-    latest."""
+async def lonely(place: Place, kind: str, folder: Path) -> None:
+    """One object, alone in its namespace."""
     metadata = {"name": "lonely", **({"namespace": "default"} if kind == "AIMService" else {})}
     body = {
         "apiVersion": "aim.silogen.ai/v1alpha1",
@@ -99,8 +96,17 @@ async def test_one_trace_leads_from_an_event_to_the_status_write(
         "metadata": metadata,
         "spec": ALONE[kind],
     }
-    (tmp_path / "lonely.json").write_text(json.dumps(body))
-    await kubectl(place.stack.lab, "apply", "-f", str(tmp_path / "lonely.json"))
+    (folder / "lonely.json").write_text(json.dumps(body))
+    await kubectl(place.stack.lab, "apply", "-f", str(folder / "lonely.json"))
+
+
+@pytest.mark.parametrize("kind", ALONE)
+async def test_one_trace_leads_from_an_event_to_the_status_write(
+    place: Place, kind: str, tmp_path: Path
+) -> None:
+    """A single object: with several events at once, a reconcile continues the trace of the
+    latest."""
+    await lonely(place, kind, tmp_path)
     ways = [
         [
             ("aim-watcher", f"publish aim.object.{kind}", "producer"),
@@ -122,14 +128,22 @@ async def test_one_trace_leads_from_an_event_to_the_status_write(
     print("\n".join(trees(await place.collector.until(holds))))
 
 
-async def test_an_observation_continues_the_trace(place: Place) -> None:
+async def test_an_observation_continues_the_trace(place: Place, tmp_path: Path) -> None:
     """The image is inspected outside the queue, and the status of the model is written in the trace
     of the causing event."""
-    inspection = ("aim-discovery", "publish aim.action.AIMClusterModel", "producer")
-    spans = await place.collector.until(
-        lambda spans: any((s.service, s.name, s.kind) == inspection for s in spans)
-    )
-    inspected = next(span for span in spans if (span.service, span.name, span.kind) == inspection)
+    await lonely(place, "AIMClusterModel", tmp_path)
+
+    def is_inspection(span: Span) -> bool:
+        name = span.attributes.get(otel_attributes.OBJECT_NAME)
+        return (span.service, span.name, span.kind, name) == (
+            "aim-discovery",
+            "publish aim.action.AIMClusterModel",
+            "producer",
+            "lonely",
+        )
+
+    spans = await place.collector.until(lambda spans: any(map(is_inspection, spans)))
+    inspected = next(filter(is_inspection, spans))
     first = next(span for span in spans if span.trace == inspected.trace and not span.parent)
     assert (first.name, first.attributes[otel_attributes.OBJECT_NAME]) == (
         "publish aim.object.AIMClusterModel",
@@ -140,22 +154,14 @@ async def test_an_observation_continues_the_trace(place: Place) -> None:
         for line in place.stack.services.log_of("discovery").read_text().splitlines()
         if line.startswith("{")
     ]
-    assert next(line["trace_id"] for line in log if line["event"] == "inspected") == inspected.trace
+    lines = [line for line in log if line["event"] == "inspected" and "lonely" in str(line)]
+    assert lines[0]["trace_id"] == inspected.trace
 
 
 async def test_a_span_has_conventional_attributes_and_no_content(
     place: Place,
 ) -> None:
-    await kubectl(place.stack.lab, "apply", "-f", str(place.stack.quickstart.manifests))
-    await kubectl(
-        place.stack.lab,
-        "wait",
-        f"aimsvc/{SERVICE}",
-        "-n",
-        NAMESPACE,
-        "--for=condition=Ready",
-        "--timeout=90s",
-    )
+    await quickstart.running(place.stack)
     spans = await place.collector.until(
         lambda spans: any(span.name == "apply InferenceService" for span in spans)
     )
@@ -195,6 +201,7 @@ async def test_a_span_has_conventional_attributes_and_no_content(
 async def test_a_restarted_service_links_its_traces_to_former_ones(
     place: Place,
 ) -> None:
+    await quickstart.running(place.stack)
     await place.stack.services.stop(ROUTER)
     (port,) = free_ports(1)
     account = place.stack.lab.accounts
@@ -232,6 +239,7 @@ async def test_a_restarted_service_links_its_traces_to_former_ones(
 async def test_a_replay_is_a_trace_linked_to_the_replayed_ones(
     place: Place, tmp_path: Path
 ) -> None:
+    await quickstart.running(place.stack)
     file = tmp_path / "run.jsonl"
     for command in (
         ["record", "-n", NAMESPACE, "-o", str(file)],
