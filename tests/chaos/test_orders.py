@@ -57,8 +57,8 @@ def plans(service: Component, state: Projection) -> dict[str, Plan]:
     brought what."""
     return {
         str(each.key): service.plan(state, each.key, LATER)
-        for kind in service.plans_for
-        for each in state.everywhere(kind.kind)
+        for kind in service.reconciles
+        for each in state.in_all_namespaces(kind.kind)
     }
 
 

@@ -265,7 +265,7 @@ async def test_a_restarted_process_with_marks_writes_nothing(bench: Bench, name:
     mark = bench.applier.mark(desired.key)
     for recalled, writes in ((mark, 0), (None, 1)):
         bench.applier = Applier(cast(Cluster, bench.counting), MANAGER)
-        bench.applier.recall(desired.key, recalled)
+        bench.applier.restore_mark(desired.key, recalled)
         bench.counting.requests.clear()
         await bench.apply(desired)
         assert bench.counting.requests["apply"] == writes

@@ -126,7 +126,7 @@ def test_every_condition_and_status_field_read_is_reported(contract: Contract) -
 
 
 def names_read(package: Path) -> set[str]:
-    """What the code asks of a status by name: `.status.get("x")`, `.holds(reasons.X)`,
+    """What the code asks of a status by name: `.status.get("x")`, `.is_condition_true(reasons.X)`,
     `.condition(reasons.X)`."""
     found = set()
     for node in (
@@ -139,7 +139,7 @@ def names_read(package: Path) -> set[str]:
             and isinstance(node.func.value, ast.Attribute)
             and node.func.value.attr == "status"
         )
-        of_condition = node.func.attr in {"holds", "condition"}
+        of_condition = node.func.attr in {"is_condition_true", "condition"}
         match node.args[0]:
             case ast.Constant(value=str(name)) if of_status or of_condition:
                 found.add(name)
@@ -201,7 +201,7 @@ def test_a_message_of_a_released_version_is_read_and_folded(line: bytes) -> None
         case StatusReported():
             assert state.report(_key(message), message.service) == message
         case KindSynced():
-            assert state.installed(message.kind) == message.installed
+            assert state.is_kind_served(message.kind) == message.installed
         case ObjectDeleted():
             assert live_object(published(NOTHING, message, 7), _key(message)) is None
             assert (

@@ -232,7 +232,7 @@ async def running(
         await bus.publisher.publish(changed(body))
     for report_ in case.reports:
         await bus.publisher.publish(report_)
-    for resource in service.follows:
+    for resource in service.watches:
         await bus.publisher.publish(KindSynced(kind=resource.kind, resource_version="1", objects=1))
     task = asyncio.ensure_future(loop.run())
     yield Running(loop, cluster, planned)

@@ -363,7 +363,7 @@ def test_hostile_input_makes_valid_objects_and_clean_messages(
         for body in bodies
         if body["kind"] in {JOB.kind, POD.kind}
     ]
-    state = testing.projection(*bodies, learned=[*rejections, *log_results])
+    state = testing.projection(*bodies, observations=[*rejections, *log_results])
     for key in keys:
         plan = planner(state, key)
         assert [

@@ -143,7 +143,7 @@ AGAIN = pod("again", ("Job", "x"), "c", restarts=2)
     ],
 )
 def test_which_pods_are_in_trouble(body: Body, *, trouble: bool) -> None:
-    [pod] = projection(body).everywhere(POD.kind)
+    [pod] = projection(body).in_all_namespaces(POD.kind)
     assert in_trouble(pod) is trouble
 
 
@@ -193,7 +193,7 @@ def test_init_containers_have_logs_too() -> None:
         "p",
         spec={"initContainers": [{"name": "first"}], "containers": [{"name": "main"}]},
     )
-    [pod] = projection(body).everywhere(POD.kind)
+    [pod] = projection(body).in_all_namespaces(POD.kind)
     assert containers(pod) == ["first", "main"]
 
 

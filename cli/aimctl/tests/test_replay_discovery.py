@@ -74,7 +74,7 @@ def event(seq: int, message: Message) -> Event:
 def recording(bodies: Sequence[Body], read: ActionTaken, report: StatusReported) -> Recording:
     start: list[Message] = [
         *(testing.changed(body) for body in bodies),
-        *(KindSynced(kind=each.kind, resource_version="1", objects=1) for each in SERVICE.follows),
+        *(KindSynced(kind=each.kind, resource_version="1", objects=1) for each in SERVICE.watches),
     ]
     events = [event(seq, message) for seq, message in enumerate([*start, read, report], start=1)]
     header = Header(

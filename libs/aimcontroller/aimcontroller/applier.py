@@ -89,7 +89,7 @@ class Applier:
             if key.kind in CREATE_ONLY_KINDS:
                 return None
             return await self._update(key, body, present, confirm)
-        if not self._may_make(key, body):
+        if not self._may_create(key, body):
             return None
         return await self._send(body, None, confirm)
 
@@ -174,23 +174,23 @@ class Applier:
         self._applied.pop(key, None)
         self._repairs.pop(key, None)
 
-    def gone(self, key: Key) -> None:
+    def on_deleted(self, key: Key) -> None:
         """The object was deleted. If not by us, the deletion counts as drift to repair."""
         applied, now_s = self._applied.pop(key, None), self._clock_s()
         self._repairs = {
-            of: repairs for of, repairs in self._repairs.items() if not repairs.forgotten(now_s)
+            of: repairs for of, repairs in self._repairs.items() if not repairs.is_expired(now_s)
         }
         if applied is not None and applied.owners and key.kind not in CREATE_ONLY_KINDS:
             repairs = self._repairs.get(key, RepairHistory())
             same = repairs if repairs.lost in {"", applied.owners} else RepairHistory()
-            self._repairs[key] = replace(same.one_more(now_s), lost=applied.owners)
+            self._repairs[key] = replace(same.record(now_s), lost=applied.owners)
 
     def mark(self, key: Key) -> Mark | None:
         """Of the last apply, for those who come after us."""
         applied = self._applied.get(key)
         return None if applied is None else applied.mark
 
-    def recall(self, key: Key, mark: Mark | None) -> None:
+    def restore_mark(self, key: Key, mark: Mark | None) -> None:
         """The published record of the last action of an earlier process on an object."""
         self.forget(key)
         if mark is not None:
@@ -225,7 +225,7 @@ class Applier:
         except NotFound:
             return None
 
-    def _may_make(self, key: Key, body: Body) -> bool:
+    def _may_create(self, key: Key, body: Body) -> bool:
         """Whether a missing object may be created now; another actor may keep deleting it."""
         repairs = self._repairs.get(key)
         if repairs is None or repairs.lost != owners(body) or self._clock_s() >= repairs.next_s:
@@ -267,7 +267,7 @@ class Applier:
                 conflict = await self._field_conflict(key, path)
                 self._repairs[key] = replace(repairs, conflict=conflict)
             return False, False
-        self._repairs[key] = repairs.one_more(now_s)
+        self._repairs[key] = repairs.record(now_s)
         return drifted, additions is not None
 
     async def _converted(self, key: Key, body: Body, last: Applied) -> Applied:

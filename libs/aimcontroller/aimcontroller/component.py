@@ -21,13 +21,13 @@ class Component:
     own kinds of action."""
 
     name: str
-    plans_for: tuple[Resource, ...]  # kinds whose keys are planned
-    follows: tuple[Resource, ...]  # kinds it sees
-    affected: Callable[[Projection, Key], Iterable[Key]]
+    reconciles: tuple[Resource, ...]  # kinds whose objects are reconciled
+    watches: tuple[Resource, ...]  # kinds in its state
+    map_to_keys: Callable[[Projection, Key], Iterable[Key]]
     planner: Callable[[Projection, Key, datetime.datetime], Plan]
     reports: str = ""  # filter of the reports it reads; empty: its own
-    keeps: tuple[Resource, ...] = ()  # kinds it makes and puts right
-    reads: Mapping[str, frozenset[str]] = field(
+    owns: tuple[Resource, ...] = ()  # kinds it creates, and repairs after drift
+    reads_status_of: Mapping[str, frozenset[str]] = field(
         default_factory=dict, hash=False
     )  # by kind, what others report that it reads
     measure: Callable[[Projection], Iterable[Metric]] = (
@@ -37,7 +37,7 @@ class Component:
         default_factory=dict, hash=False
     )  # by kind that is planned, the conditions that show what prevents a plan
     progress_of: tuple[Resource, ...] = ()  # kinds whose progress it tells, unstored
-    neighbours: Callable[[Projection, Projection, Key], Iterable[Key]] = (
+    map_change_to_keys: Callable[[Projection, Projection, Key], Iterable[Key]] = (
         lambda _before, _after, _key: ()
     )  # keys an event touches by what it changes
 
@@ -49,19 +49,19 @@ class Component:
     def filters(self) -> list[str]:
         reports = self.reports or subjects.reports(service=self.name)
         objects, markers = (
-            (subjects.objects(r.kind) for r in self.follows),
-            (subjects.of_synced(r.kind) for r in self.follows),
+            (subjects.objects(r.kind) for r in self.watches),
+            (subjects.of_synced(r.kind) for r in self.watches),
         )
-        actions = (subjects.actions(self.name, r.kind) for r in self.keeps)
+        actions = (subjects.actions(self.name, r.kind) for r in self.owns)
         return [*objects, *markers, *actions, reports, subjects.dead_letters(self.name)]
 
     def touched(self, before: Projection, after: Projection, key: Key) -> list[Key]:
         """Keys to reconcile once the object at `key` has changed: those it touched before and
         touches now (it may have moved between owners)."""
         found = (
-            self.affected(before, key),
-            self.affected(after, key),
-            self.neighbours(before, after, key),
+            self.map_to_keys(before, key),
+            self.map_to_keys(after, key),
+            self.map_change_to_keys(before, after, key),
         )
         return list(dict.fromkeys(chain.from_iterable(found)))
 
@@ -75,4 +75,4 @@ class Component:
         reports = (subjects.reports(kind, self.name) for kind in [*owned, *advised])
         progress = (subjects.progress(resource.kind) for resource in self.progress_of)
         emits = (*reports, subjects.actions(self.name), subjects.dead_letters(self.name), *progress)
-        return Contract(self.name, tuple(self.filters), emits, self.reads)
+        return Contract(self.name, tuple(self.filters), emits, self.reads_status_of)

@@ -60,7 +60,7 @@ class Controller:
         self._store = StateStore()
         self._tracer = ReconcileTracer(tracer("aimcontroller"))
         self._confirmations = Confirmations(cluster)
-        kinds = [resource.kind for resource in component.follows]
+        kinds = [resource.kind for resource in component.watches]
         self._readiness = Readiness(kinds, health, self._store, self._enqueue_all)
         observer = Observer(self._store, self.queue, self._tracer)
         reporter = Reporter(component.name, bus, self._store)
@@ -123,16 +123,16 @@ class Controller:
                 self.queue.done(key)
 
     def _enqueue_all(self) -> None:
-        self._tracer.again()
-        for resource in self._component.plans_for:
-            for obj in self.state.everywhere(resource.kind):
+        self._tracer.mark_all_stale()
+        for resource in self._component.reconciles:
+            for obj in self.state.in_all_namespaces(resource.kind):
                 self.queue.add(obj.key, obj.seq)
 
     def on_load(self) -> None:
-        self._tracer.begin()
+        self._tracer.reset()
 
     def on_event(self, event: Event) -> None:
-        self._tracer.heard(event)
+        self._tracer.on_event(event)
 
     def on_deleted(self, key: Key) -> None:
         self._executor.forget_object(key)
@@ -156,9 +156,9 @@ async def connect_bus(component: str, settings: ServiceSettings, health: Health)
 
     def on_status(trouble: str) -> None:
         if trouble:
-            health.waiting(NATS, trouble)
+            health.set_not_ready(NATS, trouble)
         else:
-            health.ready(NATS)
+            health.set_ready(NATS)
 
     on_status("no answer yet from the server of AIM_NATS_URL")
     return await connect(

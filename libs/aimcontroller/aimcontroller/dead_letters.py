@@ -33,26 +33,26 @@ class DeadLetters:
         self._service = service
         self._bus = bus
         self._found: dict[int, DeadLetter] = {}
-        self._told: set[int] = set()
-        self._level = False
+        self._published: set[int] = set()
+        self._is_level = False
         self._due = asyncio.Event()
 
-    def loading(self) -> None:
+    def load_started(self) -> None:
         """Sequences of before may be those of another log."""
-        self._level = False
+        self._is_level = False
         self._found.clear()
-        self._told.clear()
+        self._published.clear()
 
-    def caught_up(self) -> None:
-        self._level = True
+    def load_ended(self) -> None:
+        self._is_level = True
         self._due.set()
 
-    def seen(self, letter: DeadLetter) -> None:
+    def mark_published(self, dead_letter: DeadLetter) -> None:
         """A dead letter of this service, as received from the bus."""
-        if letter.seq:
-            self._told.add(letter.seq)
+        if dead_letter.seq:
+            self._published.add(dead_letter.seq)
 
-    def unreadable(self, item: Undecodable) -> None:
+    def record_undecodable(self, item: Undecodable) -> None:
         FAILURES.labels("undecodable").inc()
         log.error(
             "undecodable", subject=item.subject, seq=item.seq, error=truncate_error(item.error)
@@ -76,7 +76,7 @@ class DeadLetters:
         )
         self._due.set()
 
-    def unusable(self, event: Event, error: Exception) -> None:
+    def record_unprocessable(self, event: Event, error: Exception) -> None:
         """It could be read, but not dealt with; what came in its headers is not known any more."""
         try:
             data = encode(event.message)
@@ -86,26 +86,26 @@ class DeadLetters:
             RecursionError,
         ):  # (it could be decoded, from not so deep in the stack)
             data = b""
-        self.unreadable(Undecodable(event.seq, event.subject, repr(error), data, {}))
+        self.record_undecodable(Undecodable(event.seq, event.subject, repr(error), data, {}))
 
     async def send(self) -> None:
         """Until cancelled."""
         while True:
             await self._due.wait()
             self._due.clear()
-            while self._level and self._found:
-                seq, letter = self._found.popitem()
-                if seq not in self._told:
-                    self._told.add(seq)
+            while self._is_level and self._found:
+                seq, dead_letter = self._found.popitem()
+                if seq not in self._published:
+                    self._published.add(seq)
                     try:
-                        await self._bus.publisher.publish(letter)
+                        await self._bus.publisher.publish(dead_letter)
                     except (
                         OversizedMessage,
                         ValueError,
                     ) as error:  # (ValueError: text that is no UTF-8)
                         log.warning(
                             "dead-letter-not-sent",
-                            subject=letter.subject,
+                            subject=dead_letter.subject,
                             seq=seq,
                             error=truncate_error(str(error)),
                         )

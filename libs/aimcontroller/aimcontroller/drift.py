@@ -132,8 +132,8 @@ class RepairHistory:
             + min(LONGEST_S, FIRST_S * 2 ** min(self.count - IMMEDIATE_REPAIRS, 20))
         )
 
-    def one_more(self, now_s: float) -> "RepairHistory":
-        return replace(self, count=1 if self.forgotten(now_s) else self.count + 1, last_s=now_s)
+    def record(self, now_s: float) -> "RepairHistory":
+        return replace(self, count=1 if self.is_expired(now_s) else self.count + 1, last_s=now_s)
 
-    def forgotten(self, now_s: float) -> bool:
+    def is_expired(self, now_s: float) -> bool:
         return now_s - self.last_s > RESET_AFTER_S

@@ -93,11 +93,11 @@ class Executor:
 
     def forget_object(self, key: Key) -> None:
         """The object has been deleted."""
-        self._applier.gone(key)
+        self._applier.on_deleted(key)
 
     def restore_mark(self, action: ActionTaken) -> None:
         """Another process of this component has acted; its marks are needed to take over."""
-        self._applier.recall(Key(action.kind, action.namespace, action.name), action.mark)
+        self._applier.restore_mark(Key(action.kind, action.namespace, action.name), action.mark)
 
     async def cancel_background(self) -> None:
         await self._background.cancel_all()
@@ -178,7 +178,7 @@ class Executor:
             latest = await latest_warning(self._cluster, action, now)
         except KubeError as error:
             log.info("events-unreadable", of=str(action.of), error=str(error))
-        known: LatestWarning | None = self._store.state.learned(action.of, LATEST_WARNING)
+        known: LatestWarning | None = self._store.state.observation(action.of, LATEST_WARNING)
         observations = (Observation(action.of, LATEST_WARNING, latest),)
         if known is not None and (known.reason, known.note) == (latest.reason, latest.note):
             return ActionResult(observations=observations)

@@ -48,11 +48,11 @@ def with_failures(
     shown = conditions.get(key.kind)
     if shown is None or not any(report.key == key for report in plan.reports):
         return plan
-    rejection: ApplyRejected | None = state.learned(key, REJECTED)
+    rejection: ApplyRejected | None = state.observation(key, REJECTED)
     conflicts = [
         (shown.conflicts[target.kind], conflict)
         for target in _targets(plan, state, key, shown)
-        if (conflict := state.learned(target, FIELD_CONFLICT)) is not None
+        if (conflict := state.observation(target, FIELD_CONFLICT)) is not None
     ]
 
     def decorated(report: Report) -> Report:

@@ -92,17 +92,17 @@ class Follower:
                 case CaughtUp():
                     self._store.load_ended()
                     self._readiness.load_ended()
-                    self._dead_letters.caught_up()
+                    self._dead_letters.load_ended()
                 case Stalled(why=why):
                     self._readiness.load_stalled(why)
                 case Undecodable():
-                    self._dead_letters.unreadable(item)
+                    self._dead_letters.record_undecodable(item)
                     self._on_undecodable(item.subject, item.seq)
                 case _:
                     assert_never(item)
 
     def _load_started(self) -> None:
-        self._dead_letters.loading()
+        self._dead_letters.load_started()
         self._sink.on_load()
         self._store.load_started()
         self._readiness.load_started()
@@ -112,7 +112,7 @@ class Follower:
             self._on_event(event)
         except Exception as error:  # (one event must not stop the next)
             log.exception("event-failed", subject=event.subject, seq=event.seq)
-            self._dead_letters.unusable(event, error)
+            self._dead_letters.record_unprocessable(event, error)
             self._on_undecodable(event.subject, event.seq)
 
     def _on_undecodable(self, subject: str, seq: int) -> None:
@@ -158,7 +158,7 @@ class Follower:
             key = Key(deletion.kind, deletion.namespace, deletion.name)
             self._fold_object(deletion, key, 0)
             self._sink.on_deleted(key)
-        is_changed = self._store.state.installed(marker.kind) != marker.installed
+        is_changed = self._store.state.is_kind_served(marker.kind) != marker.installed
         self._store.fold(marker)
         self._readiness.kind_synced(marker.kind, is_changed=is_changed)
 
@@ -178,7 +178,7 @@ class Follower:
             self._enqueue([key], seq)
 
     def _on_dead_letter(self, dead_letter: DeadLetter, seq: int) -> None:
-        self._dead_letters.seen(dead_letter)
+        self._dead_letters.mark_published(dead_letter)
         is_of_object = bool(dead_letter.name) and not dead_letter.subject
         if dead_letter.handled and is_of_object and self._readiness.is_leading:
             key = Key(dead_letter.kind, dead_letter.namespace, dead_letter.name)

@@ -22,24 +22,24 @@ class Health:
     """
 
     def __init__(self) -> None:
-        self.missing: dict[str, str] = {"start": "starting"}
+        self.not_ready: dict[str, str] = {"start": "starting"}
         self.role: Literal["", "leader", "standby"] = ""  # "": not one of several, or not known yet
-        self._beat_s = time.monotonic()
+        self._heartbeat_s = time.monotonic()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """The main loop turned."""
-        self._beat_s = time.monotonic()
+        self._heartbeat_s = time.monotonic()
 
-    def waiting(self, what: str, why: str) -> None:
-        self.missing[what] = why
+    def set_not_ready(self, what: str, why: str) -> None:
+        self.not_ready[what] = why
 
-    def ready(self, *what: str) -> None:
+    def set_ready(self, *what: str) -> None:
         """These are there now."""
         for name in what:
-            self.missing.pop(name, None)
+            self.not_ready.pop(name, None)
 
     def stalled_s(self) -> float:
-        return time.monotonic() - self._beat_s
+        return time.monotonic() - self._heartbeat_s
 
 
 def application(health: Health) -> web.Application:
@@ -54,12 +54,12 @@ def application(health: Health) -> web.Application:
         )
 
     async def readyz(_: web.Request) -> web.Response:
-        if not health.missing:
+        if not health.not_ready:
             return web.Response(text=f"ok\n{health.role}".rstrip() + "\n")
         return web.Response(
             status=503,
             text="".join(
-                f"{printable(f'{what}: {why}')}\n" for what, why in sorted(health.missing.items())
+                f"{printable(f'{what}: {why}')}\n" for what, why in sorted(health.not_ready.items())
             ),
         )
 

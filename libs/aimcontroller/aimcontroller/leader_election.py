@@ -28,20 +28,20 @@ async def leader_election(
     `leader_only` are entries of /readyz that only a leader must fulfil.
     """
     cluster = await Cluster.connect(settings.kubeconfig, user_agent=f"aim-{service}")
-    health.waiting(LEASE, "not requested yet: the state is loaded first")
+    health.set_not_ready(LEASE, "not requested yet: the state is loaded first")
 
     def told(standing: LeadershipState) -> None:
         LEADER.labels(service).set(standing.leading)
         health.role = "leader" if standing.leading else "standby"
         if standing.leading:
             for what in leader_only:
-                health.waiting(what, "just became leader")
+                health.set_not_ready(what, "just became leader")
         else:
-            health.ready(*leader_only)
+            health.set_ready(*leader_only)
         if standing.problem:
-            health.waiting(LEASE, standing.problem)
+            health.set_not_ready(LEASE, standing.problem)
         else:
-            health.ready(LEASE)
+            health.set_ready(LEASE)
 
     try:
         yield Lease(cluster, settings.namespace, f"aim-{service}", on_change=told, timing=timing)

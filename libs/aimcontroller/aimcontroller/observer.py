@@ -47,7 +47,7 @@ class Observer:
         if after_s > 0:
             self._queue.add_after(key, after_s)
             return
-        self._tracer.learned(key)
+        self._tracer.on_observation(key)
         self._queue.add(key, *causes)
 
     def observe_rejection(
@@ -55,7 +55,7 @@ class Observer:
     ) -> ApplyRejected:
         """The API server rejects a write to `target`, or another owner has its name."""
         message = describe_error(error) if isinstance(error, KubeError) else str(error)
-        is_first = self._store.state.learned(key, REJECTED) is None
+        is_first = self._store.state.observation(key, REJECTED) is None
         rejection = ApplyRejected(
             target, message, isinstance(error, NameConflict), earlier=self._earlier(key, target)
         )
@@ -75,7 +75,7 @@ class Observer:
         is_reported = self._queue.failures(key) + 1 >= REPORT_ERROR_AFTER_FAILURES
         if not error.status or not (by_webhook or is_reported):
             return None
-        known: ApplyRejected | None = self._store.state.learned(key, REJECTED)
+        known: ApplyRejected | None = self._store.state.observation(key, REJECTED)
         rejection = ApplyRejected(
             target,
             describe_error(error),
@@ -96,7 +96,7 @@ class Observer:
 
     def clear_rejection(self, key: Key, causes: Sequence[int]) -> None:
         """All actions of a plan were accepted."""
-        if self._store.state.learned(key, REJECTED) is not None:
+        if self._store.state.observation(key, REJECTED) is not None:
             self.observe(Observation(key, REJECTED, None), key, causes)
 
     def observe_conflict(
@@ -107,14 +107,14 @@ class Observer:
         if repair is not None:
             self._queue.add_after(key, repair.after_s, causes)
         conflict = None if repair is None else repair.conflict
-        if self._store.state.learned(target, FIELD_CONFLICT) != conflict:
+        if self._store.state.observation(target, FIELD_CONFLICT) != conflict:
             what = "no longer" if conflict is None else conflict.message
             log.warning("field-conflict", key=str(key), target=str(target), what=what)
             self.observe(Observation(target, FIELD_CONFLICT, conflict), key, causes)
 
     def _earlier(self, key: Key, target: Key) -> frozenset[str]:
         """Messages of the rejections of the target so far, at most MAX_REJECTIONS."""
-        known: ApplyRejected | None = self._store.state.learned(key, REJECTED)
+        known: ApplyRejected | None = self._store.state.observation(key, REJECTED)
         if known is None or known.target != target:
             return frozenset()
         if len(known.earlier) >= MAX_REJECTIONS:

@@ -102,5 +102,5 @@ def _error_of(work: asyncio.Future[None]) -> BaseException | None:
 
 async def _beat(health: Health) -> None:
     while True:
-        health.beat()
+        health.heartbeat()
         await asyncio.sleep(BEAT_S)

@@ -58,7 +58,7 @@ class KubeObject:
     has_spec: bool = True
 
     @property
-    def age(self) -> tuple[int, int]:
+    def version_key(self) -> tuple[int, int]:
         """Grows with time, also over a restored backup: epoch, version."""
         return self.epoch, self.version
 
@@ -120,13 +120,13 @@ class KubeObject:
             (condition for condition in self.conditions if condition.get("type") == type_), None
         )
 
-    def holds(self, type_: str) -> bool:
+    def is_condition_true(self, type_: str) -> bool:
         """Whether the condition of this type is True."""
         condition = self.condition(type_)
         return condition is not None and condition.get("status") == "True"
 
     @property
-    def created(self) -> str:
+    def creation_timestamp(self) -> str:
         """RFC 3339; compares as text."""
         return str(self.body["metadata"].get("creationTimestamp", ""))
 
@@ -274,17 +274,17 @@ class Projection:
     def get(self, key: Key) -> KubeObject | None:
         return self._objects.get((key.kind, key.namespace), _NO_NAMES).get(key.name)
 
-    def all(self, kind: str, namespace: str | None) -> Iterator[KubeObject]:
+    def in_namespace(self, kind: str, namespace: str | None) -> Iterator[KubeObject]:
         """All of a kind in a namespace (None: of a cluster-scoped kind)."""
         return iter(self._objects.get((kind, namespace), _NO_NAMES).values())
 
-    def everywhere(self, kind: str) -> Iterator[KubeObject]:
+    def in_all_namespaces(self, kind: str) -> Iterator[KubeObject]:
         """All of a kind in all namespaces."""
         for (of, _), names in self._objects.items():
             if of == kind:
                 yield from names.values()
 
-    def everything(self) -> Iterator[KubeObject]:
+    def all_objects(self) -> Iterator[KubeObject]:
         for names in self._objects.values():
             yield from names.values()
 
@@ -316,11 +316,11 @@ class Projection:
     def report_keys(self) -> Iterator[tuple[Key, str]]:
         return iter(self._reports)
 
-    def learned(self, key: Key, topic: str) -> Any:
+    def observation(self, key: Key, topic: str) -> Any:
         """What this process found out, or None."""
         return self._learned.get(key, _NO_FACTS).get(topic)
 
-    def creating(self, kind: str) -> list[Key]:
+    def pending_creates(self, kind: str) -> list[Key]:
         """Objects of this kind whose apply is under way and whose answer is not yet here."""
         return [
             key
@@ -333,7 +333,7 @@ class Projection:
         """The latest version of any object or list; 0 where nothing is known."""
         return max(
             (
-                *(seen.version for seen in self.everything()),
+                *(seen.version for seen in self.all_objects()),
                 *(version for _, version in self._settled.values()),
             ),
             default=0,
@@ -345,11 +345,11 @@ class Projection:
         listed = _age_of(marker)
         return [
             own
-            for own in self.everywhere(marker.kind)
-            if not own.seq and (own.age <= listed or not marker.installed)
+            for own in self.in_all_namespaces(marker.kind)
+            if not own.seq and (own.version_key <= listed or not marker.installed)
         ]
 
-    def installed(self, kind: str) -> bool:
+    def is_kind_served(self, kind: str) -> bool:
         """Whether the cluster has this kind."""
         return kind not in self._absent
 
@@ -470,11 +470,14 @@ def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
     )
     present = seen.get(key)
     if present is not None and (
-        new.age < present.age or (new.age == present.age and seq <= present.seq)
+        new.version_key < present.version_key
+        or (new.version_key == present.version_key and seq <= present.seq)
     ):
         return seen
     deleted = seen._gone.get(key.kind, _NO_DELETIONS).get(key, _NEVER)
-    if new.age <= deleted or (not seq and new.age <= seen._settled.get(key.kind, _NEVER)):
+    if new.version_key <= deleted or (
+        not seq and new.version_key <= seen._settled.get(key.kind, _NEVER)
+    ):
         return seen
     if present is not None:
         seen = _remove(seen if present.uid == event.uid else _unlearn(seen, key), present)
@@ -494,7 +497,7 @@ def _deleted(seen: Projection, event: ObjectDeleted) -> Projection:
     )
     present = seen.get(key)
     if present is not None and (
-        age < present.age or (present.uid != event.uid and age <= present.age)
+        age < present.version_key or (present.uid != event.uid and age <= present.version_key)
     ):
         return seen
     seen = _remember_deletion(
@@ -559,7 +562,7 @@ def _indexed(
 
 
 def _order(seen: KubeObject) -> tuple[str, str, str]:
-    return seen.created, seen.key.name, seen.key.namespace or ""
+    return seen.creation_timestamp, seen.key.name, seen.key.namespace or ""
 
 
 def _with(found: tuple[KubeObject, ...], new: KubeObject) -> tuple[KubeObject, ...]:

@@ -21,7 +21,7 @@ def oldest_first(found: Iterable[KubeObject]) -> list[KubeObject]:
     name; those being deleted claim nothing."""
     return sorted(
         (seen for seen in found if not seen.deleting),
-        key=lambda seen: (seen.created, seen.key.name),
+        key=lambda seen: (seen.creation_timestamp, seen.key.name),
     )
 
 

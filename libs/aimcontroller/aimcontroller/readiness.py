@@ -45,15 +45,15 @@ class Readiness:
 
     def load_started(self) -> None:
         self._enter(self._state.load_started())
-        self._health.waiting("state", "loading from AIM_STATE")
-        self._health.ready("start")
+        self._health.set_not_ready("state", "loading from AIM_STATE")
+        self._health.set_ready("start")
 
     def load_ended(self) -> None:
-        self._health.ready("state")
+        self._health.set_ready("state")
         self._enter(self._state.load_ended())
 
     def load_stalled(self, why: str) -> None:
-        self._health.waiting("state", why)
+        self._health.set_not_ready("state", why)
 
     def kind_synced(self, kind: str, *, is_changed: bool) -> None:
         """`is_changed`: the kind has been installed or removed since the last marker."""
@@ -68,15 +68,15 @@ class Readiness:
     def _enter(self, state: SyncState, *, is_restarted: bool = False) -> None:
         before, self._state = self._state, state
         if state.is_synced:
-            self._health.ready("sync")
+            self._health.set_ready("sync")
             self._synced.set()
         else:
             self._synced.clear()
         if state.phase is Phase.LOADED:
             kinds = ", ".join(sorted(state.unsynced))
-            self._health.waiting("sync", f"the watcher has not yet published: {kinds}")
+            self._health.set_not_ready("sync", f"the watcher has not yet published: {kinds}")
         if state.is_synced and (is_restarted or not before.is_synced):
-            log.info("caught-up", objects=sum(1 for _ in self._store.state.everything()))
+            log.info("caught-up", objects=sum(1 for _ in self._store.state.all_objects()))
         is_new = before.phase is not Phase.LEADING or is_restarted
         if state.phase is Phase.LEADING and is_new:
             self._on_leading()

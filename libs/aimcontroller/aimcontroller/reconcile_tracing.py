@@ -53,49 +53,49 @@ class ReconcileTracer:
 
     def __init__(self, tracer: Tracer | None) -> None:
         self._tracer = tracer
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Sequences of before may be those of another log."""
-        self._heard: OrderedDict[int, str] = OrderedDict()
-        self._before: OrderedDict[Key, tuple[int, SpanContext]] = OrderedDict()
-        self._learned: OrderedDict[Key, SpanContext] = OrderedDict()
+        self._events: OrderedDict[int, str] = OrderedDict()
+        self._previous: OrderedDict[Key, tuple[int, SpanContext]] = OrderedDict()
+        self._observed: OrderedDict[Key, SpanContext] = OrderedDict()
         self._newest = self._old = 0
 
-    def again(self) -> None:
+    def mark_all_stale(self) -> None:
         """All keys are reconciled: earlier events are no new causes."""
         self._old = self._newest
 
-    def heard(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if self._tracer is not None:
             self._newest = max(self._newest, event.seq)
             if event.traceparent:
-                _remember(self._heard, event.seq, event.traceparent, MAX_EVENTS)
+                _remember(self._events, event.seq, event.traceparent, MAX_EVENTS)
 
-    def learned(self, key: Key) -> None:
+    def on_observation(self, key: Key) -> None:
         """The open span made an observation, for which the key is reconciled again."""
         if (
             self._tracer is not None
             and (found := trace.get_current_span().get_span_context()).is_valid
         ):
-            _remember(self._learned, key, found, MAX_KEYS)
+            _remember(self._observed, key, found, MAX_KEYS)
 
     def cause(self, key: Key, causes: Sequence[int]) -> Cause:
         """The causes of the reconcile; consumes the observations of the key."""
-        before_seq, before = self._before.get(key, (0, None))
+        before_seq, before = self._previous.get(key, (0, None))
         known = [
-            (seq, context_of(self._heard[seq])) for seq in sorted(causes) if seq in self._heard
+            (seq, context_of(self._events[seq])) for seq in sorted(causes) if seq in self._events
         ]
         news = [found for seq, found in known if seq > max(self._old, before_seq)]
-        learned = self._learned.pop(key, None)
-        parent = news[-1] if news else learned
-        others = [*(found for _, found in known), learned, before if parent is None else None]
+        observed = self._observed.pop(key, None)
+        parent = news[-1] if news else observed
+        others = [*(found for _, found in known), observed, before if parent is None else None]
         return Cause(
             parent, tuple(found for found in others if found is not None and found != parent)
         )
 
     @contextmanager
-    def over(self, key: Key, causes: Sequence[int]) -> Iterator[None]:
+    def span(self, key: Key, causes: Sequence[int]) -> Iterator[None]:
         """The span of one pass; within it, spans of what it does."""
         if self._tracer is None:
             yield
@@ -117,12 +117,12 @@ class ReconcileTracer:
         with self._tracer.start_as_current_span(
             name, parent, SpanKind.CONSUMER, attributes, links, record_exception=False
         ) as span:
-            had, _ = self._before.get(key, (0, None))
-            newest = max((seq for seq in causes if seq in self._heard), default=0)
-            _remember(self._before, key, (max(had, newest), span.get_span_context()), MAX_KEYS)
+            had, _ = self._previous.get(key, (0, None))
+            newest = max((seq for seq in causes if seq in self._events), default=0)
+            _remember(self._previous, key, (max(had, newest), span.get_span_context()), MAX_KEYS)
             yield
 
-    def ended(self, outcome: str) -> None:
+    def finish(self, outcome: str) -> None:
         """The outcome of the open reconcile; `error` is an unexpected error."""
         if self._tracer is not None:
             span = trace.get_current_span()

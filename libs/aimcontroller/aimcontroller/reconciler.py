@@ -59,7 +59,7 @@ class Reconciler:
     async def reconcile(self, key: Key, causes: Sequence[int]) -> None:
         """`causes` are the sequence numbers of the events that it is reconciled for."""
         started_s = time.monotonic()
-        with self.tracer.over(key, causes):
+        with self.tracer.span(key, causes):
             outcome = await self._attempt(key, causes)
             duration_s = time.monotonic() - started_s
             RECONCILE_SECONDS.labels(self.component.name, outcome).observe(duration_s)
@@ -70,7 +70,7 @@ class Reconciler:
                 duration_s=round(duration_s, 4),
                 cause=list(causes),
             )
-            self.tracer.ended(outcome)
+            self.tracer.finish(outcome)
 
     def retry_dead(self, key: Key) -> None:
         """A person has handled the dead letter of this key."""
@@ -115,10 +115,10 @@ class Reconciler:
         self._succeeded(key)
         if obj is None or self.store.state.get(key) is not obj:
             return
-        before = set(self.component.affected(self.store.state, key))
+        before = set(self.component.map_to_keys(self.store.state, key))
         self.store.drop(key)
-        for affected in before | set(self.component.affected(self.store.state, key)):
-            self.queue.add(affected, obj.seq)
+        for map_to_keys in before | set(self.component.map_to_keys(self.store.state, key)):
+            self.queue.add(map_to_keys, obj.seq)
 
     async def _on_unexpected(self, key: Key, error: Exception, causes: Sequence[int]) -> None:
         failures = self.queue.failed(key, causes)

@@ -60,7 +60,7 @@ class StateStore:
         load, self._load = self._load, None
         if load is None:
             return
-        for key in [obj.key for obj in self.state.everything() if obj.key not in load.objects]:
+        for key in [obj.key for obj in self.state.all_objects() if obj.key not in load.objects]:
             self.drop(key)
         outdated = [report for report in self.state.report_keys() if report not in load.reports]
         self.state = drop_reports(self.state, outdated)

@@ -230,18 +230,18 @@ def config_map(name: str, owner: tuple[str, str], data: dict[str, str], **annota
 def projection(
     *bodies: Body,
     reports: Iterable[StatusReported] = (),
-    learned: Iterable[Observation] = (),
-    absent: Iterable[str] = (),
+    observations: Iterable[Observation] = (),
+    unserved: Iterable[str] = (),
 ) -> Projection:
     """The published parts of these objects, as a service gets them from the watcher: a planner that
     reads an unpublished field fails its tests."""
     missing = [
-        KindSynced(kind=kind, resource_version="1", objects=0, installed=False) for kind in absent
+        KindSynced(kind=kind, resource_version="1", objects=0, installed=False) for kind in unserved
     ]
     events: list[StateEvent] = [
         *(changed(published(body)) for body in bodies),
         *reports,
-        *learned,
+        *observations,
         *missing,
     ]
     return reduce(fold, events, Projection())

@@ -175,7 +175,9 @@ def diagnose_pods(
     """What keeps these pods, of one Job or predictor, from doing their work: a failure before
     what only waits, the youngest first."""
     unready = [
-        pod for pod in _relevant_pods(pods) if is_pod_finished(pod) or not pod.holds("Ready")
+        pod
+        for pod in _relevant_pods(pods)
+        if is_pod_finished(pod) or not pod.is_condition_true("Ready")
     ]
     found = [diagnose_pod(state, pod, now, container) for pod in unready]
     follow_up = EMPTY_PLAN
@@ -308,7 +310,7 @@ def was_oom_killed(state: Projection, job: KubeObject, container: str) -> bool:
 
 def is_suspended(job: KubeObject) -> bool:
     """A queue or a user holds it back."""
-    return job.spec.get("suspend") is True or job.holds("Suspended")
+    return job.spec.get("suspend") is True or job.is_condition_true("Suspended")
 
 
 def gated_left_s(state: Projection, job: KubeObject, now: datetime.datetime) -> float | None:
@@ -418,7 +420,9 @@ def is_pod_finished(pod: KubeObject) -> bool:
 
 def _relevant_pods(pods: Iterable[KubeObject]) -> list[KubeObject]:
     """Youngest first. A pod that has ended counts only if no younger one exists."""
-    youngest_first = sorted(pods, key=lambda pod: (pod.created, pod.key.name), reverse=True)
+    youngest_first = sorted(
+        pods, key=lambda pod: (pod.creation_timestamp, pod.key.name), reverse=True
+    )
     existing = [pod for pod in youngest_first if not pod.deleting]
     return [pod for place, pod in enumerate(existing) if place == 0 or not is_pod_finished(pod)]
 
@@ -580,7 +584,7 @@ def _not_started(pod: KubeObject) -> bool:
 
 
 def _read_events(state: Projection, about: KubeObject, now: datetime.datetime) -> Plan:
-    known: LatestWarning | None = state.learned(about.key, LATEST_WARNING)
+    known: LatestWarning | None = state.observation(about.key, LATEST_WARNING)
     left_s = 0.0 if known is None else EVENTS_AGE_S - (now - known.read_at).total_seconds()
     if left_s > 0:
         return requeue_after(left_s)
@@ -588,7 +592,7 @@ def _read_events(state: Projection, about: KubeObject, now: datetime.datetime) -
 
 
 def _latest(state: Projection, about: KubeObject) -> LatestWarning | None:
-    known: LatestWarning | None = state.learned(about.key, LATEST_WARNING)
+    known: LatestWarning | None = state.observation(about.key, LATEST_WARNING)
     return known if known is not None and known.reason else None
 
 
@@ -648,7 +652,11 @@ def _state(status: Body, which: str, kind: str) -> Body | None:
 
 
 def _age_s(about: KubeObject, now: datetime.datetime) -> float:
-    return (now - parse_timestamp(about.created)).total_seconds() if about.created else 0.0
+    return (
+        (now - parse_timestamp(about.creation_timestamp)).total_seconds()
+        if about.creation_timestamp
+        else 0.0
+    )
 
 
 def _time(text: object) -> datetime.datetime | None:

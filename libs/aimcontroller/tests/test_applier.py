@@ -196,7 +196,7 @@ async def test_another_wish_is_applied_and_names_the_uid(
 def restarted(cluster: FakeCluster, *, told: Mark | None, key: Key = CLAIM) -> Applier:
     """Another process, which has the last records of its predecessor."""
     another = Applier(cast(Cluster, cluster), "aim-test")
-    another.recall(key, told)
+    another.restore_mark(key, told)
     return another
 
 
@@ -290,7 +290,7 @@ async def test_nobody_is_fought_with(cluster: FakeCluster) -> None:
 async def deleted_and_made(cluster: FakeCluster, applier: Applier, owner: str = "owner") -> bool:
     """Whether a deleted object is re-created at once."""
     cluster.objects.pop(CLAIM, None)
-    applier.gone(CLAIM)
+    applier.on_deleted(CLAIM)
     return await applier.apply(Projection(), wanted(owner=owner)) is not None
 
 
@@ -328,7 +328,7 @@ async def test_what_we_deleted_ourselves_is_made_at_once(
     for _ in range(9):
         assert await applier.apply(Projection(), wanted()) is not None
         await applier.delete(DeleteObject(CLAIM, "uid-of-j"))
-        applier.gone(CLAIM)
+        applier.on_deleted(CLAIM)
 
 
 async def test_a_person_sees_an_edit_undone_at_once_and_again(cluster: FakeCluster) -> None:
@@ -579,7 +579,7 @@ async def test_what_must_be_absent_goes_after_a_restart_too(
     stopped_by_hand(cluster)
     for mark in (applier.mark(ISVC), None):
         after = Applier(cast(Cluster, cluster), "aim-test")
-        after.recall(ISVC, mark)
+        after.restore_mark(ISVC, mark)
         answer = await after.apply(seen_in(cluster), wanted(ISVC))
         assert answer is not None
         assert STOP not in answer["metadata"]["annotations"]

@@ -157,15 +157,15 @@ class Planner:
 
     unmapped: Key | None = None
 
-    def affected(self, seen: Projection, key: Key) -> Iterable[Key]:
+    def map_to_keys(self, seen: Projection, key: Key) -> Iterable[Key]:
         if key == self.unmapped:
             raise RuntimeError(f"{key} is unexpected")
-        return affected(seen, key)
+        return map_to_keys(seen, key)
 
     def plan(self, seen: Projection, key: Key, now: datetime.datetime) -> Plan:
         assert now.tzinfo is not None
         self.asked.append(key)
-        self.refusals.append(seen.learned(key, REJECTED))
+        self.refusals.append(seen.observation(key, REJECTED))
         present = seen.get(key)
         return EMPTY_PLAN if present is None else self.decide(seen, present)
 
@@ -242,14 +242,14 @@ async def settled(bench: Bench) -> None:
     await until(lambda: marker in bench.planner.asked and bench.loop.queue.idle)
 
 
-def affected(_seen: Projection, key: Key) -> Iterable[Key]:
+def map_to_keys(_seen: Projection, key: Key) -> Iterable[Key]:
     return (key,) if key.kind == CACHE.kind else (A,)
 
 
 @pytest.fixture
 async def bench(watcher_bus: Bus, service_bus: Bus) -> AsyncIterator[Bench]:
     planner, cluster, health = Planner(), FakeCluster(), Health()
-    service = Component(NAME, (CACHE,), (CACHE, JOB), planner.affected, planner.plan)
+    service = Component(NAME, (CACHE,), (CACHE, JOB), planner.map_to_keys, planner.plan)
     bench = Bench(
         watcher_bus,
         Controller(service, service_bus, cast(Cluster, cluster), health),
@@ -270,15 +270,15 @@ async def test_nothing_is_planned_before_every_kind_is_synced(bench: Bench) -> N
     await bench.publish(changed(A, 1), changed(B, 2), synced(CACHE))
     await until(
         lambda: (
-            JOB.kind in bench.health.missing.get("sync", "")
-            and CACHE.kind not in bench.health.missing["sync"]
+            JOB.kind in bench.health.not_ready.get("sync", "")
+            and CACHE.kind not in bench.health.not_ready["sync"]
         )
     )
     await until(lambda: bench.loop.state.get(B) is not None)
     assert bench.planner.asked == []
     await bench.publish(synced(JOB))
     await until(lambda: set(bench.planner.asked) == {A, B})
-    assert bench.health.missing == {}
+    assert bench.health.not_ready == {}
 
 
 async def test_an_event_makes_its_keys_looked_at_again(bench: Bench) -> None:
@@ -296,7 +296,7 @@ async def test_an_added_or_removed_kind_requeues_everything(bench: Bench) -> Non
     await until(lambda: bench.planner.asked == [A])
     await bench.publish(synced(JOB, installed=False))
     await until(lambda: bench.planner.asked == [A, A])
-    assert not bench.loop.state.installed(JOB.kind)
+    assert not bench.loop.state.is_kind_served(JOB.kind)
     await bench.publish(synced(JOB, installed=False))
     await settled(bench)
     assert bench.planner.asked.count(A) == 2
@@ -370,7 +370,7 @@ async def test_an_action_is_taken_once_told_of_and_seen_at_once(bench: Bench) ->
     made = bench.loop.state.get(JOB_OF_A)
     assert made is not None
     assert made.version == 50
-    assert bench.loop.state.creating(JOB.kind) == []
+    assert bench.loop.state.pending_creates(JOB.kind) == []
     assert len(bench.cluster.applied) == 1
 
 
@@ -596,7 +596,7 @@ async def test_an_action_without_a_handler_is_a_fault_of_ours(bench: Bench) -> N
     )
     await settled(bench)
     assert B in bench.planner.asked
-    assert bench.loop.state.learned(A, REJECTED) is None
+    assert bench.loop.state.observation(A, REJECTED) is None
 
 
 async def test_the_planner_may_ask_to_be_asked_again(bench: Bench) -> None:
@@ -615,7 +615,7 @@ async def test_after_a_wipe_nothing_is_planned_until_all_is_synced(
     for stream in ("AIM_STATE", "AIM_LOG"):
         await api(session, f"STREAM.DELETE.{stream}")
     await ensure_streams(bench.watcher)
-    await until(lambda: "sync" in bench.health.missing and bench.loop.state.get(A) is None)
+    await until(lambda: "sync" in bench.health.not_ready and bench.loop.state.get(A) is None)
     assert bench.loop.state.report(A, NAME) is None
     bench.planner.asked.clear()
     await bench.publish(changed(A, 7), synced(CACHE))
@@ -623,7 +623,7 @@ async def test_after_a_wipe_nothing_is_planned_until_all_is_synced(
     assert bench.planner.asked == []
     await bench.publish(synced(JOB))
     await until(lambda: bench.planner.asked == [A] and bench.loop.queue.idle)
-    assert [seen.key for seen in bench.loop.state.everything()] == [A]
+    assert [seen.key for seen in bench.loop.state.all_objects()] == [A]
     assert bench.loop.state.report(A, NAME) is not None
 
 
@@ -648,7 +648,7 @@ async def test_a_handler_gets_the_actions_of_its_service(
         NAME,
         (CACHE,),
         (CACHE,),
-        affected,
+        map_to_keys,
         lambda _seen, _key, _now: actions(event),
         reports=subjects.reports(),
     )
@@ -683,7 +683,7 @@ async def test_a_process_applies_nothing_that_one_before_it_did(
         cluster_of(changed(A, 1)),
         Planner(lambda _seen, present: actions(claim()) if present.key == A else EMPTY_PLAN),
     )
-    service = Component(NAME, (CACHE,), (CACHE, CLAIM), affected, planner.plan, keeps=(CLAIM,))
+    service = Component(NAME, (CACHE,), (CACHE, CLAIM), map_to_keys, planner.plan, owns=(CLAIM,))
     for message in (changed(A, 1), synced(CACHE), synced(CLAIM)):
         await watcher_bus.publisher.publish(message)
     for process in ("first", "second"):
@@ -843,7 +843,7 @@ async def test_a_handler_is_not_called_for_what_only_the_bus_has(
         NAME,
         (CACHE,),
         (CACHE,),
-        affected,
+        map_to_keys,
         lambda _seen, key, _now: actions(SendEvent(key, key.name, "Normal", "Ok", "said")),
     )
     loop = Controller(

@@ -56,7 +56,7 @@ HOSTILE = {
 @asynccontextmanager
 async def sending(bus: Bus) -> AsyncIterator[tuple[DeadLetters, asyncio.Task[None]]]:
     letters = DeadLetters("router", bus)
-    letters.caught_up()
+    letters.load_ended()
     task = asyncio.create_task(letters.send())
     try:
         yield letters, task
@@ -84,10 +84,10 @@ async def test_no_message_ends_the_sending_of_letters(
 ) -> None:
     session = await service_bus.session()
     async with sending(service_bus) as (letters, task):
-        letters.unreadable(HOSTILE[name])
-        letters.unreadable(undecodable(2))
+        letters.record_undecodable(HOSTILE[name])
+        letters.record_undecodable(undecodable(2))
         found = await first_letter_on(watcher_bus, 2)
-        letters.unreadable(undecodable(3))
+        letters.record_undecodable(undecodable(3))
         found = await first_letter_on(watcher_bus, 3)
         assert not task.done()
         assert not session.ended.done(), "the server ended the connection"
@@ -121,7 +121,7 @@ async def test_what_cannot_be_encoded_gets_a_dead_letter_too(
     )
     [event] = [item async for item in read_log(watcher_bus, [SUBJECT]) if isinstance(item, Event)]
     async with sending(service_bus) as (letters, task):
-        letters.unusable(
+        letters.record_unprocessable(
             Event(event.seq, SUBJECT, message, event.time, (), ""), RuntimeError("x" * 1_000_000)
         )
         [letter] = await first_letter_on(watcher_bus, event.seq)

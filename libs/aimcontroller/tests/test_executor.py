@@ -97,7 +97,7 @@ async def test_an_empty_result_changes_nothing() -> None:
 
 async def test_observations_are_folded() -> None:
     bench = await execute(ActionResult(observations=(FACT,)))
-    assert bench.store.state.learned(C, "fact") == 1
+    assert bench.store.state.observation(C, "fact") == 1
     assert bench.queue.idle
 
 
@@ -106,7 +106,7 @@ async def test_observations_are_folded() -> None:
 )
 async def test_an_observation_is_only_for_its_object(uid: str, value: int | None) -> None:
     bench = await execute(ActionResult(observations=(Observation(C, "fact", 1, uid),)))
-    assert bench.store.state.learned(C, "fact") == value
+    assert bench.store.state.observation(C, "fact") == value
 
 
 async def test_a_response_is_folded_and_recorded() -> None:
@@ -148,7 +148,7 @@ async def test_a_background_result_counts_like_the_handlers_own() -> None:
     bench = Bench(handle)
     await bench.execute()
     await asyncio.gather(*tasks)
-    assert bench.store.state.learned(C, "fact") == 1
+    assert bench.store.state.observation(C, "fact") == 1
     assert bench.recorded == [("measure", "c", "3 GB")]
     assert await bench.queue.take() == (C, (7,))
 
@@ -177,7 +177,7 @@ async def test_what_a_handler_observes_is_reconciled_at_once() -> None:
 
     bench = Bench(handle)
     await bench.execute()
-    assert bench.store.state.learned(C, "fact") == 1
+    assert bench.store.state.observation(C, "fact") == 1
     assert await bench.queue.take() == (C, (7,))
 
 

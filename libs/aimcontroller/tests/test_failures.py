@@ -35,9 +35,9 @@ def claim(**metadata: object) -> Body:
     return {**body, "metadata": {**body["metadata"], **metadata}}
 
 
-def state(*bodies: Body, learned: list[Observation] | None = None) -> Projection:
+def state(*bodies: Body, observations: list[Observation] | None = None) -> Projection:
     cache = cr(CACHE.kind, "c", {"sourceUri": "hf://org/model"})
-    return projection(cache, *bodies, learned=learned or [])
+    return projection(cache, *bodies, observations=observations or [])
 
 
 def reported(state: Projection) -> Plan:
@@ -59,7 +59,7 @@ def events(plan: Plan) -> list[str]:
 
 
 def test_a_rejection_is_appended_to_its_condition() -> None:
-    rejecting = state(learned=[REJECTED])
+    rejecting = state(observations=[REJECTED])
     plan = with_failures(reported(rejecting), rejecting, C, CONDITIONS)
     assert messages(plan) == ["bound", "downloading; rejected by the API server: no quota"]
     assert events(plan) == []
@@ -75,7 +75,7 @@ def test_without_a_failure_a_plan_stays_as_it_is() -> None:
 def test_a_repeated_condition_has_no_former_failures() -> None:
     """However the failures are worded: nothing is cut out of a message."""
     own = "try 1: denied; rejected by the API server: policy x"
-    failing = state(claim(), learned=[REJECTED, CONFLICT])
+    failing = state(claim(), observations=[REJECTED, CONFLICT])
     cache = failing.get(C)
     assert cache is not None
     plan = report(
@@ -112,7 +112,7 @@ def test_a_repeated_condition_has_no_former_failures() -> None:
 def test_a_conflict_is_shown_while_the_object_is_needed(
     bodies: list[Body], planned: list[ApplyObject | DeleteObject], is_shown: bool
 ) -> None:
-    contested = state(*bodies, learned=[CONFLICT])
+    contested = state(*bodies, observations=[CONFLICT])
     plan = with_failures(actions(*planned) | reported(contested), contested, C, CONDITIONS)
     storage = f"{CONFLICT_MESSAGE}; bound" if is_shown else "bound"
     assert messages(plan) == [storage, "downloading"]
@@ -121,14 +121,14 @@ def test_a_conflict_is_shown_while_the_object_is_needed(
 
 
 def test_other_warnings_stay_beside_a_conflict() -> None:
-    contested = state(claim(), learned=[CONFLICT])
+    contested = state(claim(), observations=[CONFLICT])
     warned = with_warning_event(reported(contested), reasons.ENV_IGNORED, "PATH is ignored")
     plan = with_failures(warned, contested, C, CONDITIONS)
     assert events(plan) == [reasons.ENV_IGNORED, reasons.CONTESTED]
 
 
 def test_no_event_without_a_condition_that_shows_it() -> None:
-    contested = state(claim(), learned=[CONFLICT])
+    contested = state(claim(), observations=[CONFLICT])
     cache = contested.get(C)
     assert cache is not None
     plan = report(cache, condition("Filled", False, "Downloading", "downloading"))
@@ -145,7 +145,7 @@ def test_no_event_without_a_condition_that_shows_it() -> None:
     ],
 )
 def test_other_reports_stay_as_they_are(key: Key, conditions: dict[str, FailureConditions]) -> None:
-    failing = state(claim(), learned=[REJECTED, CONFLICT])
+    failing = state(claim(), observations=[REJECTED, CONFLICT])
     plan = reported(failing)
     assert with_failures(plan, failing, key, conditions) == plan
 
@@ -195,7 +195,7 @@ def test_a_rejection_says_by_whom(rejection: ApplyRejected, by: str) -> None:
 
 
 def test_a_conflict_is_in_a_field_too() -> None:
-    contested = state(claim(), learned=[CONFLICT])
+    contested = state(claim(), observations=[CONFLICT])
     storage, _ = with_failures(reported(contested), contested, C, CONDITIONS).reports[0].conditions
     assert storage.conflict == Conflict(
         kind=CLAIM.kind, namespace=NAMESPACE, name="c-cache", field="spec", managers=("bully",)

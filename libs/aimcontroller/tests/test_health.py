@@ -37,14 +37,14 @@ async def get(client: TestClient, path: str) -> tuple[int, str]:  # type: ignore
 
 async def test_ready_once_nothing_is_missing(client: TestClient, health: Stalled) -> None:  # type: ignore[type-arg]
     assert await get(client, "/readyz") == (503, "start: starting\n")
-    health.waiting("sync", "the watcher has not yet published: Pod")
-    health.waiting("nats", "connecting")
-    health.ready("start", "never-waited-for")
+    health.set_not_ready("sync", "the watcher has not yet published: Pod")
+    health.set_not_ready("nats", "connecting")
+    health.set_ready("start", "never-waited-for")
     assert await get(client, "/readyz") == (
         503,
         "nats: connecting\nsync: the watcher has not yet published: Pod\n",
     )
-    health.ready("nats", "sync")
+    health.set_ready("nats", "sync")
     assert await get(client, "/readyz") == (200, "ok\n")
 
 
@@ -60,7 +60,7 @@ async def test_alive_while_the_loop_turns_also_when_not_ready(
 def test_a_beat_says_that_the_loop_turned() -> None:
     health = Health()
     before_s = health.stalled_s()
-    health.beat()
+    health.heartbeat()
     assert 0 <= health.stalled_s() < before_s + 1
 
 

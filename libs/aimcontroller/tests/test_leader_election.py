@@ -109,7 +109,7 @@ class Instance:
 
     @property
     def standing(self) -> tuple[str, bool]:
-        return self.health.role, not self.health.missing
+        return self.health.role, not self.health.not_ready
 
 
 @dataclass
@@ -232,7 +232,7 @@ async def test_a_hanging_leader_stops_before_the_standby_starts(
             assert pair.span("a")[1] < pair.span("b")[0]
             assert pair.span("a")[1] - cut_s <= FAST.duration_s - FAST.margin_s + 0.1
             assert pair.span("b")[0] - cut_s < FAST.duration_s + 1
-            await until(lambda: "lease" in pair.a.health.missing)
+            await until(lambda: "lease" in pair.a.health.not_ready)
             pair.wire.passing.set()
             await until_stands(pair.a, "standby")
         handed_s = time.monotonic()

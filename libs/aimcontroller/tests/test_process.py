@@ -58,7 +58,7 @@ async def leaves_behind(settings, health):
 
 async def beats(settings, health):
     beaten = asyncio.Event()
-    health.beat = beaten.set
+    health.heartbeat = beaten.set
     await beaten.wait()
     print("at work", flush=True)
     await asyncio.Event().wait()

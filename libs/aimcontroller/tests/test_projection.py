@@ -121,7 +121,7 @@ def folded(events: Sequence[Numbered], start: Projection | None = None) -> Proje
 
 
 def picture(seen: Projection) -> dict[Key, KubeObject]:
-    return {present.key: present for present in seen.everything()}
+    return {present.key: present for present in seen.all_objects()}
 
 
 def living_in(history: Sequence[Numbered]) -> dict[Key, str]:
@@ -283,7 +283,9 @@ def test_what_an_object_owns_is_what_says_so(both: tuple[list[Numbered], list[Ke
     for uid in OWNERS:
         for kind, namespace in {(key.kind, key.namespace) for key in KEYS}:
             expected = {
-                present.key for present in seen.all(kind, namespace) if uid in present.owners
+                present.key
+                for present in seen.in_namespace(kind, namespace)
+                if uid in present.owners
             }
             assert {present.key for present in seen.owned(uid, kind, namespace)} == expected
 
@@ -291,13 +293,13 @@ def test_what_an_object_owns_is_what_says_so(both: tuple[list[Numbered], list[Ke
 @given(histories())
 def test_the_views_agree(history: list[Numbered]) -> None:
     seen = folded(history)
-    for present in seen.everything():
+    for present in seen.all_objects():
         assert seen.get(present.key) == present
-        assert present in list(seen.all(present.key.kind, present.key.namespace))
-        assert present in list(seen.everywhere(present.key.kind))
-    assert {p.key for kind in {key.kind for key in KEYS} for p in seen.everywhere(kind)} == set(
-        picture(seen)
-    )
+        assert present in list(seen.in_namespace(present.key.kind, present.key.namespace))
+        assert present in list(seen.in_all_namespaces(present.key.kind))
+    assert {
+        p.key for kind in {key.kind for key in KEYS} for p in seen.in_all_namespaces(kind)
+    } == set(picture(seen))
 
 
 @given(histories())
@@ -375,7 +377,7 @@ def test_the_answer_to_a_write_counts_before_its_event() -> None:
     event = changed_from_response(body(POD, "u", 7))
     mine = fold(Projection(), event)
     confirmed = fold(mine, event, 42)
-    assert [(s.version, s.seq) for s in (*mine.everything(), *confirmed.everything())] == [
+    assert [(s.version, s.seq) for s in (*mine.all_objects(), *confirmed.all_objects())] == [
         (7, 0),
         (7, 42),
     ]
@@ -444,9 +446,9 @@ LEARNED = Observation(POD, "log", ("text", 3))
 
 def test_what_was_learned_is_known_until_it_is_taken_back() -> None:
     seen = fold(fold(Projection(), changed(POD, "u", 3)), LEARNED)
-    assert seen.learned(POD, "log") == ("text", 3)
-    assert seen.learned(POD, "other") is None
-    assert fold(seen, Observation(POD, "log", None)).learned(POD, "log") is None
+    assert seen.observation(POD, "log") == ("text", 3)
+    assert seen.observation(POD, "other") is None
+    assert fold(seen, Observation(POD, "log", None)).observation(POD, "log") is None
 
 
 @pytest.mark.parametrize(
@@ -462,12 +464,12 @@ def test_what_was_learned_goes_with_the_object(
     event: ObjectChanged | ObjectDeleted, kept: bool
 ) -> None:
     seen = fold(fold(fold(Projection(), changed(POD, "u", 3)), LEARNED), event)
-    assert (seen.learned(POD, "log") is not None) is kept
+    assert (seen.observation(POD, "log") is not None) is kept
 
 
 def test_what_was_learned_goes_with_a_swept_object() -> None:
     seen = drop_object(fold(fold(Projection(), changed(POD, "u", 3)), LEARNED), POD)
-    assert seen.learned(POD, "log") is None
+    assert seen.observation(POD, "log") is None
 
 
 def test_objects_whose_apply_is_under_way() -> None:
@@ -475,17 +477,17 @@ def test_objects_whose_apply_is_under_way() -> None:
         fold(Projection(), Observation(JOB, "creating", value=True)),
         Observation(POD, "creating", value=True),
     )
-    assert seen.creating("Job") == [JOB]
-    assert fold(seen, Observation(JOB, "creating", None)).creating("Job") == []
+    assert seen.pending_creates("Job") == [JOB]
+    assert fold(seen, Observation(JOB, "creating", None)).pending_creates("Job") == []
 
 
 def test_a_kind_is_installed_until_the_watcher_says_otherwise() -> None:
     seen = Projection()
-    assert seen.installed("Gateway")
+    assert seen.is_kind_served("Gateway")
     absent = fold(seen, KindSynced(kind="Gateway", resource_version="", objects=0, installed=False))
-    assert not absent.installed("Gateway")
-    assert absent.installed("Pod")
-    assert fold(absent, KindSynced(kind="Gateway", resource_version="1", objects=0)).installed(
+    assert not absent.is_kind_served("Gateway")
+    assert absent.is_kind_served("Pod")
+    assert fold(absent, KindSynced(kind="Gateway", resource_version="1", objects=0)).is_kind_served(
         "Gateway"
     )
 
@@ -556,14 +558,19 @@ def test_what_can_be_read_off_an_object() -> None:
         SEEN.labels,
         SEEN.annotations,
         SEEN.spec,
-        SEEN.created,
+        SEEN.creation_timestamp,
     ) == (True, 0, {}, {}, {}, "")
     assert (SEEN.owners, SEEN.owner("Job"), SEEN.owner("Pod")) == (
         frozenset({"ju"}),
         Key("Job", "ml", "j"),
         None,
     )
-    assert (SEEN.holds("A"), SEEN.holds("B"), SEEN.holds("C"), SEEN.condition("C")) == (
+    assert (
+        SEEN.is_condition_true("A"),
+        SEEN.is_condition_true("B"),
+        SEEN.is_condition_true("C"),
+        SEEN.condition("C"),
+    ) == (
         True,
         False,
         False,
@@ -667,13 +674,13 @@ def scanned(seen: Projection, index: Index, value: str, namespace: str | None) -
     """The expected result of an index, by a scan of every object."""
     there = (
         each
-        for each in seen.everything()
+        for each in seen.all_objects()
         if index.kind in {"", each.key.kind}
         and (index.everywhere or each.key.namespace == namespace)
     )
     return sorted(
         (each for each in there if value in set(index.values(each.body))),
-        key=lambda each: (each.created, each.key.name, each.key.namespace or ""),
+        key=lambda each: (each.creation_timestamp, each.key.name, each.key.namespace or ""),
     )
 
 
@@ -685,7 +692,7 @@ def test_an_index_gives_what_a_scan_gives(events: list[ObjectChanged], data: st.
     for gone in data.draw(st.lists(st.sampled_from(events), max_size=3)) if events else []:
         seen = drop_object(seen, Key(gone.kind, gone.namespace, gone.name))
     for index in INDEXES:
-        values = {value for each in seen.everything() for value in index.values(each.body)} | {
+        values = {value for each in seen.all_objects() for value in index.values(each.body)} | {
             "a",
             "nobody's",
         }

@@ -38,7 +38,7 @@ class Traced:
 
     def heard(self, seq: int) -> Point:
         traceparent = f"00-{seq:032x}-{seq:016x}-01"
-        self.passes.heard(
+        self.passes.on_event(
             Event(
                 seq,
                 "aim.synced.Pod",
@@ -55,9 +55,9 @@ class Traced:
         self, *causes: int, key: Key = KEY, learns: Key | None = None
     ) -> tuple[Point | None, set[Point], Point]:
         """Parent, links and the pass itself."""
-        with self.passes.over(key, causes):
+        with self.passes.span(key, causes):
             if learns is not None:
-                self.passes.learned(learns)
+                self.passes.on_observation(learns)
         span = self.spans.get_finished_spans()[-1]
         return (
             None if span.parent is None else point(span.parent),
@@ -110,14 +110,14 @@ def test_what_is_learned_in_a_pass_goes_on_with_its_trace_once(traced: Traced) -
 
 def test_what_is_learned_apart_goes_on_with_nothing(traced: Traced) -> None:
     traced.heard(3)
-    with traced.passes.over(KEY, (3,)), detached_span():
-        traced.passes.learned(KEY)
+    with traced.passes.span(KEY, (3,)), detached_span():
+        traced.passes.on_observation(KEY)
     assert traced.over(3)[0] is None
 
 
 def test_events_before_the_first_reconcile_are_no_cause(traced: Traced) -> None:
     event = traced.heard(3)
-    traced.passes.again()
+    traced.passes.mark_all_stale()
     assert traced.over(3)[:2] == (None, {event})
     news = traced.heard(4)
     assert traced.over(4)[0] == news
@@ -126,7 +126,7 @@ def test_events_before_the_first_reconcile_are_no_cause(traced: Traced) -> None:
 def test_in_another_log_the_same_sequences_are_other_events(traced: Traced) -> None:
     traced.heard(9)
     traced.over(9)
-    traced.passes.begin()
+    traced.passes.reset()
     assert traced.over(9)[:2] == (None, set())
     news = traced.heard(1)
     assert traced.over(1)[0] == news
@@ -140,8 +140,8 @@ def test_what_is_remembered_is_bounded(traced: Traced) -> None:
 
 
 def test_a_pass_that_nobody_foresaw_failed(traced: Traced) -> None:
-    with traced.passes.over(KEY, ()):
-        traced.passes.ended("error")
+    with traced.passes.span(KEY, ()):
+        traced.passes.finish("error")
     (span,) = traced.spans.get_finished_spans()
     assert span.status.status_code is StatusCode.ERROR
     assert span.attributes is not None
@@ -150,7 +150,7 @@ def test_a_pass_that_nobody_foresaw_failed(traced: Traced) -> None:
 
 def test_without_a_tracer_nothing_is_remembered() -> None:
     passes = ReconcileTracer(None)
-    passes.heard(
+    passes.on_event(
         Event(
             3,
             "aim.synced.Pod",

@@ -336,12 +336,12 @@ def diagnose(
     *bodies: Body, events: LatestWarning | None = None, about: Key | None = None, **fields: Any
 ) -> Diagnosis:
     """Of Job `a` with these pods."""
-    learned = (
+    observations = (
         []
         if events is None
         else [Observation(about or Key(POD.kind, NAMESPACE, "p"), LATEST_WARNING, events)]
     )
-    state = projection(job("a", ("ModelCache", "c"), **fields), *bodies, learned=learned)
+    state = projection(job("a", ("ModelCache", "c"), **fields), *bodies, observations=observations)
     found = state.get(Key(JOB.kind, NAMESPACE, "a"))
     assert found is not None
     return diagnose_job(state, found, NOW, MAIN)
@@ -457,7 +457,7 @@ def test_a_crash_reads_the_same_in_each_of_its_states() -> None:
 
 def speaks(*bodies: Body) -> str | None:
     state = projection(*bodies)
-    return diagnose_pods(state, state.all(POD.kind, NAMESPACE), NOW, MAIN).message
+    return diagnose_pods(state, state.in_namespace(POD.kind, NAMESPACE), NOW, MAIN).message
 
 
 EVICTED = pod("old", age_s=900, phase="Failed", reason="Evicted")

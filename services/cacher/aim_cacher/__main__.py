@@ -25,14 +25,14 @@ def service(settings: CacherSettings) -> Component:
     )
     return Component(
         CACHER,
-        projection.PLANS_FOR,
-        projection.FOLLOWS,
-        projection.affected,
+        projection.RECONCILES,
+        projection.WATCHES,
+        projection.map_to_keys,
         planner,
-        keeps=projection.KEEPS,
+        owns=projection.OWNS,
         failures=projection.FAILURES,
-        reads=projection.READS,
-        neighbours=projection.neighbours,
+        reads_status_of=projection.READS_STATUS_OF,
+        map_change_to_keys=projection.map_change_to_keys,
         progress_of=projection.PROGRESS_OF,
         measure=measure,
     )

@@ -54,7 +54,7 @@ def _secrets_missing(state: Projection, config: KubeObject, spec: ConfigSpec) ->
 
 
 def _pods(state: Projection, config: KubeObject) -> Iterator[KubeObject]:
-    for cache in state.all(CACHE.kind, config.key.namespace):
+    for cache in state.in_namespace(CACHE.kind, config.key.namespace):
         if config_of(cache, config.key.namespace) == config.key:
             for job in state.owned(cache.uid, JOB.kind, cache.key.namespace):
                 yield from pods_of(state, job)

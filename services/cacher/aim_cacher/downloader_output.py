@@ -60,5 +60,5 @@ def is_result_final(state: Projection, job: KubeObject, now: datetime.datetime) 
 
 def progress_of(state: Projection, cache: Key) -> Progress | None:
     """The last progress of a download; None without one, or while the total is unknown."""
-    progress: Progress | None = state.learned(cache, PROGRESS)
+    progress: Progress | None = state.observation(cache, PROGRESS)
     return None if progress is None or not progress.total else progress

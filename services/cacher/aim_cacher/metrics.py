@@ -23,7 +23,7 @@ def measure(state: Projection) -> Iterable[Metric]:
         labels=["status"],
     )
     tally: Tally[str] = Tally()
-    for cache in state.everywhere(CACHE.kind):
+    for cache in state.in_all_namespaces(CACHE.kind):
         tally[str(cache.status.get("status"))] += int(cache.status.get("sizeBytes") or 0)
     for status in TemplateState:
         cache_bytes.add_metric([status.value], tally[status.value])

@@ -24,12 +24,12 @@ from aimschema.resources import (
     Key,
 )
 
-PLANS_FOR = (CACHE, TEMPLATE, CONFIG)
-FOLLOWS = (CACHE, TEMPLATE, SERVICE, CONFIG, CONFIG_MAP, CLAIM, JOB, POD, STORAGE_CLASS)
-KEEPS = (CLAIM,)
+RECONCILES = (CACHE, TEMPLATE, CONFIG)
+WATCHES = (CACHE, TEMPLATE, SERVICE, CONFIG, CONFIG_MAP, CLAIM, JOB, POD, STORAGE_CLASS)
+OWNS = (CLAIM,)
 PROGRESS_OF = (CACHE,)
 _GENERATED_NAME = re.compile(r".*-[0-9a-f]{8}")
-READS = {
+READS_STATUS_OF = {
     CACHE.kind: frozenset(
         {READY, FILLED, "conditions", "status", "progress", "sizeBytes", "attempts"}
     ),
@@ -42,7 +42,7 @@ FAILURES = {
 }
 
 
-def affected(state: Projection, key: Key) -> Iterable[Key]:
+def map_to_keys(state: Projection, key: Key) -> Iterable[Key]:
     """Keys to reconcile when the object at `key` changes or is deleted."""
     obj = state.get(key)
     match key.kind:
@@ -57,14 +57,14 @@ def affected(state: Projection, key: Key) -> Iterable[Key]:
                 yield Key(TEMPLATE.kind, key.namespace, str(obj.spec.get("templateRef")))
         case "AIMNamespaceConfig":
             yield key
-            yield from (cache.key for cache in state.all(CACHE.kind, key.namespace))
+            yield from (cache.key for cache in state.in_namespace(CACHE.kind, key.namespace))
         case "StorageClass":
             yield from (
                 config.key
-                for config in state.everywhere(CONFIG.kind)
+                for config in state.in_all_namespaces(CONFIG.kind)
                 if config.spec.get("cacheStorageClassName")
             )
-            yield from (cache.key for cache in state.everywhere(CACHE.kind))
+            yield from (cache.key for cache in state.in_all_namespaces(CACHE.kind))
         case "ConfigMap":
             yield from _owner(obj, TEMPLATE.kind)
         case "PersistentVolumeClaim" | "Job":
@@ -115,7 +115,7 @@ def requesters_of_source(state: Projection, namespace: str | None, source: str) 
     )
 
 
-def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
+def map_change_to_keys(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
     """Failed caches that may have lost their last requester."""
     match key.kind:
         case "AIMServiceTemplate":
@@ -187,7 +187,7 @@ def _templates(state: Projection, key: Key, cache: KubeObject | None) -> list[Ke
     templates = (
         templates_of(state, key.namespace, source)
         if has_own_name
-        else state.all(TEMPLATE.kind, key.namespace)
+        else state.in_namespace(TEMPLATE.kind, key.namespace)
     )
     return [template.key for template in templates]
 

@@ -51,7 +51,7 @@ def plan_template(state: Projection, template: KubeObject) -> Plan:
         if cache is not None
     ]
     changes = actions(*creates, *(move for move in moves if move is not None))
-    rejection: ApplyRejected | None = state.learned(template.key, REJECTED)
+    rejection: ApplyRejected | None = state.observation(template.key, REJECTED)
     if not is_warm_requested and not _is_permanent(rejection):
         return changes | report(template)
     return changes | report(template, _warmth(state, template, caches, missing, rejection))
@@ -77,7 +77,7 @@ def _change_config(
     if (
         not is_created_by_aim
         or not is_config_missing
-        or cache.holds(reasons.FILLED)
+        or cache.is_condition_true(reasons.FILLED)
         or not requesters_of_source(state, template.key.namespace, source)
     ):
         return None

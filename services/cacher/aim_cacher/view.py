@@ -93,7 +93,7 @@ class CacheView:
             size_job=state.get(Key(JOB.kind, namespace, names.cache_size_job(cache.key.name))),
             reported_conditions=conditions,
             reported_fields=fields,
-            rejection=state.learned(cache.key, REJECTED),
+            rejection=state.observation(cache.key, REJECTED),
         )
 
     @property
@@ -249,10 +249,10 @@ def _storage_class(state: Projection, name: str | None) -> KubeObject | None:
         return state.get(Key(STORAGE_CLASS.kind, None, name))
     defaults = [
         storage_class
-        for storage_class in state.everywhere(STORAGE_CLASS.kind)
+        for storage_class in state.in_all_namespaces(STORAGE_CLASS.kind)
         if storage_class.annotations.get(labels.DEFAULT_STORAGE_CLASS) == "true"
     ]
-    return max(defaults, key=lambda found: (found.created, found.key.name), default=None)
+    return max(defaults, key=lambda found: (found.creation_timestamp, found.key.name), default=None)
 
 
 def _conditions_of_status(cache: KubeObject) -> tuple[ReportedCondition, ...]:

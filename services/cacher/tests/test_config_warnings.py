@@ -3,7 +3,7 @@
 import datetime
 from typing import Any
 
-from aim_cacher.projection import affected
+from aim_cacher.projection import map_to_keys
 from aimcontroller.plan import EMPTY_PLAN, Plan
 from aimcontroller.projection import Projection
 from aimcontroller.testing import NAMESPACE, NOW, Body, projection, storage_class
@@ -73,4 +73,4 @@ def test_a_config_is_not_warned_for_the_secret_of_another(world: Any) -> None:
 
 def test_a_pod_wakes_the_config_of_its_cache(world: Any) -> None:
     state = projection(world.config(), world.cache(), world.download(), world.running())
-    assert CONFIG_KEY in set(affected(state, Key("Pod", NAMESPACE, "c-download-x")))
+    assert CONFIG_KEY in set(map_to_keys(state, Key("Pod", NAMESPACE, "c-download-x")))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aim_cacher.projection import affected, neighbours
+from aim_cacher.projection import map_change_to_keys, map_to_keys
 from aim_cacher.stages.retries import classify_exit
 from aimcontroller.action import PatchObject
 from aimcontroller.projection import REJECTED, ApplyRejected, Observation, drop_object, fold
@@ -717,7 +717,7 @@ def test_progress_is_reported(world: Any) -> None:
         world.claim(),
         world.download(),
         world.running(),
-        learned=[Observation(world.key, "progress", progress)],
+        observations=[Observation(world.key, "progress", progress)],
     )
     plan = world.plan(state)
     assert fields(plan)["progress"] == "43%"
@@ -862,21 +862,21 @@ def test_a_rejection_is_reported_and_retried(
         projection(
             CLASS,
             *setup(world),
-            learned=[rejected(world.key, Key(kind, NAMESPACE, name), "quota used up")],
+            observations=[rejected(world.key, Key(kind, NAMESPACE, name), "quota used up")],
         )
     )
     assert "quota used up" in message(plan, type_)
     assert f"apply {kind} {name}" in action_summaries(plan)
     taken = rejected(world.key, Key(kind, NAMESPACE, name), "exists", name_taken=True)
     assert (
-        condition_summary(world.plan(projection(CLASS, *setup(world), learned=[taken])), type_)
+        condition_summary(world.plan(projection(CLASS, *setup(world), observations=[taken])), type_)
         == "False NameConflict"
     )
 
 
 def test_a_field_conflict_over_the_claim_is_reported(world: Any) -> None:
     fight = field_conflict(Key("PersistentVolumeClaim", NAMESPACE, "c-cache"))
-    plan = world.plan(projection(CLASS, world.cache(), world.claim(), learned=[fight]))
+    plan = world.plan(projection(CLASS, world.cache(), world.claim(), observations=[fight]))
     assert condition_summary(plan, "StorageReady") == "True PVCBound"
     assert "keeps being changed by bully" in message(plan, "StorageReady")
     assert [warning.reason for report in plan.reports for warning in report.warnings] == [
@@ -895,7 +895,7 @@ def test_a_job_that_cannot_be_deleted_is_reported_with_its_end(world: Any) -> No
         projection(
             CLASS,
             *bodies,
-            learned=[
+            observations=[
                 rejected(world.key, Key("Job", NAMESPACE, "c-download"), "no right to delete")
             ],
         )
@@ -1154,7 +1154,7 @@ def test_the_next_cache_of_a_source_replaces_a_deleted_one(world: Any) -> None:
     younger = world.cache()
     state = projection(CLASS, older, younger)
     assert condition_summary(world.plan(state), "Filled") == "False DuplicateSource"
-    assert world.key in affected(state, Key(CACHE.kind, NAMESPACE, "b"))
+    assert world.key in map_to_keys(state, Key(CACHE.kind, NAMESPACE, "b"))
     going = projection(CLASS, world.cache(name="b", age_s=7200, deleting=True), younger)
     assert action_summaries(world.plan(going)) == [CLAIM]
 
@@ -1164,7 +1164,7 @@ def test_a_rejected_cache_is_reported_on_the_template(world: Any) -> None:
     state = projection(
         world.template(),
         world.result(),
-        learned=[rejected(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")],
+        observations=[rejected(key, Key(CACHE.kind, NAMESPACE, "x"), "webhook says no")],
     )
     plan = world.plan(state, "t", "AIMServiceTemplate")
     assert condition_summary(plan, "CacheWarm") == "False WarmFailed"
@@ -1174,7 +1174,9 @@ def test_a_rejected_cache_is_reported_on_the_template(world: Any) -> None:
     assert (
         condition_summary(
             world.plan(
-                projection(*requested_by_a_service, learned=observations), "t", "AIMServiceTemplate"
+                projection(*requested_by_a_service, observations=observations),
+                "t",
+                "AIMServiceTemplate",
             ),
             "CacheWarm",
         )
@@ -1188,7 +1190,7 @@ def test_a_rejected_cache_is_reported_on_the_template(world: Any) -> None:
 )
 def test_a_freed_name_enqueues_the_cache_that_needs_it(world: Any, kind: str, name: str) -> None:
     state = projection(world.cache(), obj(kind, name))
-    assert world.key in affected(state, Key(kind, NAMESPACE, name))
+    assert world.key in map_to_keys(state, Key(kind, NAMESPACE, name))
 
 
 SIDECAR = [
@@ -1704,7 +1706,7 @@ def test_a_held_claim_costs_no_reconcile(world: Any, uid: str) -> None:
 
 def test_a_pod_that_goes_wakes_the_cache_whose_claim_it_held(world: Any) -> None:
     state = projection(world.cache(), deleted(5), user())
-    assert world.key in affected(state, Key("Pod", NAMESPACE, "user"))
+    assert world.key in map_to_keys(state, Key("Pod", NAMESPACE, "user"))
 
 
 @pytest.mark.parametrize(
@@ -1842,7 +1844,7 @@ def test_every_rejection_is_reported(
     rejected = Observation(
         world.key, REJECTED, ApplyRejected(Key(kind, NAMESPACE, name), DENIAL, transient=transient)
     )
-    plan = world.plan(projection(CLASS, *setup(world), learned=[rejected]))
+    plan = world.plan(projection(CLASS, *setup(world), observations=[rejected]))
     assert DENIAL in message(plan, "Filled")
     assert plan.actions
 
@@ -1879,7 +1881,7 @@ def test_failed_caches_are_enqueued_without_their_requesters(
     before = projection(world.template(), world.result(TWO[0]), mine, *others)
     body = change(world)
     after = fold(before, changed(body), 9)
-    assert {each.name for each in neighbours(before, after, key_of(body))} == woken
+    assert {each.name for each in map_change_to_keys(before, after, key_of(body))} == woken
 
 
 def test_a_failed_cache_is_enqueued_with_its_last_service(world: Any) -> None:
@@ -1890,10 +1892,15 @@ def test_a_failed_cache_is_enqueued_with_its_last_service(world: Any) -> None:
     before = projection(world.template(warm=False), world.result(TWO[0]), service, mine)
     assert [
         each.name
-        for each in neighbours(before, drop_object(before, key_of(service)), key_of(service))
+        for each in map_change_to_keys(
+            before, drop_object(before, key_of(service)), key_of(service)
+        )
     ] == ["mine"]
     existing = projection(world.template(), world.result(TWO[0]), service, mine)
-    assert list(neighbours(existing, drop_object(existing, key_of(service)), key_of(service))) == []
+    assert (
+        list(map_change_to_keys(existing, drop_object(existing, key_of(service)), key_of(service)))
+        == []
+    )
 
 
 def test_a_cache_enqueues_the_templates_of_its_source(world: Any) -> None:
@@ -1907,7 +1914,7 @@ def test_a_cache_enqueues_the_templates_of_its_source(world: Any) -> None:
     in_the_way = world.cache(
         name=cache_for("s3://bucket/org/draft"), spec={"sourceUri": TWO[0]["source"]}
     )
-    woken = [affected(projection(*bodies, cache), key_of(cache)) for cache in (mine, in_the_way)]
+    woken = [map_to_keys(projection(*bodies, cache), key_of(cache)) for cache in (mine, in_the_way)]
     assert [{key.name for key in keys if key.kind == "AIMServiceTemplate"} for keys in woken] == [
         {"t"},
         {"t", "other"},
@@ -1923,14 +1930,19 @@ def test_an_overloaded_server_takes_nothing_back_that_is_so(world: Any) -> None:
     claim = replace(OVERLOADED, target=Key("PersistentVolumeClaim", NAMESPACE, "c-cache"))
     bound = world.plan(
         projection(
-            CLASS, world.cache(), world.claim(), learned=[Observation(world.key, REJECTED, claim)]
+            CLASS,
+            world.cache(),
+            world.claim(),
+            observations=[Observation(world.key, REJECTED, claim)],
         )
     )
     assert condition_summary(bound, "StorageReady") == "True PVCBound"
     template = Key("AIMServiceTemplate", NAMESPACE, "t")
     requested_by_a_service = [world.template(warm=False), world.result(), world.service()]
     plan = world.plan(
-        projection(*requested_by_a_service, learned=[Observation(template, REJECTED, OVERLOADED)]),
+        projection(
+            *requested_by_a_service, observations=[Observation(template, REJECTED, OVERLOADED)]
+        ),
         "t",
         "AIMServiceTemplate",
     )

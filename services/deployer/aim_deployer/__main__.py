@@ -21,13 +21,13 @@ def service(settings: DeployerSettings) -> Component:
     )
     return Component(
         DEPLOYER,
-        projection.PLANS_FOR,
-        projection.FOLLOWS,
-        partial(projection.affected, namespace=own),
+        projection.RECONCILES,
+        projection.WATCHES,
+        partial(projection.map_to_keys, namespace=own),
         planner,
-        keeps=projection.OWNS,
+        owns=projection.OWNS,
         failures=projection.FAILURES,
-        reads=projection.READS,
+        reads_status_of=projection.READS_STATUS_OF,
     )
 
 

@@ -18,7 +18,10 @@ Body = dict[str, Any]
 def is_running(pods: Iterable[KubeObject]) -> bool:
     """Whether a pod is Ready, or has started before: a running pod may hold data that cannot be
     loaded a second time."""
-    return any(not pod.deleting and (pod.holds(reasons.READY) or _has_started(pod)) for pod in pods)
+    return any(
+        not pod.deleting and (pod.is_condition_true(reasons.READY) or _has_started(pod))
+        for pod in pods
+    )
 
 
 def is_stopped(existing: KubeObject) -> bool:
@@ -68,7 +71,7 @@ def lost_claims(state: Projection, existing: KubeObject) -> list[str]:
     """The mounted claims whose cache is deleted or is being filled again."""
     warm = {
         cache_claim(cache.key.name)
-        for cache in state.all(CACHE.kind, existing.key.namespace)
+        for cache in state.in_namespace(CACHE.kind, existing.key.namespace)
         if not cache.deleting and cache.status.get("status") == reasons.AVAILABLE_STATE
     }
     return sorted(set(mounts(existing).values()) - warm)

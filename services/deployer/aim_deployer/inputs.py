@@ -104,7 +104,7 @@ class ServiceInputs:
             return False
         ready = self.template.condition(reasons.READY) or {}
         is_cache_failure = ready.get("reason") == reasons.WARM_FAILED
-        return not is_cache_failure and not self.template.holds(reasons.DISCOVERED)
+        return not is_cache_failure and not self.template.is_condition_true(reasons.DISCOVERED)
 
     @property
     def allowed_images(self) -> frozenset[str]:

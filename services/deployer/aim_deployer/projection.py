@@ -29,10 +29,10 @@ from aimschema.resources import (
 PREDICTOR = "predictor"
 CONTAINER = "kserve-container"
 """The container of predictor pods that serves the model."""
-PLANS_FOR = (SERVICE,)
-FOLLOWS = (SERVICE, TEMPLATE, MODEL, CONFIG, CONFIG_MAP, CACHE, INFERENCE_SERVICE, POD, BUDGET)
+RECONCILES = (SERVICE,)
+WATCHES = (SERVICE, TEMPLATE, MODEL, CONFIG, CONFIG_MAP, CACHE, INFERENCE_SERVICE, POD, BUDGET)
 OWNS = (INFERENCE_SERVICE, BUDGET)
-READS = {
+READS_STATUS_OF = {
     SERVICE.kind: frozenset({CACHE_READY, RUNTIME_READY, "resolvedTemplate"}),
     TEMPLATE.kind: frozenset({DISCOVERED, CACHE_WARM, READY, "status"}),
     CACHE.kind: frozenset({READY, "status", "progress", "sizeBytes"}),
@@ -43,7 +43,7 @@ FAILURES = {SERVICE.kind: FailureConditions(conflicts={INFERENCE_SERVICE.kind: R
 then."""
 
 
-def affected(state: Projection, key: Key, *, namespace: str = "") -> Iterable[Key]:
+def map_to_keys(state: Projection, key: Key, *, namespace: str = "") -> Iterable[Key]:
     """Services to reconcile when the object at `key` changes or is deleted. `namespace` is the
     control plane's own, which has the images of models."""
     obj = state.get(key)
@@ -67,7 +67,7 @@ def affected(state: Projection, key: Key, *, namespace: str = "") -> Iterable[Ke
         case "AIMNamespaceConfig":
             yield from _with(state, SERVICES_BY_CONFIG, key)
         case "ModelCache":
-            yield from (service.key for service in state.all(SERVICE.kind, key.namespace))
+            yield from (service.key for service in state.in_namespace(SERVICE.kind, key.namespace))
         case "AIMClusterModel":
             yield from _of_model(state, key)
 

@@ -128,7 +128,7 @@ def runtime(
     mode: str,
 ) -> Runtime:
     """The status of the runtime. `mode` is the setting AIM_KSERVE_MODE."""
-    rejection: ApplyRejected | None = state.learned(service.key, REJECTED)
+    rejection: ApplyRejected | None = state.observation(service.key, REJECTED)
     if falls_back(existing, rejection, mode):
         rejection = None
     pods = tuple(predictor_pods(state, service.key))
@@ -142,7 +142,7 @@ def ready_count(pods: tuple[KubeObject, ...] | list[KubeObject]) -> int:
     return sum(
         1
         for pod in pods
-        if pod.holds(reasons.READY) and not pod.deleting and not is_pod_finished(pod)
+        if pod.is_condition_true(reasons.READY) and not pod.deleting and not is_pod_finished(pod)
     )
 
 
@@ -154,7 +154,7 @@ def _diagnose(
 ) -> Diagnosis:
     if existing is None or is_stopped(existing):
         return Diagnosis()
-    if pods or existing.holds(reasons.READY):
+    if pods or existing.is_condition_true(reasons.READY):
         return diagnose_pods(state, pods, now, CONTAINER)
     found = diagnose_without_pods(state, existing, now)
     noise = found.trouble is not None and found.trouble.reason in _NOT_PODS

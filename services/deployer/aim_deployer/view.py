@@ -74,7 +74,7 @@ class ServiceView:
             resolution=resolution,
             caches=caches,
             runtime=runtime(state, service, existing, now, options.mode),
-            rejection=state.learned(service.key, REJECTED),
+            rejection=state.observation(service.key, REJECTED),
         )
 
     @property
@@ -102,4 +102,4 @@ class ServiceView:
 
     @property
     def is_kserve_installed(self) -> bool:
-        return self.state.installed(INFERENCE_SERVICE.kind)
+        return self.state.is_kind_served(INFERENCE_SERVICE.kind)

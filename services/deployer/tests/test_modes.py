@@ -57,7 +57,7 @@ def sent(
     """The mode that is sent, and whether the strategy is."""
     observations = [] if rejection is None else [rejection]
     body = applied(
-        world.plan(projection(*world.parts(), *setup, learned=observations), mode),
+        world.plan(projection(*world.parts(), *setup, observations=observations), mode),
         INFERENCE_SERVICE.kind,
     )
     return body["metadata"]["annotations"][MODE], "deploymentStrategy" in body["spec"]["predictor"]
@@ -148,14 +148,16 @@ def test_a_changed_annotation_is_repaired(world: Any) -> None:
 
 
 def test_trying_the_other_mode_is_no_failure(world: Any) -> None:
-    first = world.plan(projection(*world.parts(), learned=[rejection_by_server(world, STRATEGY)]))
+    first = world.plan(
+        projection(*world.parts(), observations=[rejection_by_server(world, STRATEGY)])
+    )
     assert condition_summary(first, "RuntimeReady") == "False CreatingRuntime"
 
 
 @pytest.mark.parametrize("text", [STRATEGY, QUOTA])
 def test_a_rejection_of_both_modes_is_reported(world: Any, text: str) -> None:
     plan = world.plan(
-        projection(*world.parts(), learned=[rejection_by_server(world, text, STRATEGY)])
+        projection(*world.parts(), observations=[rejection_by_server(world, text, STRATEGY)])
     )
     assert condition_summary(plan, "RuntimeReady") == "False RuntimeFailed"
     assert text in message(plan, "RuntimeReady")
@@ -163,7 +165,7 @@ def test_a_rejection_of_both_modes_is_reported(world: Any, text: str) -> None:
 
 def test_a_rejection_of_the_mode_that_is_set_is_reported(world: Any) -> None:
     plan = world.plan(
-        projection(*world.parts(), learned=[rejection_by_server(world, STRATEGY)]), "Standard"
+        projection(*world.parts(), observations=[rejection_by_server(world, STRATEGY)]), "Standard"
     )
     assert condition_summary(plan, "RuntimeReady") == "False RuntimeFailed"
 

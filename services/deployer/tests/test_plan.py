@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aim_deployer import gpus
 from aim_deployer.plan import plan as plan_key
-from aim_deployer.projection import affected
+from aim_deployer.projection import map_to_keys
 from aimcontroller import testing
 from aimcontroller.testing import (
     NAMESPACE,
@@ -323,7 +323,7 @@ def test_a_generation_of_kserve_is_not_compared(world: Any) -> None:
 
 
 def test_without_kserve_the_missing_kind_is_named(world: Any) -> None:
-    plan = world.plan(projection(*world.parts(), absent=[INFERENCE_SERVICE.kind]))
+    plan = world.plan(projection(*world.parts(), unserved=[INFERENCE_SERVICE.kind]))
     assert (action_summaries(plan), condition_summary(plan, "RuntimeReady")) == (
         [],
         "False RuntimeFailed",
@@ -334,7 +334,7 @@ def test_without_kserve_the_missing_kind_is_named(world: Any) -> None:
 def test_a_rejection_is_reported(world: Any) -> None:
     state = projection(
         *world.parts(),
-        learned=[
+        observations=[
             rejected(world.key, Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"), "webhook says no")
         ],
     )
@@ -343,14 +343,16 @@ def test_a_rejection_is_reported(world: Any) -> None:
         world.key, Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"), "exists", name_taken=True
     )
     assert (
-        condition_summary(world.plan(projection(*world.parts(), learned=[taken])), "RuntimeReady")
+        condition_summary(
+            world.plan(projection(*world.parts(), observations=[taken])), "RuntimeReady"
+        )
         == "False NameConflict"
     )
 
 
 def test_a_field_conflict_is_reported(world: Any) -> None:
     fight = field_conflict(Key(INFERENCE_SERVICE.kind, NAMESPACE, "s"))
-    plan = world.plan(projection(*world.parts(), *world.runs(), learned=[fight]))
+    plan = world.plan(projection(*world.parts(), *world.runs(), observations=[fight]))
     assert condition_summary(plan, "RuntimeReady") == "True RuntimeReady"
     assert "keeps being changed by bully" in message(plan, "RuntimeReady")
     assert [
@@ -730,5 +732,5 @@ def test_an_image_outside_the_catalogue_is_never_rolled_out(
 def test_a_change_of_known_images_enqueues_its_services(world: Any) -> None:
     state = projection(*world.parts(), world.record())
     key = Key(CONFIG_MAP.kind, "aim-system", world.record()["metadata"]["name"])
-    assert list(affected(state, key, namespace="aim-system")) == [world.key]
-    assert list(affected(state, key, namespace="other")) == []
+    assert list(map_to_keys(state, key, namespace="aim-system")) == [world.key]
+    assert list(map_to_keys(state, key, namespace="other")) == []

@@ -461,7 +461,7 @@ def test_the_events_of_a_pod_that_does_not_start_are_read(world: Any) -> None:
         LATEST_WARNING,
         LatestWarning(NOW, "FailedMount", "mount.nfs: access denied"),
     )
-    plan = world.plan(projection(*world.parts(), world.runtime(), pod, learned=[mount]))
+    plan = world.plan(projection(*world.parts(), world.runtime(), pod, observations=[mount]))
     assert condition_summary(plan, "RuntimeReady") == "False RuntimeFailed"
     assert "FailedMount: mount.nfs: access denied" in message(plan, "RuntimeReady")
 
@@ -484,7 +484,7 @@ def test_events_are_read_without_any_pods(world: Any, reason: str, runtime: str)
     why = Observation(
         ISVC, LATEST_WARNING, LatestWarning(NOW, reason, "admission webhook denied the Deployment")
     )
-    plan = world.plan(projection(*world.parts(), service, learned=[why]))
+    plan = world.plan(projection(*world.parts(), service, observations=[why]))
     assert condition_summary(plan, "RuntimeReady") == runtime
     assert ("admission webhook denied" in message(plan, "RuntimeReady")) is (
         runtime == "False RuntimeFailed"
@@ -509,7 +509,7 @@ def test_a_lasting_server_error_is_reported(world: Any, setup: Setup, runtime: s
     failing = Observation(
         world.key, REJECTED, ApplyRejected(ISVC, DOWN, transient=True, by_webhook=True)
     )
-    plan = world.plan(projection(*world.parts(), *setup(world), learned=[failing]))
+    plan = world.plan(projection(*world.parts(), *setup(world), observations=[failing]))
     assert condition_summary(plan, "RuntimeReady") == runtime
     assert DOWN in message(plan, "RuntimeReady")
     assert "apply InferenceService s" in action_summaries(plan)
@@ -519,7 +519,7 @@ def test_an_overloaded_server_is_no_failure_of_the_service(world: Any) -> None:
     failing = Observation(
         world.key, REJECTED, ApplyRejected(ISVC, "Too many requests", transient=True)
     )
-    plan = world.plan(projection(*world.parts(), learned=[failing]))
+    plan = world.plan(projection(*world.parts(), observations=[failing]))
     assert condition_summary(plan, "RuntimeReady") == "False CreatingRuntime"
     assert "rejected by the API server: Too many requests" in message(plan, "RuntimeReady")
 
@@ -527,7 +527,9 @@ def test_an_overloaded_server_is_no_failure_of_the_service(world: Any) -> None:
 def test_a_rejected_spec_is_a_failure_though_pods_are_ready(world: Any) -> None:
     plan = world.plan(
         projection(
-            *world.parts(), *world.runs(), learned=[rejected(world.key, ISVC, "webhook says no")]
+            *world.parts(),
+            *world.runs(),
+            observations=[rejected(world.key, ISVC, "webhook says no")],
         )
     )
     assert condition_summary(plan, "RuntimeReady") == "False RuntimeFailed"

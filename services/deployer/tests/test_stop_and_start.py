@@ -126,13 +126,13 @@ def test_a_service_with_a_rejected_spec_can_be_stopped(world: Any) -> None:
     state = projection(
         *world.parts(replicas=0),
         *world.runs(),
-        learned=[rejected(world.key, ISVC, "webhook says no")],
+        observations=[rejected(world.key, ISVC, "webhook says no")],
     )
     assert action_summaries(world.plan(state))[:2] == [PATCH, APPLY]
     after = projection(
         *world.parts(replicas=0),
         stopped(world),
-        learned=[rejected(world.key, ISVC, "webhook says no")],
+        observations=[rejected(world.key, ISVC, "webhook says no")],
     )
     assert condition_summary(world.plan(after), "RuntimeReady") == "True Stopped"
     assert "webhook says no" in message(world.plan(after), "RuntimeReady")
@@ -316,13 +316,13 @@ def test_a_budget_needs_nothing_but_the_service(world: Any) -> None:
 
 def test_a_budget_of_another_owner_is_a_name_conflict(world: Any) -> None:
     taken = rejected(world.key, Key(BUDGET.kind, NAMESPACE, "s"), "exists", name_taken=True)
-    plan = world.plan(projection(*world.parts(replicas=2), *world.runs(), learned=[taken]))
+    plan = world.plan(projection(*world.parts(replicas=2), *world.runs(), observations=[taken]))
     assert condition_summary(plan, "RuntimeReady") == "False NameConflict"
     assert "PodDisruptionBudget s" in message(plan, "RuntimeReady")
 
 
 def test_a_rejected_budget_stops_no_running_service(world: Any) -> None:
     quota = rejected(world.key, Key(BUDGET.kind, NAMESPACE, "s"), "exceeded quota: budgets")
-    plan = world.plan(projection(*world.parts(replicas=2), *world.runs(), learned=[quota]))
+    plan = world.plan(projection(*world.parts(replicas=2), *world.runs(), observations=[quota]))
     assert condition_summary(plan, "RuntimeReady") == "True RuntimeReady"
     assert "exceeded quota: budgets" in message(plan, "RuntimeReady")

@@ -24,14 +24,14 @@ def service(settings: DiscoverySettings) -> Component:
     )
     return Component(
         DISCOVERY,
-        projection.PLANS_FOR,
-        projection.FOLLOWS,
-        partial(projection.affected, namespace=own),
+        projection.RECONCILES,
+        projection.WATCHES,
+        partial(projection.map_to_keys, namespace=own),
         planner,
-        keeps=projection.KEEPS,
+        owns=projection.OWNS,
         failures=projection.FAILURES,
-        reads=projection.READS,
-        neighbours=projection.neighbours,
+        reads_status_of=projection.READS_STATUS_OF,
+        map_change_to_keys=projection.map_change_to_keys,
     )
 
 

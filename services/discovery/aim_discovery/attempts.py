@@ -143,8 +143,8 @@ def _read_log(
             POD_STATUS_GRACE_S
         )
     source = pods[-1] if pods else job
-    log: ReadLogResult | None = state.learned(source.key, LOG)
-    earlier: ReadLogResult | None = state.learned(job.key, LOG)
+    log: ReadLogResult | None = state.observation(source.key, LOG)
+    earlier: ReadLogResult | None = state.observation(job.key, LOG)
     if log is None and earlier is not None and earlier.last_lines:  # read before the pod was known
         log = earlier
     if log is None:
@@ -178,7 +178,7 @@ def _report_failure(
     if end is None:
         return _fail(view, at, job, why)
     pod, _ = end
-    log: ReadLogResult | None = state.learned(pod.key, LOG)
+    log: ReadLogResult | None = state.observation(pod.key, LOG)
     if log is None and not job.deleting:
         return actions(ReadLog(pod.key, pod.uid, CONTAINER)) | report_running(
             view, "the Job failed; reading its log"

@@ -275,7 +275,7 @@ def secrets_of(state: Projection, namespace: str) -> tuple[str, ...]:
 
 
 def _last_inspection(state: Projection, model: KubeObject) -> Inspection | None:
-    found: Inspection | None = state.learned(model.key, INSPECTION)
+    found: Inspection | None = state.observation(model.key, INSPECTION)
     return found
 
 
@@ -311,7 +311,7 @@ def _inspected(found: ImageLabels, digest: str, trouble: str = "") -> ReportedCo
 
 def _storage_problem(state: Projection, model: KubeObject) -> str:
     """The record cannot be written. That is reported, since no template gets a warning then."""
-    rejection: ApplyRejected | None = state.learned(model.key, REJECTED)
+    rejection: ApplyRejected | None = state.observation(model.key, REJECTED)
     return (
         ""
         if rejection is None

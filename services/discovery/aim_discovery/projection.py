@@ -16,10 +16,10 @@ from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.reasons import DISCOVERED, IMAGE_INSPECTED
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, POD, TEMPLATE, Key
 
-PLANS_FOR = (MODEL, TEMPLATE)
-FOLLOWS = (MODEL, TEMPLATE, CONFIG, CONFIG_MAP, JOB, POD)
-KEEPS = (CONFIG_MAP,)
-READS = {
+RECONCILES = (MODEL, TEMPLATE)
+WATCHES = (MODEL, TEMPLATE, CONFIG, CONFIG_MAP, JOB, POD)
+OWNS = (CONFIG_MAP,)
+READS_STATUS_OF = {
     MODEL.kind: frozenset({IMAGE_INSPECTED}),
     TEMPLATE.kind: frozenset({DISCOVERED, "modelSources", "attempts"}),
 }
@@ -28,7 +28,7 @@ FAILURES = {TEMPLATE.kind: FailureConditions(DISCOVERED)}
 """A field conflict is one of the warnings that reporting.py appends to the result."""
 
 
-def affected(state: Projection, key: Key, *, namespace: str) -> Iterable[Key]:
+def map_to_keys(state: Projection, key: Key, *, namespace: str) -> Iterable[Key]:
     """Keys to reconcile when the object at `key` changes or is deleted. A Job that ends also
     enqueues templates that wait for a turn.
 
@@ -42,9 +42,11 @@ def affected(state: Projection, key: Key, *, namespace: str) -> Iterable[Key]:
         case "AIMServiceTemplate":
             yield key
         case "AIMNamespaceConfig":
-            yield from (template.key for template in state.all(TEMPLATE.kind, key.namespace))
+            yield from (
+                template.key for template in state.in_namespace(TEMPLATE.kind, key.namespace)
+            )
             if (key.namespace, key.name) == (namespace, DEFAULT_CONFIG):
-                yield from (model.key for model in state.all(MODEL.kind, None))
+                yield from (model.key for model in state.in_namespace(MODEL.kind, None))
         case "ConfigMap":
             yield from _template_of(obj)
             yield from _found(state, TEMPLATES_BY_CONFIG_MAP, key.name, key.namespace)
@@ -89,7 +91,7 @@ def _template_of(obj: KubeObject | None) -> list[Key]:
     return [] if owner is None else [owner]
 
 
-def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
+def map_change_to_keys(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
     """Templates that wait for a turn, after the deletion of one whose Job counted."""
     deleted = before.get(key) if key.kind == TEMPLATE.kind and after.get(key) is None else None
     return (

@@ -98,7 +98,7 @@ def report_answer(view: TemplateView) -> Plan:
         attempts=0,
     )
     is_recorded = (
-        view.template.holds(reasons.DISCOVERED)
+        view.template.is_condition_true(reasons.DISCOVERED)
         and view.template.status.get("modelSources") == sources
     )
     attempt_inputs = (

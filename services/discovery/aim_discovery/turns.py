@@ -45,7 +45,7 @@ def blocking_reason(state: Projection, template: KubeObject, now: datetime.datet
         return f"queued: {total} discovery Jobs are already running"
     mine = at_work.get(own, 0)
     others = (
-        (each for each in state.everywhere(TEMPLATE.kind) if each.key.namespace != own)
+        (each for each in state.in_all_namespaces(TEMPLATE.kind) if each.key.namespace != own)
         if mine
         else ()
     )
@@ -66,7 +66,7 @@ def at_work_by_namespace(state: Projection, now: datetime.datetime) -> Mapping[s
         for job in state.find(JOBS_BY_COMPONENT, labels.COMPONENT_DISCOVERY)
         if is_ours(state, job) and _is_at_work(state, job, now)
     ]
-    creations = (key for key in state.creating(JOB.kind) if state.get(key) is None)
+    creations = (key for key in state.pending_creates(JOB.kind) if state.get(key) is None)
     return Counter([*(job.key.namespace for job in jobs), *(key.namespace for key in creations)])
 
 
@@ -91,7 +91,7 @@ def _is_at_work(state: Projection, job: KubeObject, now: datetime.datetime) -> b
     late = started is not None and (now - started).total_seconds() > DEADLINE_S + UNSTARTED_COUNTS_S
     if late or job.deleting or outcome(state, job, CONTAINER) != "active":
         return False
-    return _age_s(job.created, now) < UNSTARTED_COUNTS_S or any(
+    return _age_s(job.creation_timestamp, now) < UNSTARTED_COUNTS_S or any(
         is_running(pod) for pod in pods_of(state, job)
     )
 
@@ -103,7 +103,7 @@ def waits(state: Projection, template: KubeObject, now: datetime.datetime | None
     A template that cannot start for another reason, such as a quota, does not wait: others need not
     leave it a turn.
     """
-    if template.deleting or state.learned(template.key, REJECTED) is not None:
+    if template.deleting or state.observation(template.key, REJECTED) is not None:
         return False
     if any(not job.deleting for job in state.owned(template.uid, JOB.kind, template.key.namespace)):
         return False
@@ -132,7 +132,7 @@ def _is_unanswered(state: Projection, template: KubeObject, model: KubeObject) -
 def next_turns(state: Projection) -> list[Key]:
     """The templates to wake when a turn gets free, of each namespace the oldest first."""
     waiting: dict[str, list[KubeObject]] = defaultdict(list)
-    for template in state.everywhere(TEMPLATE.kind):
+    for template in state.in_all_namespaces(TEMPLATE.kind):
         if waits(state, template):
             waiting[template.key.namespace or ""].append(template)
     jobs = [
@@ -148,7 +148,8 @@ def next_turns(state: Projection) -> list[Key]:
     last = (jobs[-1].key.namespace or "") if jobs else ""
     order = sorted(waiting, key=lambda namespace: (active[namespace], namespace <= last, namespace))
     lanes = (
-        sorted(waiting[namespace], key=lambda each: (each.created, each.key)) for namespace in order
+        sorted(waiting[namespace], key=lambda each: (each.creation_timestamp, each.key))
+        for namespace in order
     )
     turns = (each.key for each in chain.from_iterable(zip_longest(*lanes)) if each is not None)
     return [key for _, key in zip(range(WOKEN_AT_ONCE), turns, strict=False)]

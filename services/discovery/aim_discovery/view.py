@@ -90,10 +90,10 @@ class TemplateView:
             last_fields=last_reported_fields(state, template),
             last_condition=_last_condition(last, template),
             last_warnings=() if last is None else last.warnings,
-            rejection=state.learned(template.key, REJECTED),
+            rejection=state.observation(template.key, REJECTED),
             image_missing=missing_image(state, model),
             unsupported=unsupported(state, model, spec, options.namespace),
-            field_conflict=state.learned(result_key, FIELD_CONFLICT),
+            field_conflict=state.observation(result_key, FIELD_CONFLICT),
             options=options,
         )
 

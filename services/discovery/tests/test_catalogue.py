@@ -16,7 +16,7 @@ from aim_discovery.catalogue import (
     plan_model,
 )
 from aim_discovery.image_labels import Deployment, ImageLabels
-from aim_discovery.projection import affected
+from aim_discovery.projection import map_to_keys
 from aimcontroller import testing
 from aimcontroller.plan import Plan
 from aimcontroller.projection import Observation, Projection
@@ -85,7 +85,8 @@ def record_of(found: ImageLabels = FOUND, **metadata: Any) -> Body:
         applied(
             planned(
                 projection(
-                    entry, learned=[inspected(inspection_of(entry), found=found, digest="sha256:d")]
+                    entry,
+                    observations=[inspected(inspection_of(entry), found=found, digest="sha256:d")],
                 )
             ),
             CONFIG_MAP.kind,
@@ -115,7 +116,8 @@ def test_with_the_pull_secrets_of_the_control_planes_own_config() -> None:
 def test_the_labels_found_are_recorded_and_reported() -> None:
     plan = planned(
         projection(
-            model(), learned=[inspected(inspection_of(model()), found=FOUND, digest="sha256:d")]
+            model(),
+            observations=[inspected(inspection_of(model()), found=FOUND, digest="sha256:d")],
         )
     )
     assert action_summaries(plan) == [f"apply ConfigMap {image_config_map('m')}"]
@@ -149,7 +151,7 @@ def test_a_recorded_image_is_not_inspected_again() -> None:
 )
 def test_other_inputs_are_inspected_at_once(bodies: list[Body]) -> None:
     failed = inspected(inspection_of(model()), attempt=9, reason="ImageNotFound", message="no")
-    [action] = planned(projection(*bodies, record_of(), learned=[failed])).actions
+    [action] = planned(projection(*bodies, record_of(), observations=[failed])).actions
     assert isinstance(action, InspectImage)
     assert (action.image, action.attempt) == (bodies[0]["spec"]["image"], 1)
 
@@ -196,14 +198,14 @@ def test_a_failure_is_reported_with_its_next_attempt(
         "retry_after_s": retry_after_s,
     }
     action = inspection_of(model())
-    waiting = planned(projection(model(), learned=[inspected(action, **outcome)]))
+    waiting = planned(projection(model(), observations=[inspected(action, **outcome)]))
     assert (action_summaries(waiting), waiting.requeue_after_s) == ([], wait_s - 1)
     assert condition_summary(waiting, "ImageInspected") == f"False {reason}"
     assert (
         message(waiting, "ImageInspected")
         == f"try {attempt}, next at {ago(1 - wait_s)}: because{WAYS_OUT.get(reason, '')}"
     )
-    due = planned(projection(model(), learned=[inspected(action, ended_s=wait_s, **outcome)]))
+    due = planned(projection(model(), observations=[inspected(action, ended_s=wait_s, **outcome)]))
     assert due.actions == (InspectImage(KEY, IMAGE, (), action.inputs, attempt + 1),)
     assert condition_summary(due, "ImageInspected") == f"False {reason}", (
         "it stays said until the next try has ended"
@@ -217,7 +219,7 @@ def test_a_known_cause_comes_before_general_advice() -> None:
         message="the certificate of r does not verify",
         way_out="; set AIM_CA_BUNDLE",
     )
-    reported = message(planned(projection(model(), learned=[failed])), "ImageInspected")
+    reported = message(planned(projection(model(), observations=[failed])), "ImageInspected")
     assert reported.endswith(": the certificate of r does not verify; set AIM_CA_BUNDLE")
 
 
@@ -264,7 +266,9 @@ def test_of_two_entries_of_one_name_the_older_counts(name: str, inspected: str) 
 def test_a_rejected_record_is_reported() -> None:
     found = inspected(inspection_of(model()), found=FOUND, digest="sha256:d")
     plan = planned(
-        projection(model(), learned=[found, rejected(KEY, Key(CONFIG_MAP.kind, OWN, "image-m"))])
+        projection(
+            model(), observations=[found, rejected(KEY, Key(CONFIG_MAP.kind, OWN, "image-m"))]
+        )
     )
     assert condition_summary(plan, "ImageInspected") == "True Inspected"
     assert (
@@ -379,7 +383,7 @@ def test_a_missing_image_stops_templates_without_a_result(
     world: Any, setup: Any, actions: list[str], discovered: str
 ) -> None:
     bodies, observations = setup(world)
-    plan = world.plan(projection(*bodies, learned=observations))
+    plan = world.plan(projection(*bodies, observations=observations))
     assert (
         [action.rpartition(" ")[0] for action in action_summaries(plan)],
         condition_summary(plan, "Discovered"),
@@ -391,7 +395,8 @@ def test_a_missing_image_stops_templates_without_a_result(
 
 def test_the_template_names_entry_and_image(world: Any) -> None:
     reported = message(
-        world.plan(projection(world.template(), world.model(), learned=[missing()])), "Discovered"
+        world.plan(projection(world.template(), world.model(), observations=[missing()])),
+        "Discovered",
     )
     assert "image example.org/m:1 of AIMClusterModel m is not found" in reported
 
@@ -456,13 +461,15 @@ def test_which_keys_are_enqueued(world: Any) -> None:
     state = projection(world.model(), world.template(), record_of(), own_config("a"))
     template = Key(TEMPLATE.kind, NAMESPACE, "t")
     assert set(
-        affected(state, Key(CONFIG_MAP.kind, OWN, image_config_map("m")), namespace=OWN)
+        map_to_keys(state, Key(CONFIG_MAP.kind, OWN, image_config_map("m")), namespace=OWN)
     ) == {
         KEY,
         template,
     }
-    assert set(affected(state, Key(CONFIG.kind, OWN, "default"), namespace=OWN)) == {KEY}
-    assert set(affected(state, Key(CONFIG.kind, NAMESPACE, "default"), namespace=OWN)) == {template}
+    assert set(map_to_keys(state, Key(CONFIG.kind, OWN, "default"), namespace=OWN)) == {KEY}
+    assert set(map_to_keys(state, Key(CONFIG.kind, NAMESPACE, "default"), namespace=OWN)) == {
+        template
+    }
 
 
 def recorded(body: Body) -> list[str]:
@@ -493,7 +500,7 @@ def test_the_images_that_a_model_had_are_recorded() -> None:
         action = inspection_of(changed, record)
         record = as_existing(
             applied(
-                planned(projection(changed, record, learned=[inspected(action, found=FOUND)])),
+                planned(projection(changed, record, observations=[inspected(action, found=FOUND)])),
                 CONFIG_MAP.kind,
             )
         )
@@ -504,18 +511,22 @@ def test_the_images_that_a_model_had_are_recorded() -> None:
 
 def test_a_changed_image_is_recorded_without_an_inspection() -> None:
     failed = inspected(inspection_of(model()), reason="AuthError", message="no")
-    plan = planned(projection(model("example.org/m:2"), learned=[failed]))
+    plan = planned(projection(model("example.org/m:2"), observations=[failed]))
     assert action_summaries(plan)[1:] == [f"apply ConfigMap {image_config_map('m')}"]
     record = as_existing(applied(plan, CONFIG_MAP.kind))
     assert recorded(record) == [IMAGE, "example.org/m:2"]
-    assert len(planned(projection(model("example.org/m:2"), record, learned=[failed])).actions) == 1
+    assert (
+        len(planned(projection(model("example.org/m:2"), record, observations=[failed])).actions)
+        == 1
+    )
 
 
 def test_recording_an_image_leaves_the_labels_of_another() -> None:
     record = record_of()
     failed = inspected(inspection_of(model("example.org/m:2")), reason="AuthError", message="no")
     body = applied(
-        planned(projection(model("example.org/m:3"), record, learned=[failed])), CONFIG_MAP.kind
+        planned(projection(model("example.org/m:3"), record, observations=[failed])),
+        CONFIG_MAP.kind,
     )
     assert recorded(body) == [IMAGE, "example.org/m:2", "example.org/m:3"]
     assert body["data"] | {"images.json": ""} == record["data"] | {"images.json": ""}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aim_discovery.dry_run_output import LOG, ReadLogResult, digested
 from aim_discovery.plan import plan
-from aim_discovery.projection import affected
+from aim_discovery.projection import map_to_keys
 from aimcontroller import testing
 from aimcontroller.projection import PENDING_CREATE, REJECTED, ApplyRejected, Observation
 from aimcontroller.testing import (
@@ -351,7 +351,7 @@ def test_a_log_that_was_read(
         world.job("succeeded"),
         world.pod("Succeeded", 0),
     ]
-    plan = world.plan(projection(*bodies, learned=[world.log(log)]))
+    plan = world.plan(projection(*bodies, observations=[world.log(log)]))
     assert (action_summaries(plan), condition_summary(plan, "Discovered")) == (actions, discovered)
     assert not text or text in message(plan, "Discovered")
 
@@ -382,7 +382,7 @@ def test_a_log_that_could_not_be_read_is_a_failed_try(world: Any) -> None:
         world.pod("Succeeded", 0),
     ]
     plan = world.plan(
-        projection(*bodies, learned=[world.log(problem="the log is longer than 4 MiB")])
+        projection(*bodies, observations=[world.log(problem="the log is longer than 4 MiB")])
     )
     assert "longer than 4 MiB" in message(plan, "Discovered")
 
@@ -395,7 +395,9 @@ def test_a_pod_missing_on_the_server_is_a_failed_attempt(world: Any) -> None:
         ReadLogResult(problem="its pod no longer exists"),
     )
     plan = world.plan(
-        projection(world.template(), world.model(), world.note(), finished, learned=[observation])
+        projection(
+            world.template(), world.model(), world.note(), finished, observations=[observation]
+        )
     )
     assert (
         condition_summary(plan, "Discovered"),
@@ -415,7 +417,7 @@ def test_a_crash_is_reported_with_exit_code_and_last_lines(world: Any) -> None:
         world.pod("Failed", 3),
     ]
     reported = message(
-        world.plan(projection(*bodies, learned=[world.log("a\nno such GPU")])), "Discovered"
+        world.plan(projection(*bodies, observations=[world.log("a\nno such GPU")])), "Discovered"
     )
     assert "exit code 3" in reported
     assert "no such GPU" in reported
@@ -513,13 +515,15 @@ def test_a_log_read_before_its_pod_was_known_is_read_once(world: Any) -> None:
         LOG,
         digested(json.dumps([world.answer]).encode()),
     )
-    assert action_summaries(world.plan(projection(*bodies, learned=[of_job]))) == [
+    assert action_summaries(world.plan(projection(*bodies, observations=[of_job]))) == [
         "apply ConfigMap t-discovery"
     ]
     deleted = replace(
         of_job, value=ReadLogResult(problem="the pod was deleted before its log was read")
     )
-    assert action_summaries(world.plan(projection(*bodies, learned=[deleted]))) == ["read log of p"]
+    assert action_summaries(world.plan(projection(*bodies, observations=[deleted]))) == [
+        "read log of p"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -539,7 +543,7 @@ def test_a_log_read_before_its_pod_was_known_is_read_once(world: Any) -> None:
 )
 def test_ten_at_once(world: Any, others: list[Body], under_way: int, *, starts: bool) -> None:
     plan = world.plan(
-        projection(world.template(), world.model(), *others, learned=creating(under_way))
+        projection(world.template(), world.model(), *others, observations=creating(under_way))
     )
     assert (short(action_summaries(plan)), condition_summary(plan, "Discovered")) == (
         (STARTS, AWAITING) if starts else ([], "False AwaitingDiscovery")
@@ -560,7 +564,7 @@ def test_a_job_that_ends_wakes_the_one_that_waits(world: Any) -> None:
         ),
     )
     state = projection(world.template(), *busy(1), reports=[waits])
-    assert world.key in affected(
+    assert world.key in map_to_keys(
         state, Key(JOB.kind, NAMESPACE, "discover-other0-0123abcd"), namespace=world.own_namespace
     )
 
@@ -581,14 +585,14 @@ def test_what_is_in_the_way_wakes_the_template_when_it_goes(
     existing = make(world, owner)
     key = Key(existing["kind"], NAMESPACE, existing["metadata"]["name"])
     deleted = projection(world.template(), world.template("other"), world.model())
-    assert world.key in affected(deleted, key, namespace=world.own_namespace)
+    assert world.key in map_to_keys(deleted, key, namespace=world.own_namespace)
 
 
 def test_a_rejected_job_is_reported(world: Any) -> None:
     state = projection(
         world.template(),
         world.model(),
-        learned=[rejected(world.key, Key(JOB.kind, NAMESPACE, "j"), "quota used up")],
+        observations=[rejected(world.key, Key(JOB.kind, NAMESPACE, "j"), "quota used up")],
     )
     assert "quota used up" in message(world.plan(state), "Discovered")
 
@@ -601,7 +605,7 @@ def test_a_field_conflict_over_the_answer_is_reported(
             world.template(),
             world.model(),
             world.note(answered=True),
-            learned=[field_conflict(NOTE)],
+            observations=[field_conflict(NOTE)],
         )
     )
     assert condition_summary(plan, "Discovered") == "True ProfilesDiscovered"
@@ -615,7 +619,7 @@ def test_a_name_taken_by_an_unwatched_object_is_reported(world: Any) -> None:
     state = projection(
         world.template(),
         world.model(),
-        learned=[rejected(world.key, NOTE, "exists", name_taken=True)],
+        observations=[rejected(world.key, NOTE, "exists", name_taken=True)],
     )
     assert condition_summary(world.plan(state), "Discovered") == "False NameConflict"
 
@@ -667,7 +671,7 @@ def test_any_rejected_object_is_reported(
         world.job(state),
         world.pod(phase, exit_code),
     )
-    plan = world.plan(projection(*bodies, learned=observations))
+    plan = world.plan(projection(*bodies, observations=observations))
     assert action_summaries(plan) == [action]
     assert "no right to do so" in message(plan, "Discovered")
 
@@ -821,7 +825,7 @@ def test_an_open_job_whose_failure_is_recorded_goes(world: Any) -> None:
         world.job(),
         world.ended(3, sidecar=True),
     ]
-    plan = world.plan(projection(*bodies, learned=[world.log("no such GPU")]))
+    plan = world.plan(projection(*bodies, observations=[world.log("no such GPU")]))
     assert (short(action_summaries(plan)), condition_summary(plan, "Discovered")) == (
         CLEARS,
         FAILED,
@@ -873,7 +877,11 @@ LATE = {
 )
 def test_a_failed_try_names_its_cause(world: Any, setup: Setup, texts: list[str]) -> None:
     state = projection(
-        world.template(), world.model(), world.note(), *setup(world), learned=[world.log("bye")]
+        world.template(),
+        world.model(),
+        world.note(),
+        *setup(world),
+        observations=[world.log("bye")],
     )
     reported = message(world.plan(state), "Discovered")
     assert [text for text in ["try 1", *texts] if text not in reported] == []
@@ -1069,6 +1077,6 @@ def test_every_rejection_is_reported(world: Any, setup: Setup, *, transient: boo
         REJECTED,
         ApplyRejected(Key(JOB.kind, NAMESPACE, "j"), "denied by webhook: no", transient=transient),
     )
-    plan = world.plan(projection(*setup(world), learned=[rejected]))
+    plan = world.plan(projection(*setup(world), observations=[rejected]))
     assert "denied by webhook: no" in message(plan, "Discovered")
     assert plan.actions

@@ -36,7 +36,7 @@ def test_the_objects_are_as_recorded(world: Any) -> None:
         world.job("succeeded"),
         world.pod("Succeeded", 0),
     ]
-    answered = world.plan(projection(*bodies, learned=[world.log(json.dumps([world.answer]))]))
+    answered = world.plan(projection(*bodies, observations=[world.log(json.dumps([world.answer]))]))
     golden(__file__, "result-config-map", applied(answered, "ConfigMap"))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aim_discovery.plan import plan
-from aim_discovery.projection import affected, neighbours
+from aim_discovery.projection import map_change_to_keys, map_to_keys
 from aim_discovery.turns import MOST_AT_ONCE, MOST_OF_A_NAMESPACE, at_work_by_namespace, next_turns
 from aimcontroller import testing
 from aimcontroller.action import ApplyObject
@@ -185,7 +185,7 @@ def test_a_template_that_cannot_begin_delays_no_other() -> None:
     observations: list[Observation] = [rejected(key, Key(JOB.kind, "b", "j"), "quota used up")]
     bodies = [CATALOGUE, template("t"), *running(3, NAMESPACE)]
     assert starts(
-        projection(*bodies, template("w", "b"), learned=observations),
+        projection(*bodies, template("w", "b"), observations=observations),
         Key(TEMPLATE.kind, NAMESPACE, "t"),
     )
     late = template("w", "b", status={"attempts": 1, "nextAttemptTime": ago(-60)})
@@ -219,7 +219,7 @@ def test_a_free_turn_wakes_the_namespaces_one_after_the_other() -> None:
     )
     assert [key.namespace for key in next_turns(state)][:4] == ["c", "a", "b", "a"]
     ended = key_of(last[1])
-    woken = list(affected(state, ended, namespace="aim-system"))
+    woken = list(map_to_keys(state, ended, namespace="aim-system"))
     assert {key.namespace for key in woken} == {"a", "b", "c"}
     assert len(woken) <= 12
 
@@ -227,16 +227,16 @@ def test_a_free_turn_wakes_the_namespaces_one_after_the_other() -> None:
 def test_a_template_that_goes_with_its_job_wakes_who_waits() -> None:
     before = projection(CATALOGUE, template("t"), *running(1, "b"), reports=[waits("t", NAMESPACE)])
     key = Key(TEMPLATE.kind, "b", "r0")
-    assert list(neighbours(before, drop_object(before, key), key)) == [
+    assert list(map_change_to_keys(before, drop_object(before, key), key)) == [
         Key(TEMPLATE.kind, NAMESPACE, "t")
     ]
-    assert list(neighbours(before, before, key)) == []
+    assert list(map_change_to_keys(before, before, key)) == []
 
 
 def test_a_forged_owner_enqueues_no_other_namespace() -> None:
     forged = testing.config_map("image-m", (MODEL.kind, "m"), {})
     state = projection(CATALOGUE, template("t"), forged)
-    assert list(affected(state, key_of(forged), namespace="aim-system")) == []
+    assert list(map_to_keys(state, key_of(forged), namespace="aim-system")) == []
 
 
 def without(state: Projection, keys: Iterable[Key]) -> Projection:
@@ -259,7 +259,7 @@ class Turns:
 
     @property
     def keys(self) -> list[Key]:
-        return [each.key for each in self.state.everywhere(TEMPLATE.kind)]
+        return [each.key for each in self.state.in_all_namespaces(TEMPLATE.kind)]
 
     def reconcile(self, keys: Iterable[Key]) -> None:
         for key in keys:
@@ -282,7 +282,7 @@ class Turns:
         """The discovery ends and its template is deleted; enqueued templates are reconciled."""
         self.active.remove(key)
         ended = Key(JOB.kind, key.namespace, f"discover-{key.name}-0123abcd")
-        enqueued = affected(self.state, ended, namespace="aim-system")
+        enqueued = map_to_keys(self.state, ended, namespace="aim-system")
         others = [each for each in enqueued if each != key]
         pod_key = Key(POD.kind, key.namespace, f"{key.name}-pod")
         self.state = without(self.state, [ended, pod_key, key])

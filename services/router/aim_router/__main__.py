@@ -16,14 +16,14 @@ def service(_settings: ServiceSettings) -> Component:
     """The router as data: its kinds and its planner."""
     return Component(
         ROUTER,
-        projection.PLANS_FOR,
-        projection.FOLLOWS,
-        projection.affected,
+        projection.RECONCILES,
+        projection.WATCHES,
+        projection.map_to_keys,
         plan,
-        keeps=projection.OWNS,
+        owns=projection.OWNS,
         failures=projection.FAILURES,
-        reads=projection.READS,
-        neighbours=projection.neighbours,
+        reads_status_of=projection.READS_STATUS_OF,
+        map_change_to_keys=projection.map_change_to_keys,
     )
 
 

@@ -25,7 +25,7 @@ class ConfigView:
 
     @property
     def is_gateway_api_installed(self) -> bool:
-        return self.state.installed(ROUTE.kind)
+        return self.state.is_kind_served(ROUTE.kind)
 
     @property
     def is_gateway_watched(self) -> bool:

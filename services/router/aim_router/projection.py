@@ -9,15 +9,15 @@ from aimschema.labels import WORKLOAD_ID
 from aimschema.reasons import ROUTING_READY
 from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
 
-PLANS_FOR = (SERVICE, CONFIG)
-FOLLOWS = (SERVICE, CONFIG, ROUTE, GATEWAY)
+RECONCILES = (SERVICE, CONFIG)
+WATCHES = (SERVICE, CONFIG, ROUTE, GATEWAY)
 OWNS = (ROUTE,)
-READS = {SERVICE.kind: frozenset({"path"})}
+READS_STATUS_OF = {SERVICE.kind: frozenset({"path"})}
 """The conditions and status fields that the router reads, by kind."""
 FAILURES = {SERVICE.kind: FailureConditions(ROUTING_READY, {ROUTE.kind: ROUTING_READY})}
 
 
-def affected(state: Projection, key: Key) -> Iterable[Key]:
+def map_to_keys(state: Projection, key: Key) -> Iterable[Key]:
     """Services and configs to reconcile when the object at `key` changes or is deleted."""
     match key.kind:
         case "AIMService":
@@ -31,11 +31,13 @@ def affected(state: Projection, key: Key) -> Iterable[Key]:
             )
         case "Gateway":
             yield from (
-                config.key for config in state.everywhere(CONFIG.kind) if config.spec.get("routing")
+                config.key
+                for config in state.in_all_namespaces(CONFIG.kind)
+                if config.spec.get("routing")
             )
             yield from (
                 service.key
-                for service in state.everywhere(SERVICE.kind)
+                for service in state.in_all_namespaces(SERVICE.kind)
                 if service.status.get("path") is not None
             )
 
@@ -58,7 +60,7 @@ def _with_workload_id(state: Projection, service: KubeObject) -> list[KubeObject
     return state.find(SERVICES_BY_WORKLOAD_ID, workload_id(service), service.key.namespace)
 
 
-def neighbours(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
+def map_change_to_keys(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
     """Services of a workload id, if another service than before gets the route."""
     if key.kind != SERVICE.kind:
         return

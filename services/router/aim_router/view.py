@@ -38,7 +38,7 @@ class ServiceView:
             config=config,
             routing=None if config is None else ConfigSpec.model_validate(config.spec).routing,
             existing=state.get(Key(ROUTE.kind, key.namespace, key.name)),
-            rejection=state.learned(key, REJECTED),
+            rejection=state.observation(key, REJECTED),
         )
 
     @property
@@ -72,7 +72,7 @@ class ServiceView:
 
     @property
     def is_gateway_api_installed(self) -> bool:
-        return self.state.installed(ROUTE.kind)
+        return self.state.is_kind_served(ROUTE.kind)
 
     @property
     def older_service(self) -> KubeObject | None:

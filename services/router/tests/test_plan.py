@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from aim_router.plan import plan as plan_key
-from aim_router.projection import neighbours
+from aim_router.projection import map_change_to_keys
 from aim_router.render import timeout_of
 from aimcontroller import testing
 from aimcontroller.projection import (
@@ -248,7 +248,7 @@ def test_a_route(world: Any, setup: Setup, actions: list[str], ready: str) -> No
 
 
 def test_without_the_gateway_api_the_missing_kind_is_named(world: Any) -> None:
-    plan = world.plan(projection(world.service(), world.config(), absent=[ROUTE.kind]))
+    plan = world.plan(projection(world.service(), world.config(), unserved=[ROUTE.kind]))
     assert (action_summaries(plan), condition_summary(plan, "RoutingReady")) == ([], FAILED)
     assert "httproutes.gateway.networking.k8s.io" in message(plan, "RoutingReady")
 
@@ -291,14 +291,15 @@ def test_a_rejection_is_reported(world: Any) -> None:
     state = projection(
         world.service(),
         world.config(),
-        learned=[rejected(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "webhook says no")],
+        observations=[rejected(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "webhook says no")],
     )
     assert condition_summary(world.plan(state), "RoutingReady") == FAILED
     assert "webhook says no" in message(world.plan(state), "RoutingReady")
     taken = rejected(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "exists", name_taken=True)
     assert (
         condition_summary(
-            world.plan(projection(world.service(), world.config(), learned=[taken])), "RoutingReady"
+            world.plan(projection(world.service(), world.config(), observations=[taken])),
+            "RoutingReady",
         )
         == "False NameConflict"
     )
@@ -315,7 +316,9 @@ def test_only_a_webhook_that_fails_is_a_failure_of_the_route(
     )
     plan = world.plan(
         projection(
-            world.service(), world.config(), learned=[Observation(world.key, REJECTED, rejection)]
+            world.service(),
+            world.config(),
+            observations=[Observation(world.key, REJECTED, rejection)],
         )
     )
     assert condition_summary(plan, "RoutingReady") == ready
@@ -325,7 +328,7 @@ def test_only_a_webhook_that_fails_is_a_failure_of_the_route(
 def test_a_field_conflict_is_reported(world: Any) -> None:
     bodies = [world.service(), world.config(), world.route(*world.accepted())]
     plan = world.plan(
-        projection(*bodies, learned=[field_conflict(Key(ROUTE.kind, NAMESPACE, "s"))])
+        projection(*bodies, observations=[field_conflict(Key(ROUTE.kind, NAMESPACE, "s"))])
     )
     assert condition_summary(plan, "RoutingReady") == "True RouteReady"
     assert "keeps being changed by bully" in message(plan, "RoutingReady")
@@ -393,7 +396,9 @@ def test_a_route_that_may_not_be_removed_is_reported(world: Any) -> None:
     plan = world.plan(
         projection(
             *bodies,
-            learned=[rejected(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "no right to delete")],
+            observations=[
+                rejected(world.key, Key(ROUTE.kind, NAMESPACE, "s"), "no right to delete")
+            ],
         )
     )
     assert (action_summaries(plan), condition_summary(plan, "RoutingReady")) == (REMOVE, FAILED)
@@ -591,7 +596,7 @@ def test_services_of_a_workload_id_are_enqueued_on_a_change(
         world.service("older", labels=SHARED, age_s=9999), world.service("younger", labels=SHARED)
     )
     after = fold(before, testing.changed(change(world)), 9)
-    assert {each.name for each in neighbours(before, after, key_of(change(world)))} == woken
+    assert {each.name for each in map_change_to_keys(before, after, key_of(change(world)))} == woken
 
 
 def test_services_of_a_workload_id_are_enqueued_on_a_delete(world: Any) -> None:
@@ -600,5 +605,5 @@ def test_services_of_a_workload_id_are_enqueued_on_a_delete(world: Any) -> None:
     )
     key = Key(SERVICE.kind, NAMESPACE, "older")
     assert Key(SERVICE.kind, NAMESPACE, "younger") in set(
-        neighbours(before, drop_object(before, key), key)
+        map_change_to_keys(before, drop_object(before, key), key)
     )

@@ -5,7 +5,7 @@ import sys
 from aim_statuswriter.action_handlers import Writer
 from aim_statuswriter.metrics import measure
 from aim_statuswriter.plan import plan
-from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, READS, affected
+from aim_statuswriter.projection import READS_STATUS_OF, RECONCILES, WATCHES, map_to_keys
 from aimcontroller.component import Component
 from aimcontroller.controller import run_controller
 from aimcontroller.health import Health
@@ -19,12 +19,12 @@ def service(_settings: ServiceSettings) -> Component:
     """The statuswriter as data: its kinds and its planner."""
     return Component(
         STATUSWRITER,
-        PLANS_FOR,
-        FOLLOWS,
-        affected,
+        RECONCILES,
+        WATCHES,
+        map_to_keys,
         plan,
         reports=subjects.reports(),
-        reads=READS,
+        reads_status_of=READS_STATUS_OF,
         measure=measure,
     )
 

@@ -30,7 +30,7 @@ def measure(cluster_state: Projection) -> Iterable[Metric]:
         "aim_object_status", "Objects by kind and state", labels=["kind", "status"]
     )
     for kind, states in STATES.items():
-        tally = Tally(state_of(each) for each in cluster_state.everywhere(kind))
+        tally = Tally(state_of(each) for each in cluster_state.in_all_namespaces(kind))
         for state in states:
             objects.add_metric([kind, state], tally[state])
     return [objects]
@@ -41,6 +41,6 @@ def state_of(obj: KubeObject) -> str:
     state = (
         obj.status.get("status")
         if obj.key.kind != MODEL.kind
-        else next(filter(obj.holds, SUMMARY), None)
+        else next(filter(obj.is_condition_true, SUMMARY), None)
     )
     return str(state) if state in STATES[obj.key.kind] else UNKNOWN

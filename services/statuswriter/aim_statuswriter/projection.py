@@ -7,16 +7,16 @@ from aimcontroller.projection import Projection
 from aimschema.reasons import READY
 from aimschema.resources import CACHE, CONFIG, MODEL, SERVICE, TEMPLATE, Key
 
-PLANS_FOR = (MODEL, TEMPLATE, SERVICE, CACHE, CONFIG)
-FOLLOWS = PLANS_FOR
-READS = {
+RECONCILES = (MODEL, TEMPLATE, SERVICE, CACHE, CONFIG)
+WATCHES = RECONCILES
+READS_STATUS_OF = {
     resource.kind: frozenset({READY, "status", "conditions"})
-    for resource in PLANS_FOR
+    for resource in RECONCILES
     if resource != CONFIG
 }
 """The conditions and status fields that the statuswriter reads, by kind."""
 
 
-def affected(_state: Projection, key: Key) -> Iterable[Key]:
+def map_to_keys(_state: Projection, key: Key) -> Iterable[Key]:
     """A status or Event depends only on its object and on the reports on it."""
     return (key,)

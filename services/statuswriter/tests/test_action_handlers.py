@@ -12,7 +12,7 @@ import pytest
 from aim_statuswriter import render
 from aim_statuswriter.action_handlers import Writer
 from aim_statuswriter.actions import SendEvent, WriteStatus
-from aim_statuswriter.projection import FOLLOWS, PLANS_FOR, affected
+from aim_statuswriter.projection import RECONCILES, WATCHES, map_to_keys
 from aimcontroller.action import Action, DeleteObject
 from aimcontroller.action_log import ActionRecord
 from aimcontroller.handler import ActionContext, ActionResult
@@ -318,8 +318,8 @@ def test_an_event_is_as_recorded(name: str, key: Key) -> None:
 
 def test_followed_kinds_depend_on_themselves_alone() -> None:
     assert (
-        {resource.kind for resource in PLANS_FOR}
-        == {resource.kind for resource in FOLLOWS}
+        {resource.kind for resource in RECONCILES}
+        == {resource.kind for resource in WATCHES}
         == {*STATUS_OWNERSHIP, CONFIG.kind}
     )
-    assert list(affected(Projection(), CACHE_KEY)) == [CACHE_KEY]
+    assert list(map_to_keys(Projection(), CACHE_KEY)) == [CACHE_KEY]

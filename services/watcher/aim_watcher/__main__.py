@@ -14,7 +14,7 @@ from aimschema.reasons import WATCHER
 
 
 async def watch(settings: WatcherSettings, health: Health) -> None:
-    health.ready("start")
+    health.set_ready("start")
     bus = await connect_bus(WATCHER, settings, health)
     try:
         async with leader_election(WATCHER, settings, health, leader_only=LEADER_ONLY) as lease:

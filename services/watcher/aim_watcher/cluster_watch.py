@@ -60,7 +60,7 @@ class ClusterWatch:
     def start(self) -> None:
         self._listed.clear()
         for resource in WATCHED:
-            self._health.waiting(resource.kind, "not listed yet")
+            self._health.set_not_ready(resource.kind, "not listed yet")
         self._tasks = [
             asyncio.create_task(self._watch(resource, scope))
             for resource in WATCHED
@@ -177,7 +177,7 @@ class ClusterWatch:
         synced = plan.joined(listed.values(), begins_epoch=bool(outside))
         await self._objects.publish_marker(synced)
         self._markers[synced.kind] = synced
-        self._health.ready(synced.kind)
+        self._health.set_ready(synced.kind)
         log.info(
             "synced",
             kind=synced.kind,

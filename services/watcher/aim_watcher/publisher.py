@@ -66,13 +66,13 @@ class ClusterPublisher:
                     case Event():
                         self._on_event(item, tasks)
                     case Undecodable():
-                        self._dead_letters.unreadable(item)
+                        self._dead_letters.record_undecodable(item)
                         self._on_hidden(item, tasks)
                     case CaughtUp():
                         loading = False
                         self._on_caught_up()
                     case Stalled(why=why):
-                        self._health.waiting(STATE, why)
+                        self._health.set_not_ready(STATE, why)
                     case _:
                         assert_never(item)
                 _count(item)
@@ -84,22 +84,22 @@ class ClusterPublisher:
     async def _on_loading(self) -> None:
         await self._watch.stop()
         self._state.reset()
-        self._dead_letters.loading()
-        self._health.waiting(STATE, "loading from AIM_STATE")
+        self._dead_letters.load_started()
+        self._health.set_not_ready(STATE, "loading from AIM_STATE")
 
     def _on_caught_up(self) -> None:
-        self._dead_letters.caught_up()
+        self._dead_letters.load_ended()
         known = self._state.known.values()
         log.info("caught-up", objects=sum(len(objects) for objects in known))
         self._watch.start()
-        self._health.ready(STATE)
+        self._health.set_ready(STATE)
 
     def _on_event(self, event: Event, tasks: asyncio.TaskGroup) -> None:
         try:
             self._fold(event)
         except Exception as error:  # (no message may end the watcher)
             log.exception("event-failed", subject=event.subject, seq=event.seq)
-            self._dead_letters.unusable(event, error)
+            self._dead_letters.record_unprocessable(event, error)
             self._on_hidden(event, tasks)
 
     def _fold(self, event: Event) -> None:
@@ -107,7 +107,7 @@ class ClusterPublisher:
             case ObjectChanged() | ObjectDeleted() as message:
                 self._state.fold(message, event.seq)
             case DeadLetter() as dead_letter:
-                self._dead_letters.seen(dead_letter)
+                self._dead_letters.mark_published(dead_letter)
             case KindSynced() as marker:
                 self._state.note_age(marker)
             case _:

@@ -69,9 +69,9 @@ def note_level(health: Health, level: Level) -> None:
     else:
         STATE_FULL.set(level.full)
     if level.lag == 0:
-        health.ready(STREAMS)
+        health.set_ready(STREAMS)
     elif level.still_s >= STILL_AFTER_S:
-        health.waiting(
+        health.set_not_ready(
             STREAMS,
             f"AIM_STATE is {level.lag} messages behind AIM_LOG and has not moved for"
             f" {level.still_s:.0f} s",

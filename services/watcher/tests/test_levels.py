@@ -34,13 +34,13 @@ def counted() -> tuple[float, float]:
 )
 def test_the_leader_is_not_ready_with_a_stalled_mirror(level: Level, missing: str | None) -> None:
     health = Health()
-    health.ready("start")
+    health.set_ready("start")
     _, stalls = counted()
     note_level(health, level)
-    assert health.missing.get(STREAMS) == missing
+    assert health.not_ready.get(STREAMS) == missing
     assert counted() == (level.lag, stalls + level.stalled)
     note_level(health, Level(0, 0))
-    assert health.missing == {}
+    assert health.not_ready == {}
 
 
 def test_the_fill_level_stays_while_the_state_is_re_created() -> None:

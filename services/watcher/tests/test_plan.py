@@ -196,7 +196,7 @@ def test_a_message_of_another_release_is_replaced_once() -> None:
     assert isinstance(message, ObjectChanged)
     assert (message.object, message.resource_version) == (body("j", 5) | {"kind": "Job"}, "5")
     obj = service_fold(service_fold(Projection(), before, 1), message, 2)
-    assert [found.body for found in obj.all("Job", "ns")] == [message.object]
+    assert [found.body for found in obj.in_namespace("Job", "ns")] == [message.object]
     assert summaries(plan.plan_listed(fold(known, message, 2), JOB, [job], "9")) == ["synced 1 @9"]
 
 
@@ -232,7 +232,10 @@ def test_a_kind_that_comes_back_is_published_for_every_reader(times: int) -> Non
     publish(plan.plan_listed(known, CACHE, [body()], "9", epoch))
     for _ in range(times):
         publish(plan.plan_absent(known, CACHE, epoch))
-        assert (obj.get(Key(CACHE.kind, "ns", "c")), obj.installed(CACHE.kind)) == (None, False)
+        assert (obj.get(Key(CACHE.kind, "ns", "c")), obj.is_kind_served(CACHE.kind)) == (
+            None,
+            False,
+        )
         publish(plan.plan_absent(known, CACHE, epoch))  # a watcher that was started meanwhile
         publish(plan.plan_listed(known, CACHE, [body()], "9", epoch))
         assert obj.get(Key(CACHE.kind, "ns", "c")) is not None
@@ -481,4 +484,4 @@ def test_a_reader_that_drops_older_versions_has_the_cluster(
     state = Projection()
     for seq, message in enumerate(bus.log, start=1):
         state = service_fold(state, message, seq)
-    assert {obj.key: obj.body for obj in state.everything()} == cluster.objects
+    assert {obj.key: obj.body for obj in state.all_objects()} == cluster.objects

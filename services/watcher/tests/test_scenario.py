@@ -268,9 +268,9 @@ async def test_an_unpruned_message_of_a_release_is_replaced_at_once(lab: Lab) ->
     assert "password" in lab.reader.objects["kept"].object["data"]
     async with lab.watcher():
         await lab.reader.until(lambda: "password" not in lab.reader.objects["kept"].object["data"])
-        assert [obj.body["data"] for obj in lab.reader.state.all(CONFIG_MAP.kind, "lab")] == [
-            {"image": "1"}
-        ]
+        assert [
+            obj.body["data"] for obj in lab.reader.state.in_namespace(CONFIG_MAP.kind, "lab")
+        ] == [{"image": "1"}]
 
 
 async def in_namespaces(lab: Lab, *names: str) -> None:
@@ -306,7 +306,7 @@ async def test_a_namespace_leaves_and_comes_back_with_the_setting(lab: Lab) -> N
     await in_namespaces(lab, "a", "b")
 
     def existing() -> set[str]:
-        return {obj.key.name for obj in lab.reader.state.everywhere(CONFIG_MAP.kind)}
+        return {obj.key.name for obj in lab.reader.state.in_all_namespaces(CONFIG_MAP.kind)}
 
     for named, left in (
         (("a", "b"), {"in-a", "in-b"}),
@@ -368,7 +368,7 @@ async def test_a_restored_older_cluster_is_republished(lab: Lab) -> None:
         await lab.reader.until(lambda: lab.reader.texts() == {"kept": "again"})
         state = {
             obj.key.name: obj.body["data"]["image"]
-            for obj in lab.reader.state.all(CONFIG_MAP.kind, "lab")
+            for obj in lab.reader.state.in_namespace(CONFIG_MAP.kind, "lab")
         }
         assert state == {"kept": "again"}
 

@@ -41,7 +41,7 @@ def rows(
     covered: set[Key] = set()
     found = []
     for kind in kinds:
-        for obj in sorted(state.everywhere(kind.kind), key=lambda each: each.key):
+        for obj in sorted(state.in_all_namespaces(kind.kind), key=lambda each: each.key):
             if (
                 namespace in {None, obj.key.namespace} or not kind.namespaced
             ) and obj.key not in covered:
@@ -100,7 +100,9 @@ def pods_behind(state: Projection, key: Key) -> list[KubeObject]:
     oldest. Jobs go once their outcome is recorded."""
     obj = state.get(key)
     found = {pod.key: pod for pod in (_pods(state, obj) if obj is not None else ())}
-    return sorted(found.values(), key=lambda pod: (not in_trouble(pod), pod.created, pod.key))
+    return sorted(
+        found.values(), key=lambda pod: (not in_trouble(pod), pod.creation_timestamp, pod.key)
+    )
 
 
 def _pods(state: Projection, obj: KubeObject) -> Iterator[KubeObject]:
@@ -110,7 +112,7 @@ def _pods(state: Projection, obj: KubeObject) -> Iterator[KubeObject]:
         case JOB.kind:
             yield from pods_of(state, obj)
         case SERVICE.kind:
-            pods = state.all(POD.kind, obj.key.namespace)
+            pods = state.in_namespace(POD.kind, obj.key.namespace)
             yield from (
                 pod for pod in pods if pod.labels.get(labels.KSERVE_ISVC_LABEL) == obj.key.name
             )

@@ -152,7 +152,7 @@ class _Chain:
     def missing(self, key: Key) -> str:
         elsewhere = sorted(
             str(each.key.namespace)
-            for each in self.state.everywhere(key.kind)
+            for each in self.state.in_all_namespaces(key.kind)
             if each.key.name == key.name
         )
         where = "" if key.namespace is None else f" in namespace {key.namespace}"
@@ -198,14 +198,14 @@ class _Chain:
                 obj.key,
                 "waiting",
                 "no service has reported yet: check that the services are running",
-                since=_time(obj.created),
+                since=_time(obj.creation_timestamp),
             )
         reason = str(ready.get("reason", ""))
         message = str(ready.get("message", ""))
         since = _time(ready.get("lastTransitionTime"))
         if ready.get("status") == "True":
             return Diagnosis(obj.key, "ready", f"is ready: {message or reason}", reason, since)
-        failed = obj.holds(reasons.FAILURE)
+        failed = obj.is_condition_true(reasons.FAILURE)
         due = self.seconds_to(obj.status.get("nextAttemptTime"))
         remedy = (
             DISCOVERY_REMEDY
@@ -237,9 +237,9 @@ class _Chain:
                 Key(TEMPLATE.kind, service.key.namespace, str(service.spec.get("templateRef")))
             )
             yield from self.caches(template)
-        elif not service.holds(reasons.RUNTIME_READY):
+        elif not service.is_condition_true(reasons.RUNTIME_READY):
             yield from self.runtime(service)
-        elif not service.holds(reasons.ROUTING_READY):
+        elif not service.is_condition_true(reasons.ROUTING_READY):
             yield from self.route(service)
 
     def unresolved(self, service: KubeObject, reason: str) -> Iterator[Diagnosis]:
@@ -321,16 +321,16 @@ class _Chain:
         for job in jobs:
             if job is not None and job_state(job) != "succeeded":
                 yield self.job(job)
-        if claim is not None and not cache.holds(reasons.STORAGE_READY):
+        if claim is not None and not cache.is_condition_true(reasons.STORAGE_READY):
             yield self.of(claim.key)
 
     def runtime(self, service: KubeObject) -> Iterator[Diagnosis]:
         pods = [
             pod
-            for pod in self.state.all(POD.kind, service.key.namespace)
+            for pod in self.state.in_namespace(POD.kind, service.key.namespace)
             if pod.labels.get(labels.KSERVE_ISVC_LABEL) == service.key.name
         ]
-        unready = [pod for pod in pods if not pod.holds(reasons.READY)]
+        unready = [pod for pod in pods if not pod.is_condition_true(reasons.READY)]
         isvc = self.state.get(Key(INFERENCE_SERVICE.kind, service.key.namespace, service.key.name))
         if unready:
             yield from (self.of(pod.key) for pod in sorted(unready, key=lambda pod: pod.key.name))
@@ -370,10 +370,12 @@ class _Chain:
         summary = (
             f"is not accepted{because_of(rejections[0])}" if rejections else "waits for the gateway"
         )
-        yield Diagnosis(route.key, "waiting", summary, since=_time(route.created), causes=behind)
+        yield Diagnosis(
+            route.key, "waiting", summary, since=_time(route.creation_timestamp), causes=behind
+        )
 
     def job(self, job: KubeObject) -> Diagnosis:
-        state, since = job_state(job), _time(job.created)
+        state, since = job_state(job), _time(job.creation_timestamp)
         if state == "failed":
             return Diagnosis(job.key, "failed", f"has failed: {job_failure(job)}", since=since)
         if state == "succeeded":
@@ -395,13 +397,16 @@ class _Chain:
         return Diagnosis(job.key, "working", "is running", since=since, causes=(pod,))
 
     def pod(self, pod: KubeObject) -> Diagnosis:
-        trouble, since = pod_start_failure(pod), _time(pod.status.get("startTime") or pod.created)
+        trouble, since = (
+            pod_start_failure(pod),
+            _time(pod.status.get("startTime") or pod.creation_timestamp),
+        )
         if trouble is not None:
             if trouble.waits:
                 return Diagnosis(pod.key, "waiting", trouble.text, since=since)
             remedy = "free or add nodes that fit it" if trouble.reason == UNSCHEDULABLE else ""
             return Diagnosis(pod.key, "failed", trouble.text, since=since, remedy=remedy)
-        if pod.holds(reasons.READY) and pod.owner(JOB.kind) is None:
+        if pod.is_condition_true(reasons.READY) and pod.owner(JOB.kind) is None:
             return Diagnosis(pod.key, "ready", "is ready", since=since)
         if pod.status.get("phase") != "Running":
             return Diagnosis(pod.key, "working", "is being started", since=since)
@@ -415,7 +420,7 @@ class _Chain:
     def claim(self, claim: KubeObject) -> Diagnosis:
         phase, class_ = claim.status.get("phase"), claim.spec.get("storageClassName")
         if phase == "Bound":
-            return Diagnosis(claim.key, "ready", "is bound", since=_time(claim.created))
+            return Diagnosis(claim.key, "ready", "is bound", since=_time(claim.creation_timestamp))
         if phase == "Lost":
             return Diagnosis(
                 claim.key, "failed", "lost its volume", remedy=REMEDIES[reasons.PVC_LOST]
@@ -430,7 +435,7 @@ class _Chain:
             claim.key,
             "waiting",
             f"waits for a volume of class {class_ or '(default)'}",
-            since=_time(claim.created),
+            since=_time(claim.creation_timestamp),
             remedy=way,
         )
 
@@ -463,7 +468,7 @@ class _Chain:
                 obj.key,
                 "ready" if obj.key.kind == CONFIG.kind else "waiting",
                 "exists",
-                since=_time(obj.created),
+                since=_time(obj.creation_timestamp),
             )
         word: State = "ready" if ready.get("status") == "True" else "waiting"
         summary = ("is ready" if word == "ready" else "is not ready yet") + because_of(ready)
@@ -480,7 +485,7 @@ class _Chain:
         return None if at is None or at <= self.now else (at - self.now).total_seconds()
 
     def age_s(self, obj: KubeObject) -> float:
-        created = _time(obj.created)
+        created = _time(obj.creation_timestamp)
         return 0.0 if created is None else (self.now - created).total_seconds()
 
 

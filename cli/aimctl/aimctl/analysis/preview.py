@@ -190,7 +190,7 @@ class _Future:
     def __post_init__(self) -> None:
         self._version = self.state.latest
         self._seq = (
-            max((existing.seq for existing in self.state.everything()), default=0) + 1_000_000
+            max((existing.seq for existing in self.state.all_objects()), default=0) + 1_000_000
         )
         self._open: deque[tuple[Component, Key]] = deque()
 
@@ -208,7 +208,7 @@ class _Future:
                 {
                     (service, each)
                     for service in self.services
-                    for each in service.affected(self.state, key)
+                    for each in service.map_to_keys(self.state, key)
                 }
             )
         for _ in range(MAX_RECONCILES):
@@ -318,7 +318,7 @@ class _Future:
         follows = [
             service
             for service in self.services
-            if any(key.kind == resource.kind for resource in service.follows)
+            if any(key.kind == resource.kind for resource in service.watches)
         ]
         return {
             (service, each)
@@ -329,7 +329,7 @@ class _Future:
     def _touch(self, touched: set[tuple[Component, Key]]) -> None:
         for service, key in sorted(touched, key=lambda pair: (pair[0].name, str(pair[1]))):
             if (
-                any(key.kind == resource.kind for resource in service.plans_for)
+                any(key.kind == resource.kind for resource in service.reconciles)
                 and (service, key) not in self._open
             ):
                 self.concerned.add(key)

@@ -39,8 +39,8 @@ async def show_explanation(key: Key, console: PlainConsole, form: Form) -> bool:
     async with connected_bus() as bus:
         state = await namespace_state(bus, key.namespace)
         filling = any(
-            not cache.holds(FILLED) and not cache.holds(FAILURE)
-            for cache in state.everywhere(CACHE.kind)
+            not cache.is_condition_true(FILLED) and not cache.is_condition_true(FAILURE)
+            for cache in state.in_all_namespaces(CACHE.kind)
         )
         live = await live_progress(bus, key.namespace) if filling else {}
     diagnosis = diagnose(state, key, datetime.datetime.now(datetime.UTC), live)

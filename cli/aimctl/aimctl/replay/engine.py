@@ -103,7 +103,7 @@ def takes_part(service: Component, events: Iterable[Event]) -> bool:
 def missing_markers(service: Component, events: Iterable[Event]) -> list[str]:
     """Kinds without a sync marker in the record: a service that follows one plans nothing."""
     marked = {event.message.kind for event in events if isinstance(event.message, KindSynced)}
-    return [resource.kind for resource in service.follows if resource.kind not in marked]
+    return [resource.kind for resource in service.watches if resource.kind not in marked]
 
 
 def _versions(events: Iterable[Event]) -> Versions:
@@ -128,9 +128,9 @@ class _Run:
     started: bool = False
 
     def __post_init__(self) -> None:
-        self.unsynced = {resource.kind for resource in self.service.follows}
-        self.follows = frozenset(self.unsynced)
-        self.plans_for = frozenset(resource.kind for resource in self.service.plans_for)
+        self.unsynced = {resource.kind for resource in self.service.watches}
+        self.watches = frozenset(self.unsynced)
+        self.reconciles = frozenset(resource.kind for resource in self.service.reconciles)
         self.timers: list[tuple[datetime.datetime, Key]] = []
         self.due: dict[Key, datetime.datetime] = {}
         self.planned: dict[Key, tuple[Action, ...]] = {}
@@ -152,7 +152,7 @@ class _Run:
         if not self.started and event.seq > self.begins:
             yield from self.start()
         match message:
-            case ObjectChanged() | ObjectDeleted() if message.kind in self.follows:
+            case ObjectChanged() | ObjectDeleted() if message.kind in self.watches:
                 key = _key(message)
                 before = self.state
                 self.fold_in(event)
@@ -173,11 +173,11 @@ class _Run:
         if self.unsynced:
             return
         self.started = True
-        keys = {obj.key for kind in self.plans_for for obj in self.state.everywhere(kind)}
+        keys = {obj.key for kind in self.reconciles for obj in self.state.in_all_namespaces(kind)}
         yield from (self.reconcile(key, "the start") for key in sorted(keys, key=str))
 
     def on_synced(self, event: Event, message: KindSynced) -> Iterator[Step]:
-        changed = self.state.installed(message.kind) != message.installed
+        changed = self.state.is_kind_served(message.kind) != message.installed
         self.fold_in(event)
         self.unsynced.discard(message.kind)
         self.started = self.started and not changed
@@ -209,12 +209,12 @@ class _Run:
 
     def reported_for(self, key: Key) -> set[Key]:
         """The keys whose reconcile may have led to this report."""
-        return {key} if key.kind in self.plans_for else self.touched(self.state, key)
+        return {key} if key.kind in self.reconciles else self.touched(self.state, key)
 
     def touched(self, before: Projection, key: Key) -> set[Key]:
         return (
             set(self.service.touched(before, self.state, key))
-            if self.started and key.kind in self.follows
+            if self.started and key.kind in self.watches
             else set()
         )
 
@@ -225,7 +225,7 @@ class _Run:
     def reconcile_keys(self, keys: set[Key], event: Event, why: str = "") -> Iterator[Step]:
         if self.started:
             for key in sorted(keys, key=str) if len(keys) > 1 else keys:
-                if key.kind in self.plans_for:
+                if key.kind in self.reconciles:
                     yield self.reconcile(key, why or event.subject)
 
     def reconcile(self, key: Key, why: str) -> Reconciliation:
@@ -247,7 +247,7 @@ class _Run:
     def without_rejection(self, key: Key, plan: Plan) -> Plan:
         """Drops a rejection once the rejected object is no longer planned: then the service
         continues with its other actions."""
-        rejection: ApplyRejected | None = self.state.learned(key, REJECTED)
+        rejection: ApplyRejected | None = self.state.observation(key, REJECTED)
         targets = {
             action.key
             for action in plan.actions

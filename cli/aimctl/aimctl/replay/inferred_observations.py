@@ -81,7 +81,7 @@ def _rejections(
     action: ActionTaken, planned: Sequence[Action], state: Projection
 ) -> Iterator[Observation]:
     target = Key(action.kind, action.namespace, action.name)
-    rejection: ApplyRejected | None = state.learned(action.about, REJECTED)
+    rejection: ApplyRejected | None = state.observation(action.about, REJECTED)
     if action.outcome in {"refused", "retry"}:
         rejected = ApplyRejected(
             target,

@@ -50,7 +50,7 @@ def report_warm(view: CacheView, claim: KubeObject) -> Plan:
         "nextAttemptTime": None,
     }
     reported = report_cache(view, storage, files, **changed)
-    is_recorded = view.cache.holds(reasons.FILLED)
+    is_recorded = view.cache.is_condition_true(reasons.FILLED)
     cleanup = delete_objects(view.download_job) if is_recorded else EMPTY_PLAN
     return actions(apply_claim(view, claim)) | reported | cleanup
 

@@ -251,7 +251,7 @@ class Process:
         self.timers: dict[Key, datetime.datetime] = {}
         self.state = Projection()
         self._heard: list[tuple[int, Message]] = []
-        self._kinds = {resource.kind for resource in service.follows}
+        self._kinds = {resource.kind for resource in service.watches}
         self._bus = bus
         self._cluster = cluster
         self._clock = clock
@@ -326,15 +326,15 @@ class Process:
                     )
                 elif isinstance(message, ObjectChanged | ObjectDeleted):
                     objects.add(Key(message.kind, message.namespace, message.name))
-        for key in [obj.key for obj in self.state.everything() if obj.key not in objects]:
+        for key in [obj.key for obj in self.state.all_objects() if obj.key not in objects]:
             self.state = drop_object(self.state, key)
         self.state = drop_reports(
             self.state, [report for report in self.state.report_keys() if report not in reports]
         )
         keys = [
             obj.key
-            for resource in self.service.plans_for
-            for obj in self.state.everywhere(resource.kind)
+            for resource in self.service.reconciles
+            for obj in self.state.in_all_namespaces(resource.kind)
         ]
         self.queue |= dict.fromkeys(
             sorted(keys, key=str)
