@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,7 +98,7 @@ class S3Server:
             proxies={},
             s3={"addressing_style": "path"},
         )
-        return aioboto3.Session().client(
+        return _session().client(
             "s3",
             endpoint_url=self.endpoint_url,
             region_name=REGION,
@@ -105,6 +106,12 @@ class S3Server:
             aws_secret_access_key=self.admin.secret_key,
             config=config,
         )
+
+
+@cache
+def _session() -> aioboto3.Session:
+    """Parses botocore's descriptions of the API once, not for each client."""
+    return aioboto3.Session()
 
 
 @asynccontextmanager
