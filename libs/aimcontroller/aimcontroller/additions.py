@@ -105,22 +105,22 @@ ADDITIONS: dict[str, dict[Path, str]] = {
 (by name where items have one)."""
 
 
-def removal(sent: Body, there: Body) -> Body | None:
-    """The merge patch (RFC 7386) that removes from `there` what must be absent and is not in
+def removal(sent: Body, live: Body) -> Body | None:
+    """The merge patch (RFC 7386) that removes from `live` what must be absent and is not in
     `sent`; None where nothing is to go."""
-    left: Any = there
-    for path in ADDITIONS.get(str(there.get("kind")), {}):
+    left: Any = live
+    for path in ADDITIONS.get(str(live.get("kind")), {}):
         left = _without(left, sent, path)
-    if left == there:
+    if left == live:
         return None
-    return dict(_difference(there, left))
+    return dict(_difference(live, left))
 
 
-def merged(there: Any, patch: Any) -> Any:
-    """`there` once a merge patch (RFC 7386) has been carried out on it; neither of them changes."""
+def merged(live: Any, patch: Any) -> Any:
+    """`live` once a merge patch (RFC 7386) has been carried out on it; neither of them changes."""
     if not isinstance(patch, dict):
         return patch
-    base = there if isinstance(there, dict) else {}
+    base = live if isinstance(live, dict) else {}
     changed = {
         key: merged(base.get(key), value) for key, value in patch.items() if value is not None
     }
@@ -134,43 +134,41 @@ def added(patch: Body) -> Path:
     return ()
 
 
-def _without(there: Any, sent: Any, path: Path) -> Any:
+def _without(live: Any, sent: Any, path: Path) -> Any:
     head, rest = path[0], path[1:]
-    if isinstance(there, list):
-        return [
-            _item(item, of, rest) for item, of in _paired(there, sent) if rest or of is not None
-        ]
-    if not isinstance(there, dict):
-        return there
+    if isinstance(live, list):
+        return [_item(item, of, rest) for item, of in _paired(live, sent) if rest or of is not None]
+    if not isinstance(live, dict):
+        return live
     ours = sent if isinstance(sent, dict) else {}
     if rest:
         touched = {
-            key: _without(there[key], ours.get(key), rest)
-            for key in ([head] if head != ANY else there)
-            if key in there
+            key: _without(live[key], ours.get(key), rest)
+            for key in ([head] if head != ANY else live)
+            if key in live
         }
-        return {**there, **touched}
-    return {key: value for key, value in there.items() if key in ours or head not in (ANY, key)}
+        return {**live, **touched}
+    return {key: value for key, value in live.items() if key in ours or head not in (ANY, key)}
 
 
 def _item(item: Any, sent: Any, path: Path) -> Any:
     return _without(item, sent, path) if path else item
 
 
-def _paired(there: list[Any], sent: Any) -> Iterator[tuple[Any, Any]]:
+def _paired(live: list[Any], sent: Any) -> Iterator[tuple[Any, Any]]:
     """Each item with the one we send (None: we send none): by name, else by place."""
     ours = sent if isinstance(sent, list) else []
-    if all(isinstance(item, dict) and "name" in item for item in [*there, *ours]):
+    if all(isinstance(item, dict) and "name" in item for item in [*live, *ours]):
         named = {item["name"]: item for item in ours}
-        yield from ((item, named.get(item["name"])) for item in there)
+        yield from ((item, named.get(item["name"])) for item in live)
         return
     yield from (
-        (item, ours[place] if place < len(ours) else None) for place, item in enumerate(there)
+        (item, ours[place] if place < len(ours) else None) for place, item in enumerate(live)
     )
 
 
-def _difference(there: Body, left: Body) -> Iterator[tuple[str, Any]]:
-    for key, value in there.items():
+def _difference(live: Body, left: Body) -> Iterator[tuple[str, Any]]:
+    for key, value in live.items():
         if key not in left:
             yield key, None
         elif isinstance(value, dict) and value != left[key]:

@@ -76,19 +76,19 @@ class Applier:
         self._repairs: dict[Key, RepairHistory] = {}
 
     async def apply(
-        self, seen: Projection, action: ApplyObject, confirm: Confirm = unconditionally
+        self, state: Projection, action: ApplyObject, confirm: Confirm = unconditionally
     ) -> Body | None:
         """The object as it is now, or None where nothing had to be written."""
         key, body = action.key, action.body
-        present = await self._present(seen, key)
-        if present is not None:
-            if present.deleting:
+        existing = await self._known_object(state, key)
+        if existing is not None:
+            if existing.deleting:
                 return None
-            if not same_owner(body, present.body):
+            if not same_owner(body, existing.body):
                 raise NameConflict(f"{key} exists and was not made for this; rename or delete it")
             if key.kind in CREATE_ONLY_KINDS:
                 return None
-            return await self._update(key, body, present, confirm)
+            return await self._update(key, body, existing, confirm)
         if not self._may_create(key, body):
             return None
         return await self._send(body, None, confirm)
@@ -110,35 +110,35 @@ class Applier:
         return answer
 
     async def _update(
-        self, key: Key, body: Body, present: KubeObject, confirm: Confirm
+        self, key: Key, body: Body, existing: KubeObject, confirm: Confirm
     ) -> Body | None:
         """Apply what differs, and remove what others added and must not be there."""
-        wants_apply, wants_removal = await self._wants_write(key, body, present)
-        answer = await self._send(body, present, confirm) if wants_apply else None
+        wants_apply, wants_removal = await self._wants_write(key, body, existing)
+        answer = await self._send(body, existing, confirm) if wants_apply else None
         if not wants_apply and not wants_removal:
             return None
-        there = await self._there(key) if answer is None else answer
-        patch = None if there is None else removal(body, there)
+        stored = await self._read(key) if answer is None else answer
+        patch = None if stored is None else removal(body, stored)
         return (
             answer
-            if patch is None or there is None
-            else await self._remove(key, there, patch, confirm)
+            if patch is None or stored is None
+            else await self._remove(key, stored, patch, confirm)
         )
 
-    async def _send(self, body: Body, present: KubeObject | None, confirm: Confirm) -> Body:
+    async def _send(self, body: Body, existing: KubeObject | None, confirm: Confirm) -> Body:
         await confirm()
-        answer = await self._cluster.apply(_with_uid(body, present), manager=self._manager)
+        answer = await self._cluster.apply(_with_uid(body, existing), manager=self._manager)
         answer["metadata"].pop("managedFields", None)
         part = _part(body, answer)
         mark = Mark(sent=digest(body), ours=digest(part), whole=_whole(answer))
         self._applied[key_of(body)] = Applied(mark, part, owners(body))
         return answer
 
-    async def _remove(self, key: Key, there: Body, patch: Body, confirm: Confirm) -> Body:
+    async def _remove(self, key: Key, stored: Body, patch: Body, confirm: Confirm) -> Body:
         """Guarded by the version that the patch was made from: lists are sent whole."""
         guard = {
-            "uid": there["metadata"]["uid"],
-            "resourceVersion": there["metadata"]["resourceVersion"],
+            "uid": stored["metadata"]["uid"],
+            "resourceVersion": stored["metadata"]["resourceVersion"],
         }
         guarded = {**patch, "metadata": {**patch.get("metadata", {}), **guard}}
         await confirm()
@@ -203,22 +203,22 @@ class Applier:
             return None
         return DelayedRepair(repairs.conflict, max(1.0, repairs.next_s - self._clock_s()))
 
-    async def _present(self, seen: Projection, key: Key) -> KubeObject | None:
+    async def _known_object(self, state: Projection, key: Key) -> KubeObject | None:
         """The object from the state. If it is missing or incomplete, it is read from the API
         server: not every kind is watched completely, and events may be late."""
-        present = seen.get(key)
-        if present is not None and present.complete:
-            return present
-        there = await self._there(key)
+        existing = state.get(key)
+        if existing is not None and existing.complete:
+            return existing
+        stored = await self._read(key)
         return (
             None
-            if there is None
+            if stored is None
             else KubeObject(
-                key, there["metadata"]["uid"], int(there["metadata"]["resourceVersion"]), there
+                key, stored["metadata"]["uid"], int(stored["metadata"]["resourceVersion"]), stored
             )
         )
 
-    async def _there(self, key: Key) -> Body | None:
+    async def _read(self, key: Key) -> Body | None:
         """The object as the API server has it; on the bus are only parts of it."""
         try:
             return await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
@@ -233,18 +233,16 @@ class Applier:
         self._repairs[key] = replace(repairs, conflict=FieldConflict(key))
         return False
 
-    async def _wants_write(self, key: Key, body: Body, present: KubeObject) -> tuple[bool, bool]:
+    async def _wants_write(self, key: Key, body: Body, existing: KubeObject) -> tuple[bool, bool]:
         """Whether an object that is there has to be applied, and whether others added what must
         go; counts repairs."""
         last, now_s = self._applied.get(key), self._clock_s()
         if last is None or last.mark.sent != digest(body):
             return True, True
-        part, repairs, additions = (
-            _part(body, present.body),
-            self._repairs.get(key, RepairHistory()),
-            removal(body, present.body),
-        )
-        if last.part is None and (digest(part), _whole(present.body)) != (
+        part = _part(body, existing.body)
+        repairs = self._repairs.get(key, RepairHistory())
+        additions = removal(body, existing.body)
+        if last.part is None and (digest(part), _whole(existing.body)) != (
             last.mark.ours,
             last.mark.whole,
         ):
@@ -255,7 +253,7 @@ class Applier:
                 self._repairs[key] = replace(repairs, conflict=None)
             # A process before this one may have applied more and not have lived to tell: what it
             # left behind must go.
-            if last.part is None and _whole(present.body) != last.mark.whole:
+            if last.part is None and _whole(existing.body) != last.mark.whole:
                 return True, False
             self._applied[key] = Applied(last.mark, part, owners(body))
             return False, False
@@ -273,36 +271,41 @@ class Applier:
     async def _converted(self, key: Key, body: Body, last: Applied) -> Applied:
         """With the mark as it is made today, where a release before 0.3 made it from all of an
         object that is still the same."""
-        there = await self._there(key)
-        if there is None or (digest(managed_fields_of(body, there)), digest(comparable(there))) != (
+        stored = await self._read(key)
+        if stored is None or (
+            digest(managed_fields_of(body, stored)),
+            digest(comparable(stored)),
+        ) != (
             last.mark.ours,
             last.mark.whole,
         ):
             return last
         return replace(
             last,
-            mark=structs.replace(last.mark, ours=digest(_part(body, there)), whole=_whole(there)),
+            mark=structs.replace(last.mark, ours=digest(_part(body, stored)), whole=_whole(stored)),
         )
 
     async def _field_conflict(self, key: Key, path: tuple[str, ...]) -> FieldConflict:
-        there = await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
+        stored = await self._cluster.get(RESOURCES[key.kind], key.namespace, key.name)
         path = hashed_field(path[1]) if path[:1] == (HASHES,) and len(path) > 1 else path
-        managers = tuple(field_managers_at(there, path, self._manager))
+        managers = tuple(field_managers_at(stored, path, self._manager))
         return FieldConflict(key, ".".join(path), managers)
 
 
-def _part(body: Body, there: Body) -> Any:
+def _part(body: Body, existing: Body) -> Any:
     """What is ours of an object. On the bus are hashes in place of literals; answers of the API
     server have to compare with that."""
-    return managed_fields_of(without_literals(body), without_literals(there))
+    return managed_fields_of(without_literals(body), without_literals(existing))
 
 
-def _whole(there: Body) -> str:
-    return digest(comparable(published(there)))
+def _whole(existing: Body) -> str:
+    return digest(comparable(published(existing)))
 
 
-def _with_uid(body: Body, present: KubeObject | None) -> Body:
+def _with_uid(body: Body, existing: KubeObject | None) -> Body:
     """An update names the uid, so that it cannot land on a successor of the same name."""
     return (
-        body if present is None else {**body, "metadata": {**body["metadata"], "uid": present.uid}}
+        body
+        if existing is None
+        else {**body, "metadata": {**body["metadata"], "uid": existing.uid}}
     )

@@ -31,7 +31,7 @@ class Component:
         default_factory=dict, hash=False
     )  # by kind, what others report that it reads
     measure: Callable[[Projection], Iterable[Metric]] = (
-        lambda _seen: ()
+        lambda _state: ()
     )  # what is counted at each scrape
     failures: Mapping[str, FailureConditions] = field(
         default_factory=dict, hash=False
@@ -48,10 +48,8 @@ class Component:
     @property
     def filters(self) -> list[str]:
         reports = self.reports or subjects.reports(service=self.name)
-        objects, markers = (
-            (subjects.objects(r.kind) for r in self.watches),
-            (subjects.of_synced(r.kind) for r in self.watches),
-        )
+        objects = (subjects.objects(r.kind) for r in self.watches)
+        markers = (subjects.of_synced(r.kind) for r in self.watches)
         actions = (subjects.actions(self.name, r.kind) for r in self.owns)
         return [*objects, *markers, *actions, reports, subjects.dead_letters(self.name)]
 

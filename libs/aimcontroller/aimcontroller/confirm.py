@@ -46,12 +46,12 @@ class Confirmations:
         if self._uids.get(key) == cause.uid:
             return
         try:
-            there = await self._cluster.get(resource, key.namespace, key.name)
+            existing = await self._cluster.get(resource, key.namespace, key.name)
         except NotFound as error:
             if error.reason != "NotFound":
                 raise
             raise UnconfirmedError(f"{key} is not in the cluster") from None
-        if _identity(there) != expected:
+        if _identity(existing) != expected:
             raise UnconfirmedError(f"{key} in the cluster is another object than that of the event")
         self._uids[key] = cause.uid
         if len(self._uids) > MAX_CONFIRMED:

@@ -40,22 +40,24 @@ def comparable(body: Body) -> Body:
     }
 
 
-def managed_fields_of(sent: Any, there: Any) -> Any:
-    """The part of `there` that `sent` speaks of; list items with a name are matched by it (as
+def managed_fields_of(sent: Any, existing: Any) -> Any:
+    """The part of `existing` that `sent` speaks of; list items with a name are matched by it (as
     list-maps merge)."""
-    if isinstance(sent, dict) and isinstance(there, dict):
-        return {field: managed_fields_of(value, there.get(field)) for field, value in sent.items()}
+    if isinstance(sent, dict) and isinstance(existing, dict):
+        return {
+            field: managed_fields_of(value, existing.get(field)) for field, value in sent.items()
+        }
     if (
         isinstance(sent, list)
-        and isinstance(there, list)
-        and all(isinstance(item, dict) and "name" in item for item in [*sent, *there])
+        and isinstance(existing, list)
+        and all(isinstance(item, dict) and "name" in item for item in [*sent, *existing])
     ):
-        named = {item["name"]: item for item in there}
-        if len(named) == len(there):  # in volumeMounts a name may come twice
+        named = {item["name"]: item for item in existing}
+        if len(named) == len(existing):  # in volumeMounts a name may come twice
             return [managed_fields_of(item, named.get(item["name"])) for item in sent]
-    if isinstance(sent, list) and isinstance(there, list) and len(sent) == len(there):
-        return [managed_fields_of(item, other) for item, other in zip(sent, there, strict=True)]
-    return there
+    if isinstance(sent, list) and isinstance(existing, list) and len(sent) == len(existing):
+        return [managed_fields_of(item, other) for item, other in zip(sent, existing, strict=True)]
+    return existing
 
 
 def diff_paths(before: Any, now: Any) -> Iterator[tuple[str, ...]]:
@@ -92,15 +94,15 @@ def _holds(fields: Any, path: tuple[str, ...]) -> bool:
     return True
 
 
-def same_owner(body: Body, there: Body) -> bool:
+def same_owner(body: Body, existing: Body) -> bool:
     """Whether both have the same owner by uid; without an owner, the label managed-by decides."""
-    wanted = {reference["uid"] for reference in body["metadata"].get("ownerReferences", ())}
-    if wanted:
-        return wanted <= {
-            reference["uid"] for reference in there["metadata"].get("ownerReferences") or ()
+    owner_uids = {reference["uid"] for reference in body["metadata"].get("ownerReferences", ())}
+    if owner_uids:
+        return owner_uids <= {
+            reference["uid"] for reference in existing["metadata"].get("ownerReferences") or ()
         }
     return (body["metadata"].get("labels") or {}).get(MANAGED_BY) == (
-        there["metadata"].get("labels") or {}
+        existing["metadata"].get("labels") or {}
     ).get(MANAGED_BY)
 
 

@@ -161,6 +161,6 @@ def hashes(values: Iterable[str]) -> "array[int]":
     return array("q", sorted(map(hash, values)))
 
 
-def holds(kept: "array[int]", value: str) -> bool:
-    place = bisect_left(kept, hash(value))
-    return place < len(kept) and kept[place] == hash(value)
+def holds(stored: "array[int]", value: str) -> bool:
+    place = bisect_left(stored, hash(value))
+    return place < len(stored) and stored[place] == hash(value)

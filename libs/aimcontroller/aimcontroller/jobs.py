@@ -54,12 +54,12 @@ def parse_resources(text: str) -> Body | None:
     if not text.strip():
         return None
     try:
-        given = json.loads(text)
+        parsed = json.loads(text)
     except ValueError as error:
         raise ValueError(f"is not JSON ({error}); give a ResourceRequirements") from error
-    if not isinstance(given, dict) or not given.keys() <= {"requests", "limits"}:
+    if not isinstance(parsed, dict) or not parsed.keys() <= {"requests", "limits"}:
         raise ValueError('must be an object with "requests" and "limits"')
-    found = {part: _amounts(part, amounts) for part, amounts in given.items()}
+    found = {part: _amounts(part, amounts) for part, amounts in parsed.items()}
     limits = found.get("limits", {})
     for name, amount in found.get("requests", {}).items():
         if name in limits and quantities.exact(amount) > quantities.exact(limits[name]):

@@ -30,7 +30,7 @@ async def leader_election(
     cluster = await Cluster.connect(settings.kubeconfig, user_agent=f"aim-{service}")
     health.set_not_ready(LEASE, "not requested yet: the state is loaded first")
 
-    def told(standing: LeadershipState) -> None:
+    def on_change(standing: LeadershipState) -> None:
         LEADER.labels(service).set(standing.leading)
         health.role = "leader" if standing.leading else "standby"
         if standing.leading:
@@ -44,6 +44,8 @@ async def leader_election(
             health.set_ready(LEASE)
 
     try:
-        yield Lease(cluster, settings.namespace, f"aim-{service}", on_change=told, timing=timing)
+        yield Lease(
+            cluster, settings.namespace, f"aim-{service}", on_change=on_change, timing=timing
+        )
     finally:
         await cluster.close()

@@ -64,22 +64,22 @@ def actions(*actions: Action) -> Plan:
     return Plan(actions=actions)
 
 
-def report(seen: KubeObject, *conditions: ReportedCondition, **fields: Any) -> Plan:
+def report(obj: KubeObject, *conditions: ReportedCondition, **fields: Any) -> Plan:
     """Say `conditions` and status `fields` on an object; fields that are None are left out."""
-    given = {name: value for name, value in fields.items() if value is not None}
-    return Plan(reports=(Report(seen.key, seen.uid, seen.generation, conditions, given),))
+    set_fields = {name: value for name, value in fields.items() if value is not None}
+    return Plan(reports=(Report(obj.key, obj.uid, obj.generation, conditions, set_fields),))
 
 
 WARNING_LENGTH = 512
 
 
-def with_warning_event(said: Plan, reason: str, message: str) -> Plan:
-    """`said` with a Warning Event on top. A condition has to have the message too: the Event goes
+def with_warning_event(plan: Plan, reason: str, message: str) -> Plan:
+    """`plan` with a Warning Event on top. A condition has to have the message too: the Event goes
     out after the write of a condition."""
     event = warning_event(reason, message)
     return replace(
-        said,
-        reports=tuple(replace(each, warnings=(*each.warnings, event)) for each in said.reports),
+        plan,
+        reports=tuple(replace(each, warnings=(*each.warnings, event)) for each in plan.reports),
     )
 
 
@@ -88,13 +88,13 @@ def warning_event(reason: str, message: str) -> ReportedWarning:
 
 
 def report_warnings(
-    seen: Projection,
+    state: Projection,
     about: KubeObject,
     service: str,
     *found: tuple[str, str],
 ) -> Plan:
     """Warning Events, as (reason, message), on an object without status."""
-    if not found and seen.report(about.key, service) is None:
+    if not found and state.report(about.key, service) is None:
         return EMPTY_PLAN
     warnings = tuple(warning_event(reason, message) for reason, message in found)
     return Plan(reports=(Report(about.key, about.uid, about.generation, warnings=warnings),))
@@ -167,14 +167,14 @@ def sanitize(message: str) -> str:
     return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"
 
 
-def existing_condition(present: KubeObject, type_: str) -> ReportedCondition | None:
+def existing_condition(obj: KubeObject, type_: str) -> ReportedCondition | None:
     """The current condition of the object, to be reported again."""
-    there = present.condition(type_)
-    if there is None:
+    condition = obj.condition(type_)
+    if condition is None:
         return None
     return ReportedCondition(
         type=type_,
-        status=there.get("status", "Unknown"),
-        reason=there.get("reason", ""),
-        message=there.get("message", ""),
+        status=condition.get("status", "Unknown"),
+        reason=condition.get("reason", ""),
+        message=condition.get("message", ""),
     )

@@ -260,11 +260,11 @@ class Projection:
     """By index, kind, namespace and value, oldest first."""
     _many: "Map[tuple[str, str, str | None], Map[Key, array[int]]]" = field(default_factory=Map)
     """By index, kind and namespace, the objects that have too many values."""
-    _gone: Map[str, Map[Key, tuple[int, int]]] = field(
+    _deletions: Map[str, Map[Key, tuple[int, int]]] = field(
         default_factory=Map
     )  # by kind: epoch and version of deletions
     _reports: Map[tuple[Key, str], tuple[int, StatusReported]] = field(default_factory=Map)
-    _learned: Map[Key, Map[str, object]] = field(default_factory=Map)
+    _observations: Map[Key, Map[str, object]] = field(default_factory=Map)
     _absent: frozenset[str] = frozenset()
     _settled: Map[str, tuple[int, int]] = field(
         default_factory=Map
@@ -306,8 +306,8 @@ class Projection:
         many = self._many.get((index.name, kind, namespace), _NO_KEYS)
         if not many:
             return found
-        more = (self.get(key) for key, kept in many.items() if holds(kept, value))
-        return sorted([*found, *(seen for seen in more if seen is not None)], key=_order)
+        more = (self.get(key) for key, stored in many.items() if holds(stored, value))
+        return sorted([*found, *(obj for obj in more if obj is not None)], key=_order)
 
     def report(self, key: Key, service: str) -> StatusReported | None:
         """The last report of a service on an object."""
@@ -318,14 +318,14 @@ class Projection:
 
     def observation(self, key: Key, topic: str) -> Any:
         """What this process found out, or None."""
-        return self._learned.get(key, _NO_FACTS).get(topic)
+        return self._observations.get(key, _NO_FACTS).get(topic)
 
     def pending_creates(self, kind: str) -> list[Key]:
         """Objects of this kind whose apply is under way and whose answer is not yet here."""
         return [
             key
-            for key, facts in self._learned.items()
-            if PENDING_CREATE in facts and key.kind == kind
+            for key, observed in self._observations.items()
+            if PENDING_CREATE in observed and key.kind == kind
         ]
 
     @property
@@ -333,7 +333,7 @@ class Projection:
         """The latest version of any object or list; 0 where nothing is known."""
         return max(
             (
-                *(seen.version for seen in self.all_objects()),
+                *(obj.version for obj in self.all_objects()),
                 *(version for _, version in self._settled.values()),
             ),
             default=0,
@@ -354,27 +354,27 @@ class Projection:
         return kind not in self._absent
 
 
-def fold(seen: Projection, event: StateEvent, seq: int = 0) -> Projection:
+def fold(state: Projection, event: StateEvent, seq: int = 0) -> Projection:
     """The state after an event. Total: an event without a change returns the same projection."""
     match event:
         case ObjectChanged():
-            return _changed(seen, event, seq)
+            return _changed(state, event, seq)
         case ObjectDeleted():
-            return _deleted(seen, event)
+            return _deleted(state, event)
         case StatusReported():
-            return _reported(seen, event, seq)
+            return _reported(state, event, seq)
         case KindSynced(kind=kind, installed=installed, epoch=epoch):
-            absent = seen._absent - {kind} if installed else seen._absent | {kind}
+            absent = state._absent - {kind} if installed else state._absent | {kind}
             return replace(
-                seen,
+                state,
                 _absent=absent,
-                _settled=_raised(seen._settled, kind, _age_of(event)),
-                _epoch=max(seen._epoch, epoch),
+                _settled=_raised(state._settled, kind, _age_of(event)),
+                _epoch=max(state._epoch, epoch),
             )
         case Observation():
-            return _learn(seen, event)
+            return _observe(state, event)
         case _:
-            return seen
+            return state
 
 
 def changed_from_response(body: dict[str, Any]) -> ObjectChanged:
@@ -391,61 +391,70 @@ def changed_from_response(body: dict[str, Any]) -> ObjectChanged:
     )
 
 
-def drop_object(seen: Projection, key: Key) -> Projection:
+def drop_object(state: Projection, key: Key) -> Projection:
     """Without an object that is missing in a reload: it was deleted at an unknown version."""
-    present = seen.get(key)
-    return seen if present is None else _remove(_unlearn(seen, key), present)
+    obj = state.get(key)
+    return state if obj is None else _remove(_forget_observations(state, key), obj)
 
 
-def clear_observations(seen: Projection) -> Projection:
+def clear_observations(state: Projection) -> Projection:
     """Without the observations of this process: the state that another process has."""
-    return replace(seen, _learned=Map())
+    return replace(state, _observations=Map())
 
 
-def drop_reports(seen: Projection, reports: Iterable[tuple[Key, str]]) -> Projection:
+def drop_reports(state: Projection, reports: Iterable[tuple[Key, str]]) -> Projection:
     """Without these reports, whether they were known or not."""
-    left = seen._reports
+    left = state._reports
     for report in reports:
         if report in left:
             left = left.delete(report)
-    return replace(seen, _reports=left)
+    return replace(state, _reports=left)
 
 
-def reset_report_order(seen: Projection) -> Projection:
+def reset_report_order(state: Projection) -> Projection:
     """For a reload: what was known of the order of reports is void, since the stream may be
     another one."""
     return replace(
-        seen, _reports=Map({place: (0, report) for place, (_, report) in seen._reports.items()})
+        state, _reports=Map({place: (0, report) for place, (_, report) in state._reports.items()})
     )
 
 
-def _reported(seen: Projection, event: StatusReported, seq: int) -> Projection:
+def _reported(state: Projection, event: StatusReported, seq: int) -> Projection:
     place = (Key(event.kind, event.namespace, event.name), event.service)
-    known_seq, known = seen._reports.get(place, _NO_REPORT)
+    known_seq, known = state._reports.get(place, _NO_REPORT)
     if seq < known_seq or (seq, event) == (known_seq, known):
-        return seen
-    return replace(seen, _reports=seen._reports.set(place, (seq, event)))
+        return state
+    return replace(state, _reports=state._reports.set(place, (seq, event)))
 
 
-def _unlearn(seen: Projection, key: Key) -> Projection:
-    return replace(seen, _learned=seen._learned.delete(key)) if key in seen._learned else seen
+def _forget_observations(state: Projection, key: Key) -> Projection:
+    return (
+        replace(state, _observations=state._observations.delete(key))
+        if key in state._observations
+        else state
+    )
 
 
-def _learn(seen: Projection, event: Observation) -> Projection:
-    present = seen.get(event.key)
-    if event.uid and (present is None or present.uid != event.uid):
-        return seen
-    facts = seen._learned.get(event.key, _NO_FACTS)
+def _observe(state: Projection, event: Observation) -> Projection:
+    obj = state.get(event.key)
+    if event.uid and (obj is None or obj.uid != event.uid):
+        return state
+    observed = state._observations.get(event.key, _NO_FACTS)
     if event.value is not None:
         return replace(
-            seen, _learned=seen._learned.set(event.key, facts.set(event.topic, event.value))
+            state,
+            _observations=state._observations.set(
+                event.key, observed.set(event.topic, event.value)
+            ),
         )
-    if event.topic not in facts:
-        return seen
-    left = facts.delete(event.topic)
+    if event.topic not in observed:
+        return state
+    left = observed.delete(event.topic)
     return replace(
-        seen,
-        _learned=seen._learned.set(event.key, left) if left else seen._learned.delete(event.key),
+        state,
+        _observations=state._observations.set(event.key, left)
+        if left
+        else state._observations.delete(event.key),
     )
 
 
@@ -453,11 +462,11 @@ def _age_of(marker: KindSynced) -> tuple[int, int]:
     return marker.epoch, int(marker.resource_version or "0")
 
 
-def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
+def _changed(state: Projection, event: ObjectChanged, seq: int) -> Projection:
     """The response to a write of our own is late if it comes after a later list: the state has the
     objects of that list, and all others are deleted."""
     key = Key(event.kind, event.namespace, event.name)
-    epoch, complete = event.epoch if seq else seen._epoch, event.truncated in {(), (HASHES,)}
+    epoch, complete = event.epoch if seq else state._epoch, event.truncated in {(), (HASHES,)}
     new = KubeObject(
         key,
         event.uid,
@@ -468,54 +477,55 @@ def _changed(seen: Projection, event: ObjectChanged, seq: int) -> Projection:
         complete,
         SPEC not in event.truncated,
     )
-    present = seen.get(key)
-    if present is not None and (
-        new.version_key < present.version_key
-        or (new.version_key == present.version_key and seq <= present.seq)
+    obj = state.get(key)
+    if obj is not None and (
+        new.version_key < obj.version_key or (new.version_key == obj.version_key and seq <= obj.seq)
     ):
-        return seen
-    deleted = seen._gone.get(key.kind, _NO_DELETIONS).get(key, _NEVER)
+        return state
+    deleted = state._deletions.get(key.kind, _NO_DELETIONS).get(key, _NEVER)
     if new.version_key <= deleted or (
-        not seq and new.version_key <= seen._settled.get(key.kind, _NEVER)
+        not seq and new.version_key <= state._settled.get(key.kind, _NEVER)
     ):
-        return seen
-    if present is not None:
-        seen = _remove(seen if present.uid == event.uid else _unlearn(seen, key), present)
+        return state
+    if obj is not None:
+        state = _remove(state if obj.uid == event.uid else _forget_observations(state, key), obj)
     place = (key.kind, key.namespace)
-    names = seen._objects.get(place, _NO_NAMES).set(key.name, new)
+    names = state._objects.get(place, _NO_NAMES).set(key.name, new)
     return _indexed(
-        replace(seen, _objects=seen._objects.set(place, names), _epoch=max(seen._epoch, new.epoch)),
+        replace(
+            state, _objects=state._objects.set(place, names), _epoch=max(state._epoch, new.epoch)
+        ),
         new,
         _with,
     )
 
 
-def _deleted(seen: Projection, event: ObjectDeleted) -> Projection:
-    key, age = (
-        Key(event.kind, event.namespace, event.name),
-        (event.epoch, int(event.resource_version)),
-    )
-    present = seen.get(key)
-    if present is not None and (
-        age < present.version_key or (present.uid != event.uid and age <= present.version_key)
+def _deleted(state: Projection, event: ObjectDeleted) -> Projection:
+    key = Key(event.kind, event.namespace, event.name)
+    age = (event.epoch, int(event.resource_version))
+    obj = state.get(key)
+    if obj is not None and (
+        age < obj.version_key or (obj.uid != event.uid and age <= obj.version_key)
     ):
-        return seen
-    seen = _remember_deletion(
-        replace(_unlearn(seen, key), _epoch=max(seen._epoch, event.epoch)), key, age
+        return state
+    state = _remember_deletion(
+        replace(_forget_observations(state, key), _epoch=max(state._epoch, event.epoch)), key, age
     )
-    return seen if present is None else _remove(seen, present)
+    return state if obj is None else _remove(state, obj)
 
 
-def _remember_deletion(seen: Projection, key: Key, age: tuple[int, int]) -> Projection:
+def _remember_deletion(state: Projection, key: Key, age: tuple[int, int]) -> Projection:
     """The newest count, not the last: so it makes no difference in which order they come."""
-    gone = seen._gone.get(key.kind, _NO_DELETIONS)
-    gone = gone.set(key, max(age, gone.get(key, _NEVER)))
-    if len(gone) <= 2 * MAX_TOMBSTONES:
-        return replace(seen, _gone=seen._gone.set(key.kind, gone))
-    newest_first = sorted(gone.items(), key=lambda item: item[1], reverse=True)
-    settled = _raised(seen._settled, key.kind, newest_first[MAX_TOMBSTONES][1])
+    deletions = state._deletions.get(key.kind, _NO_DELETIONS)
+    deletions = deletions.set(key, max(age, deletions.get(key, _NEVER)))
+    if len(deletions) <= 2 * MAX_TOMBSTONES:
+        return replace(state, _deletions=state._deletions.set(key.kind, deletions))
+    newest_first = sorted(deletions.items(), key=lambda item: item[1], reverse=True)
+    settled = _raised(state._settled, key.kind, newest_first[MAX_TOMBSTONES][1])
     return replace(
-        seen, _gone=seen._gone.set(key.kind, Map(newest_first[:MAX_TOMBSTONES])), _settled=settled
+        state,
+        _deletions=state._deletions.set(key.kind, Map(newest_first[:MAX_TOMBSTONES])),
+        _settled=settled,
     )
 
 
@@ -525,44 +535,40 @@ def _raised(
     return ages.set(kind, max(age, ages.get(kind, _NEVER)))
 
 
-def _remove(seen: Projection, present: KubeObject) -> Projection:
-    key, place = present.key, (present.key.kind, present.key.namespace)
-    names = seen._objects[place].delete(key.name)
-    objects = seen._objects.set(place, names) if names else seen._objects.delete(place)
-    return _indexed(replace(seen, _objects=objects), present, _without)
+def _remove(state: Projection, obj: KubeObject) -> Projection:
+    key, place = obj.key, (obj.key.kind, obj.key.namespace)
+    names = state._objects[place].delete(key.name)
+    objects = state._objects.set(place, names) if names else state._objects.delete(place)
+    return _indexed(replace(state, _objects=objects), obj, _without)
 
 
 def _indexed(
-    seen: Projection,
-    present: KubeObject,
+    state: Projection,
+    obj: KubeObject,
     change: Callable[[tuple[KubeObject, ...], KubeObject], tuple[KubeObject, ...]],
 ) -> Projection:
     """With an object put into its indexes, or taken out of them."""
-    kind, indexed, many = present.key.kind, seen._indexed, seen._many
+    kind = obj.key.kind
+    indexed = state._indexed
+    many = state._many
     for index in of_kind(kind):
-        values, namespace = (
-            set(index.values(present.body)),
-            None if index.everywhere else present.key.namespace,
-        )
+        values = set(index.values(obj.body))
+        namespace = None if index.everywhere else obj.key.namespace
         if len(values) > MOST_VALUES:
             place = (index.name, kind, namespace)
             keys = many.get(place, _NO_KEYS)
-            keys = (
-                keys.set(present.key, hashes(values))
-                if change is _with
-                else keys.delete(present.key)
-            )
+            keys = keys.set(obj.key, hashes(values)) if change is _with else keys.delete(obj.key)
             many = many.set(place, keys) if keys else many.delete(place)
             continue
         for value in values:
             at = (index.name, kind, namespace, value)
-            left = change(indexed.get(at, ()), present)
+            left = change(indexed.get(at, ()), obj)
             indexed = indexed.set(at, left) if left else indexed.delete(at)
-    return replace(seen, _indexed=indexed, _many=many)
+    return replace(state, _indexed=indexed, _many=many)
 
 
-def _order(seen: KubeObject) -> tuple[str, str, str]:
-    return seen.creation_timestamp, seen.key.name, seen.key.namespace or ""
+def _order(obj: KubeObject) -> tuple[str, str, str]:
+    return obj.creation_timestamp, obj.key.name, obj.key.namespace or ""
 
 
 def _with(found: tuple[KubeObject, ...], new: KubeObject) -> tuple[KubeObject, ...]:
@@ -570,6 +576,6 @@ def _with(found: tuple[KubeObject, ...], new: KubeObject) -> tuple[KubeObject, .
     return (*found[:place], new, *found[place:])
 
 
-def _without(found: tuple[KubeObject, ...], present: KubeObject) -> tuple[KubeObject, ...]:
-    place = bisect_left(found, _order(present), key=_order)
+def _without(found: tuple[KubeObject, ...], obj: KubeObject) -> tuple[KubeObject, ...]:
+    place = bisect_left(found, _order(obj), key=_order)
     return found[:place] + found[place + 1 :]

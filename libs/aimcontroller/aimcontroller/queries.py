@@ -20,35 +20,37 @@ def oldest_first(found: Iterable[KubeObject]) -> list[KubeObject]:
     """Where several objects claim the same thing the oldest has it, of equal age the first by
     name; those being deleted claim nothing."""
     return sorted(
-        (seen for seen in found if not seen.deleting),
-        key=lambda seen: (seen.creation_timestamp, seen.key.name),
+        (obj for obj in found if not obj.deleting),
+        key=lambda obj: (obj.creation_timestamp, obj.key.name),
     )
 
 
-def models_named(seen: Projection, name: str) -> list[KubeObject]:
+def models_named(state: Projection, name: str) -> list[KubeObject]:
     """Catalogue entries of one canonical name; the first is the one that counts."""
-    return oldest_first(seen.find(MODELS_BY_NAME, name))
+    return oldest_first(state.find(MODELS_BY_NAME, name))
 
 
-def image_record(seen: Projection, model: KubeObject, namespace: str) -> KubeObject | None:
+def image_record(state: Projection, model: KubeObject, namespace: str) -> KubeObject | None:
     """The ConfigMap that has the images of a catalogue entry and the labels of the present one.
     `namespace`: the control plane's own."""
-    kept = seen.get(Key(CONFIG_MAP.kind, namespace, image_config_map(model.key.name)))
+    config_map = state.get(Key(CONFIG_MAP.kind, namespace, image_config_map(model.key.name)))
     return (
-        kept
-        if kept is not None and model.uid in kept.owners and isinstance(kept.body.get("data"), dict)
+        config_map
+        if config_map is not None
+        and model.uid in config_map.owners
+        and isinstance(config_map.body.get("data"), dict)
         else None
     )
 
 
-def known_images(seen: Projection, name: str, namespace: str) -> frozenset[str]:
+def known_images(state: Projection, name: str, namespace: str) -> frozenset[str]:
     """Images that the catalogue has or had for a canonical name.
 
     A stored result with another image was forged: a user who may write ConfigMaps of a
     namespace can do that.
     """
-    models = models_named(seen, name)
-    records = (image_record(seen, model, namespace) for model in models)
+    models = models_named(state, name)
+    records = (image_record(state, model, namespace) for model in models)
     recorded = (
         image
         for record in records
@@ -58,9 +60,9 @@ def known_images(seen: Projection, name: str, namespace: str) -> frozenset[str]:
     return frozenset(recorded) | {str(model.spec.get("image")) for model in models}
 
 
-def caches_of(seen: Projection, namespace: str | None, source_uri: str) -> list[KubeObject]:
+def caches_of(state: Projection, namespace: str | None, source_uri: str) -> list[KubeObject]:
     """Caches of one source in a namespace; the first is the one that counts."""
-    return oldest_first(seen.find(CACHES_BY_SOURCE, source_uri, namespace))
+    return oldest_first(state.find(CACHES_BY_SOURCE, source_uri, namespace))
 
 
 def has_failed(cache: KubeObject) -> bool:
@@ -69,30 +71,30 @@ def has_failed(cache: KubeObject) -> bool:
     return cache.status.get("status") == FAILED_STATE and ready.get("reason") != DUPLICATE_SOURCE
 
 
-def previous_discovery(seen: Projection, template: KubeObject) -> KubeObject | None:
+def previous_discovery(state: Projection, template: KubeObject) -> KubeObject | None:
     """The ConfigMap in which discovery keeps what a template's image answered."""
-    kept = seen.get(
+    config_map = state.get(
         Key(CONFIG_MAP.kind, template.key.namespace, discovery_config_map(template.key.name))
     )
-    return kept if kept is not None and template.uid in kept.owners else None
+    return config_map if config_map is not None and template.uid in config_map.owners else None
 
 
-def discovery_result_of(seen: Projection, template: KubeObject) -> Discovered | None:
+def discovery_result_of(state: Projection, template: KubeObject) -> Discovered | None:
     """What a template's image answered."""
-    kept = previous_discovery(seen, template)
-    return None if kept is None else from_config_map(kept.body)
+    config_map = previous_discovery(state, template)
+    return None if config_map is None else from_config_map(config_map.body)
 
 
-def templates_of(seen: Projection, namespace: str | None, source: str) -> list[KubeObject]:
+def templates_of(state: Projection, namespace: str | None, source: str) -> list[KubeObject]:
     """Templates whose image names this source. While an image is asked again, its last answer
     still counts; without one, what the status says."""
     found: dict[Key, KubeObject] = {}
-    for kept in seen.find(ANSWERS_BY_SOURCE, source, namespace):
-        owner = kept.owner(TEMPLATE.kind)
-        template = None if owner is None else seen.get(owner)
-        if template is not None and previous_discovery(seen, template) is kept:
+    for config_map in state.find(ANSWERS_BY_SOURCE, source, namespace):
+        owner = config_map.owner(TEMPLATE.kind)
+        template = None if owner is None else state.get(owner)
+        if template is not None and previous_discovery(state, template) is config_map:
             found[template.key] = template
-    for template in seen.find(TEMPLATES_BY_SOURCE, source, namespace):
-        if template.key not in found and discovery_result_of(seen, template) is None:
+    for template in state.find(TEMPLATES_BY_SOURCE, source, namespace):
+        if template.key not in found and discovery_result_of(state, template) is None:
             found[template.key] = template
     return list(found.values())

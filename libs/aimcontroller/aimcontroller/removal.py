@@ -4,36 +4,36 @@ Pure."""
 from aimcontroller.projection import KubeObject
 
 
-def removal(there: KubeObject) -> str:
+def removal(existing: KubeObject) -> str:
     """An object with metadata.deletionTimestamp goes once its finalizers are gone; only who set
     one removes it, so they are named."""
-    finalizers = ", ".join(map(str, there.body["metadata"].get("finalizers") or ()))
+    finalizers = ", ".join(map(str, existing.body["metadata"].get("finalizers") or ()))
     held = (
         f", held by finalizer {finalizers}; if this persists, check that the controller that set"
         " it is running"
         if finalizers
         else ""
     )
-    return f"{there.key.kind} {there.key.name} is being deleted{held}"
+    return f"{existing.key.kind} {existing.key.name} is being deleted{held}"
 
 
-def is_of_former(owner: KubeObject, there: KubeObject) -> bool:
-    """Whether `there` was made for a former object of the kind and name of `owner`. It goes by
+def is_of_former(owner: KubeObject, existing: KubeObject) -> bool:
+    """Whether `existing` was made for a former object of the kind and name of `owner`. It goes by
     itself (garbage collection)."""
-    return owner.uid not in there.owners and there.owner(owner.key.kind) == owner.key
+    return owner.uid not in existing.owners and existing.owner(owner.key.kind) == owner.key
 
 
-def of_former(owner: KubeObject, there: KubeObject) -> str:
+def of_former(owner: KubeObject, existing: KubeObject) -> str:
     """Of an object for which `is_of_former` holds."""
     whose = f"created for the former {owner.key.kind} {owner.key.name}"
-    if there.deleting:
-        return f"{removal(there)} ({whose})"
-    return f"{there.key.kind} {there.key.name}, {whose}, is being removed"
+    if existing.deleting:
+        return f"{removal(existing)} ({whose})"
+    return f"{existing.key.kind} {existing.key.name}, {whose}, is being removed"
 
 
-def of_another(owner: KubeObject, there: KubeObject) -> str:
+def of_another(owner: KubeObject, existing: KubeObject) -> str:
     """Of an object that has the name of one that `owner` needs."""
     return (
-        f"{there.key.kind} {there.key.name} exists and was not made for {owner.key.kind}"
+        f"{existing.key.kind} {existing.key.name} exists and was not made for {owner.key.kind}"
         f" {owner.key.name}; rename or delete one of them"
     )

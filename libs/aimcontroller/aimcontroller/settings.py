@@ -64,7 +64,7 @@ def unknown_variables(
     settings: type[ServiceSettings], environ: dict[str, str] | None = None
 ) -> list[str]:
     """Variables that start with `AIM_` and that no service knows: most likely misspelt."""
-    present = os.environ if environ is None else environ
+    variables = os.environ if environ is None else environ
     own = {
         PREFIX + name.upper()
         for name, field in settings.model_fields.items()
@@ -72,6 +72,6 @@ def unknown_variables(
     }
     return sorted(
         name
-        for name in present
+        for name in variables
         if name.startswith(PREFIX) and name not in own | COMPONENT_VARIABLES
     )

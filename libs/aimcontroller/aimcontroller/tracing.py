@@ -64,8 +64,6 @@ def with_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
     """A log line within a span says which."""
     found = trace.get_current_span().get_span_context()
     if found.is_valid:
-        event["trace_id"], event["span_id"] = (
-            trace.format_trace_id(found.trace_id),
-            trace.format_span_id(found.span_id),
-        )
+        event["trace_id"] = trace.format_trace_id(found.trace_id)
+        event["span_id"] = trace.format_span_id(found.span_id)
     return event

@@ -51,7 +51,7 @@ def routed(**more: Any) -> Body:
 
 
 @pytest.mark.parametrize(
-    ("sent", "there", "path"),
+    ("sent", "existing", "path"),
     [
         pytest.param(
             ISVC,
@@ -171,23 +171,23 @@ def routed(**more: Any) -> Body:
         ),
     ],
 )
-def test_an_addition_is_found_and_taken_away(sent: Body, there: Body, path: str) -> None:
-    before = copy.deepcopy(there)
-    patch = removal(sent, there)
+def test_an_addition_is_found_and_taken_away(sent: Body, existing: Body, path: str) -> None:
+    before = copy.deepcopy(existing)
+    patch = removal(sent, existing)
     assert patch is not None
     assert ".".join(added(patch)) == path
-    cleaned = merged(there, patch)
+    cleaned = merged(existing, patch)
     assert removal(sent, cleaned) is None
     assert (
         cleaned["spec"]["predictor"]["containers"] == [CONTAINER]
-        if there["kind"] == "InferenceService"
+        if existing["kind"] == "InferenceService"
         else True
     )
-    assert there == before
+    assert existing == before
 
 
 @pytest.mark.parametrize(
-    ("sent", "there"),
+    ("sent", "existing"),
     [
         pytest.param(ISVC, ISVC, id="as-sent"),
         pytest.param(annotated(stop="true"), annotated(stop="true"), id="stopped-by-us"),
@@ -236,9 +236,9 @@ def test_an_addition_is_found_and_taken_away(sent: Body, there: Body, path: str)
         ),
     ],
 )
-def test_what_else_others_add_stays(sent: Body, there: Body) -> None:
-    assert removal(sent, there) is None
+def test_what_else_others_add_stays(sent: Body, existing: Body) -> None:
+    assert removal(sent, existing) is None
 
 
-def test_every_addition_says_why() -> None:
+def test_every_addition_has_a_reason() -> None:
     assert all(why for paths in ADDITIONS.values() for why in paths.values())

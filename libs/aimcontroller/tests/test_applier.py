@@ -46,17 +46,17 @@ class FakeCluster:
     async def apply(self, body: Body, *, manager: str) -> Body:
         self.applied.append(body)
         key = Key(body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
-        there = self.objects.get(
+        stored = self.objects.get(
             key, {"metadata": {"uid": f"uid-of-{key.name}", "resourceVersion": "0"}}
         )
         metadata = {
-            **there["metadata"],
+            **stored["metadata"],
             **body["metadata"],
             "managedFields": [{"manager": manager}],
         }
-        metadata["resourceVersion"] = str(int(there["metadata"]["resourceVersion"]) + 1)
-        merged = {**there, **copy.deepcopy(body), "metadata": metadata}
-        merged["spec"] = {"defaulted": True, **there.get("spec", {}), **merged.get("spec", {})}
+        metadata["resourceVersion"] = str(int(stored["metadata"]["resourceVersion"]) + 1)
+        merged = {**stored, **copy.deepcopy(body), "metadata": metadata}
+        merged["spec"] = {"defaulted": True, **stored.get("spec", {}), **merged.get("spec", {})}
         for left_out in self.owned.get(key, set()) - set(body.get("spec", {})):
             del merged["spec"][left_out]
         self.owned[key] = set(body.get("spec", {}))
@@ -76,15 +76,15 @@ class FakeCluster:
         key = Key(resource.kind, namespace, name)
         if key not in self.objects:
             raise NotFound(f"{key} not found")
-        there = self.objects[key]["metadata"]
+        metadata = self.objects[key]["metadata"]
         if any(
-            patch["metadata"].get(guard, there[guard]) != there[guard]
+            patch["metadata"].get(guard, metadata[guard]) != metadata[guard]
             for guard in ("uid", "resourceVersion")
         ):
             raise Conflict("written since")
         self.patched.append(patch)
         self.objects[key] = merged(self.objects[key], patch)
-        self.objects[key]["metadata"]["resourceVersion"] = str(int(there["resourceVersion"]) + 1)
+        self.objects[key]["metadata"]["resourceVersion"] = str(int(metadata["resourceVersion"]) + 1)
         return copy.deepcopy(self.objects[key])
 
     async def delete(
@@ -105,7 +105,7 @@ class FakeCluster:
         del self.objects[key]
 
 
-def wanted(key: Key = CLAIM, owner: str | None = "owner", **spec: Any) -> ApplyObject:
+def desired(key: Key = CLAIM, owner: str | None = "owner", **spec: Any) -> ApplyObject:
     references = [] if owner is None else [{"kind": "AIMService", "name": "s", "uid": owner}]
     metadata = {"name": key.name, "namespace": key.namespace, "ownerReferences": references}
     return ApplyObject(
@@ -128,15 +128,15 @@ def applier(cluster: FakeCluster) -> Applier:
     return Applier(cast(Cluster, cluster), "aim-test")
 
 
-def seen_in(cluster: FakeCluster) -> Projection:
-    seen = Projection()
+def state_of(cluster: FakeCluster) -> Projection:
+    state = Projection()
     for body in cluster.objects.values():
-        seen = fold(seen, changed_from_response(copy.deepcopy(body)))
-    return seen
+        state = fold(state, changed_from_response(copy.deepcopy(body)))
+    return state
 
 
 async def test_what_is_not_there_is_made(cluster: FakeCluster, applier: Applier) -> None:
-    answer = await applier.apply(Projection(), wanted())
+    answer = await applier.apply(Projection(), desired())
     assert answer is not None
     assert answer["spec"] == {"parallelism": 1, "defaulted": True}
     assert "managedFields" not in answer["metadata"]
@@ -146,26 +146,26 @@ async def test_what_is_not_there_is_made(cluster: FakeCluster, applier: Applier)
 async def test_what_is_as_we_left_it_is_not_written_again(
     cluster: FakeCluster, applier: Applier
 ) -> None:
-    await applier.apply(Projection(), wanted())
-    assert await applier.apply(seen_in(cluster), wanted()) is None
+    await applier.apply(Projection(), desired())
+    assert await applier.apply(state_of(cluster), desired()) is None
     assert len(cluster.applied) == 1
 
 
 async def test_what_others_changed_beside_our_fields_is_theirs(
     cluster: FakeCluster, applier: Applier
 ) -> None:
-    await applier.apply(Projection(), wanted())
+    await applier.apply(Projection(), desired())
     cluster.objects[CLAIM]["spec"]["suspend"] = True
     cluster.objects[CLAIM]["status"] = {"active": 1}
-    assert await applier.apply(seen_in(cluster), wanted()) is None
+    assert await applier.apply(state_of(cluster), desired()) is None
 
 
 async def test_what_others_changed_in_our_fields_is_put_back(
     cluster: FakeCluster, applier: Applier
 ) -> None:
-    await applier.apply(Projection(), wanted())
+    await applier.apply(Projection(), desired())
     cluster.objects[CLAIM]["spec"]["parallelism"] = 7
-    answer = await applier.apply(seen_in(cluster), wanted())
+    answer = await applier.apply(state_of(cluster), desired())
     assert answer is not None
     assert answer["spec"]["parallelism"] == 1
 
@@ -180,56 +180,56 @@ async def test_what_the_server_rewrites_is_no_drift(cluster: FakeCluster, applie
         return answer
 
     cluster.apply = rewriting  # type: ignore[method-assign]
-    await applier.apply(Projection(), wanted(cpu="1000m"))
-    assert await applier.apply(seen_in(cluster), wanted(cpu="1000m")) is None
+    await applier.apply(Projection(), desired(cpu="1000m"))
+    assert await applier.apply(state_of(cluster), desired(cpu="1000m")) is None
 
 
 async def test_another_wish_is_applied_and_names_the_uid(
     cluster: FakeCluster, applier: Applier
 ) -> None:
-    await applier.apply(Projection(), wanted())
-    await applier.apply(seen_in(cluster), wanted(parallelism=2))
+    await applier.apply(Projection(), desired())
+    await applier.apply(state_of(cluster), desired(parallelism=2))
     assert cluster.applied[-1]["metadata"]["uid"] == "uid-of-j"
     assert cluster.applied[-1]["spec"]["parallelism"] == 2
 
 
-def restarted(cluster: FakeCluster, *, told: Mark | None, key: Key = CLAIM) -> Applier:
+def restarted(cluster: FakeCluster, *, mark: Mark | None, key: Key = CLAIM) -> Applier:
     """Another process, which has the last records of its predecessor."""
     another = Applier(cast(Cluster, cluster), "aim-test")
-    another.restore_mark(key, told)
+    another.restore_mark(key, mark)
     return another
 
 
 async def test_after_a_restart_nothing_is_written(cluster: FakeCluster, applier: Applier) -> None:
-    await applier.apply(Projection(), wanted())
-    after = restarted(cluster, told=applier.mark(CLAIM))
+    await applier.apply(Projection(), desired())
+    after = restarted(cluster, mark=applier.mark(CLAIM))
     cluster.objects[CLAIM] |= {"status": {"phase": "Bound"}}
     cluster.objects[CLAIM]["metadata"] |= {
         "finalizers": ["kubernetes.io/pvc-protection"],
         "resourceVersion": "9",
     }
-    assert await after.apply(seen_in(cluster), wanted()) is None
+    assert await after.apply(state_of(cluster), desired()) is None
     cluster.objects[CLAIM]["metadata"]["annotations"] = {"theirs": "later"}
-    assert await after.apply(seen_in(cluster), wanted()) is None
+    assert await after.apply(state_of(cluster), desired()) is None
     assert len(cluster.applied) == 1
 
 
 async def test_a_restart_without_memory_applies_everything_once(
     cluster: FakeCluster, applier: Applier
 ) -> None:
-    await applier.apply(Projection(), wanted())
-    after = restarted(cluster, told=None)
-    assert await after.apply(seen_in(cluster), wanted()) is not None
-    assert await after.apply(seen_in(cluster), wanted()) is None
+    await applier.apply(Projection(), desired())
+    after = restarted(cluster, mark=None)
+    assert await after.apply(state_of(cluster), desired()) is not None
+    assert await after.apply(state_of(cluster), desired()) is None
 
 
 async def test_after_a_restart_an_edit_of_the_meantime_is_put_back(
     cluster: FakeCluster, applier: Applier
 ) -> None:
-    await applier.apply(Projection(), wanted())
-    after = restarted(cluster, told=applier.mark(CLAIM))
+    await applier.apply(Projection(), desired())
+    after = restarted(cluster, mark=applier.mark(CLAIM))
     cluster.objects[CLAIM]["spec"]["parallelism"] = 7
-    assert await after.apply(seen_in(cluster), wanted()) is not None
+    assert await after.apply(state_of(cluster), desired()) is not None
     assert cluster.objects[CLAIM]["spec"]["parallelism"] == 1
 
 
@@ -238,12 +238,12 @@ async def test_what_was_applied_but_unreported_is_recovered(
 ) -> None:
     """One more field was applied, then the process was killed and the wish was taken back: our
     fields are as they should be, but one is too many."""
-    await applier.apply(Projection(), wanted())
-    told = applier.mark(CLAIM)
-    await applier.apply(seen_in(cluster), wanted(extra=1))
-    after = restarted(cluster, told=told)
-    assert await after.apply(seen_in(cluster), wanted()) is not None
-    assert await after.apply(seen_in(cluster), wanted()) is None
+    await applier.apply(Projection(), desired())
+    mark = applier.mark(CLAIM)
+    await applier.apply(state_of(cluster), desired(extra=1))
+    after = restarted(cluster, mark=mark)
+    assert await after.apply(state_of(cluster), desired()) is not None
+    assert await after.apply(state_of(cluster), desired()) is None
 
 
 class Clock:
@@ -255,23 +255,23 @@ class Clock:
 
 def rewritten(cluster: FakeCluster) -> Projection:
     """A controller has put its own value into our field."""
-    there = cluster.objects[CLAIM]
-    there["spec"]["parallelism"] = 7
-    there["metadata"]["managedFields"] = [
+    stored = cluster.objects[CLAIM]
+    stored["spec"]["parallelism"] = 7
+    stored["metadata"]["managedFields"] = [
         {"manager": "bully", "fieldsV1": {"f:spec": {"f:parallelism": {}}}}
     ]
-    return seen_in(cluster)
+    return state_of(cluster)
 
 
-async def test_nobody_is_fought_with(cluster: FakeCluster) -> None:
+async def test_a_fight_over_a_field_is_backed_off(cluster: FakeCluster) -> None:
     """Three times at once, then ever more rarely: 9 writes in the first ten minutes, one every
     five minutes after that."""
     clock = Clock()
     applier = Applier(cast(Cluster, cluster), "aim-test", clock)
-    await applier.apply(Projection(), wanted())
+    await applier.apply(Projection(), desired())
     conflicts, written_at = set(), []
     while clock.now_s < 3600:
-        if await applier.apply(rewritten(cluster), wanted()) is not None:
+        if await applier.apply(rewritten(cluster), desired()) is not None:
             written_at.append(clock.now_s)
         delayed = applier.delayed_repair(CLAIM)
         conflicts.add(None if delayed is None else delayed.conflict)
@@ -291,7 +291,7 @@ async def deleted_and_made(cluster: FakeCluster, applier: Applier, owner: str = 
     """Whether a deleted object is re-created at once."""
     cluster.objects.pop(CLAIM, None)
     applier.on_deleted(CLAIM)
-    return await applier.apply(Projection(), wanted(owner=owner)) is not None
+    return await applier.apply(Projection(), desired(owner=owner)) is not None
 
 
 async def test_recreation_backs_off_when_deletions_repeat(
@@ -299,7 +299,7 @@ async def test_recreation_backs_off_when_deletions_repeat(
 ) -> None:
     clock = Clock()
     applier = Applier(cast(Cluster, cluster), "aim-test", clock)
-    await applier.apply(Projection(), wanted())
+    await applier.apply(Projection(), desired())
     assert [await deleted_and_made(cluster, applier) for _ in range(4)] == [
         True,
         True,
@@ -316,7 +316,7 @@ async def test_recreation_backs_off_when_deletions_repeat(
 
 async def test_what_went_with_its_owner_is_made_at_once_for_the_next(cluster: FakeCluster) -> None:
     applier = Applier(cast(Cluster, cluster), "aim-test", Clock())
-    await applier.apply(Projection(), wanted(owner="0"))
+    await applier.apply(Projection(), desired(owner="0"))
     assert all(
         [await deleted_and_made(cluster, applier, owner=str(number)) for number in range(1, 9)]
     )
@@ -326,7 +326,7 @@ async def test_what_we_deleted_ourselves_is_made_at_once(
     cluster: FakeCluster, applier: Applier
 ) -> None:
     for _ in range(9):
-        assert await applier.apply(Projection(), wanted()) is not None
+        assert await applier.apply(Projection(), desired()) is not None
         await applier.delete(DeleteObject(CLAIM, "uid-of-j"))
         applier.on_deleted(CLAIM)
 
@@ -334,9 +334,9 @@ async def test_what_we_deleted_ourselves_is_made_at_once(
 async def test_a_person_sees_an_edit_undone_at_once_and_again(cluster: FakeCluster) -> None:
     clock = Clock()
     applier = Applier(cast(Cluster, cluster), "aim-test", clock)
-    await applier.apply(Projection(), wanted())
+    await applier.apply(Projection(), desired())
     for _ in range(10):
-        assert await applier.apply(rewritten(cluster), wanted()) is not None
+        assert await applier.apply(rewritten(cluster), desired()) is not None
         clock.now_s += 1000
     assert applier.delayed_repair(CLAIM) is None
 
@@ -344,32 +344,32 @@ async def test_a_person_sees_an_edit_undone_at_once_and_again(cluster: FakeClust
 async def test_a_fight_that_is_over_is_over(cluster: FakeCluster) -> None:
     clock = Clock()
     applier = Applier(cast(Cluster, cluster), "aim-test", clock)
-    await applier.apply(Projection(), wanted())
+    await applier.apply(Projection(), desired())
     for _ in range(4):
-        await applier.apply(rewritten(cluster), wanted())
+        await applier.apply(rewritten(cluster), desired())
     delayed = applier.delayed_repair(CLAIM)
     assert delayed is not None
     clock.now_s += delayed.after_s
-    assert await applier.apply(rewritten(cluster), wanted()) is not None
+    assert await applier.apply(rewritten(cluster), desired()) is not None
     delayed = applier.delayed_repair(CLAIM)
     assert delayed is not None, "whether it holds is not known yet"
     clock.now_s += delayed.after_s
-    assert await applier.apply(seen_in(cluster), wanted()) is None
+    assert await applier.apply(state_of(cluster), desired()) is None
     assert applier.delayed_repair(CLAIM) is None
 
 
 async def test_what_is_being_deleted_is_left_alone(cluster: FakeCluster, applier: Applier) -> None:
-    await applier.apply(Projection(), wanted())
+    await applier.apply(Projection(), desired())
     cluster.objects[CLAIM]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert await applier.apply(seen_in(cluster), wanted(parallelism=2)) is None
+    assert await applier.apply(state_of(cluster), desired(parallelism=2)) is None
 
 
 async def test_what_was_deleted_by_hand_is_made_again(
     cluster: FakeCluster, applier: Applier
 ) -> None:
-    await applier.apply(Projection(), wanted())
+    await applier.apply(Projection(), desired())
     del cluster.objects[CLAIM]
-    assert await applier.apply(seen_in(cluster), wanted()) is not None
+    assert await applier.apply(state_of(cluster), desired()) is not None
 
 
 async def test_a_foreign_config_map_is_not_overwritten(
@@ -380,45 +380,45 @@ async def test_a_foreign_config_map_is_not_overwritten(
         "metadata": {"name": "m", "namespace": "ml", "uid": "theirs", "resourceVersion": "1"},
     }
     with pytest.raises(NameConflict, match="ConfigMap/ml/m exists and was not made for this"):
-        await applier.apply(Projection(), wanted(MAP))
+        await applier.apply(Projection(), desired(MAP))
     assert cluster.applied == []
 
 
-async def test_our_own_config_map_that_is_not_yet_seen_is_applied(
+async def test_our_own_config_map_not_in_the_state_is_applied(
     cluster: FakeCluster, applier: Applier
 ) -> None:
-    await applier.apply(Projection(), wanted(MAP))
-    assert await applier.apply(Projection(), wanted(MAP, parallelism=2)) is not None
+    await applier.apply(Projection(), desired(MAP))
+    assert await applier.apply(Projection(), desired(MAP, parallelism=2)) is not None
 
 
 async def test_only_unknown_objects_are_read_from_the_server(
     cluster: FakeCluster, applier: Applier
 ) -> None:
     """News of it may be late, and of some kinds only what has our label is watched."""
-    await applier.apply(Projection(), wanted(CLAIM))
-    await applier.apply(seen_in(cluster), wanted(CLAIM, parallelism=2))
+    await applier.apply(Projection(), desired(CLAIM))
+    await applier.apply(state_of(cluster), desired(CLAIM, parallelism=2))
     assert cluster.got == [CLAIM]
 
 
 async def test_what_came_incomplete_is_asked_for(cluster: FakeCluster, applier: Applier) -> None:
     """The watcher leaves out the largest part of what is too large for the bus; that is no
     drift."""
-    await applier.apply(Projection(), wanted(MAP))
+    await applier.apply(Projection(), desired(MAP))
     cluster.got.clear()
     event = structs.replace(
         changed_from_response({**cluster.objects[MAP], "spec": {}}), truncated=("spec",)
     )
-    assert await applier.apply(fold(Projection(), event), wanted(MAP)) is None
+    assert await applier.apply(fold(Projection(), event), desired(MAP)) is None
     assert (cluster.got, len(cluster.applied)) == ([MAP], 1)
 
 
-@pytest.mark.parametrize("seen_before", [True, False], ids=["seen", "never-seen"])
+@pytest.mark.parametrize("known_before", [True, False], ids=["seen", "never-seen"])
 async def test_what_was_made_for_another_is_not_overwritten(
-    cluster: FakeCluster, applier: Applier, *, seen_before: bool
+    cluster: FakeCluster, applier: Applier, *, known_before: bool
 ) -> None:
-    await applier.apply(Projection(), wanted(owner="another"))
+    await applier.apply(Projection(), desired(owner="another"))
     with pytest.raises(NameConflict, match="PersistentVolumeClaim/ml/j exists"):
-        await applier.apply(seen_in(cluster) if seen_before else Projection(), wanted())
+        await applier.apply(state_of(cluster) if known_before else Projection(), desired())
     assert len(cluster.applied) == 1
 
 
@@ -426,24 +426,24 @@ async def test_a_job_that_is_there_is_never_written_again(
     cluster: FakeCluster, applier: Applier
 ) -> None:
     """Its pod template cannot be changed: that would be refused, again and again."""
-    await applier.apply(Projection(), wanted(JOB))
-    assert await applier.apply(seen_in(cluster), wanted(JOB, parallelism=2)) is None
-    assert await applier.apply(Projection(), wanted(JOB, parallelism=2)) is None
+    await applier.apply(Projection(), desired(JOB))
+    assert await applier.apply(state_of(cluster), desired(JOB, parallelism=2)) is None
+    assert await applier.apply(Projection(), desired(JOB, parallelism=2)) is None
     assert len(cluster.applied) == 1
 
 
 async def test_deleting_takes_the_dependents_along(cluster: FakeCluster, applier: Applier) -> None:
-    await applier.apply(Projection(), wanted())
+    await applier.apply(Projection(), desired())
     assert await applier.delete(DeleteObject(CLAIM, "uid-of-j"))
     assert cluster.deleted == [(CLAIM, "Background")]
 
 
 @pytest.mark.parametrize("uid", ["uid-of-j", "another"], ids=["gone", "a-successor"])
-async def test_deleting_what_is_gone_or_another_does_nothing(
+async def test_deleting_a_missing_or_other_object_does_nothing(
     cluster: FakeCluster, applier: Applier, uid: str
 ) -> None:
     if uid == "another":
-        await applier.apply(Projection(), wanted())
+        await applier.apply(Projection(), desired())
     assert not await applier.delete(DeleteObject(CLAIM, uid))
     assert cluster.deleted == []
 
@@ -452,17 +452,17 @@ async def test_deleting_what_is_gone_or_another_does_nothing(
 async def test_after_a_deletion_nothing_is_remembered(
     cluster: FakeCluster, applier: Applier, forgets: str
 ) -> None:
-    await applier.apply(Projection(), wanted())
-    before = seen_in(cluster)
+    await applier.apply(Projection(), desired())
+    before = state_of(cluster)
     if forgets == "delete":
         await applier.delete(DeleteObject(CLAIM, "uid-of-j"))
     else:
         applier.forget(CLAIM)
-    assert await applier.apply(before, wanted()) is not None
+    assert await applier.apply(before, desired()) is not None
 
 
 @pytest.mark.parametrize(
-    ("sent", "there", "part"),
+    ("sent", "existing", "part"),
     [
         pytest.param({"a": 1}, {"a": 1, "b": 2}, {"a": 1}, id="fields-not-sent-are-not-ours"),
         pytest.param({"a": 1}, {}, {"a": None}, id="a-field-that-is-gone"),
@@ -487,8 +487,8 @@ async def test_after_a_deletion_nothing_is_remembered(
         pytest.param("1000m", "1", "1", id="plain-values"),
     ],
 )
-def test_our_part_of_an_object(sent: Any, there: Any, part: Any) -> None:
-    assert managed_fields_of(sent, there) == part
+def test_our_part_of_an_object(sent: Any, existing: Any, part: Any) -> None:
+    assert managed_fields_of(sent, existing) == part
 
 
 OURS = {"labels": {"app.kubernetes.io/managed-by": "aim"}}
@@ -496,7 +496,7 @@ OWNED = {"ownerReferences": [{"uid": "u"}]}
 
 
 @pytest.mark.parametrize(
-    ("wish", "there", "same"),
+    ("wish", "existing", "same"),
     [
         (OWNED, OWNED, True),
         (OWNED, {"ownerReferences": [{"uid": "other"}, {"uid": "u"}]}, True),
@@ -508,8 +508,8 @@ OWNED = {"ownerReferences": [{"uid": "u"}]}
         (OURS, {"labels": None}, False),
     ],
 )
-def test_whose_an_object_is(wish: Body, there: Body, same: bool) -> None:
-    assert same_owner({"metadata": wish}, {"metadata": there}) is same
+def test_whose_an_object_is(wish: Body, existing: Body, same: bool) -> None:
+    assert same_owner({"metadata": wish}, {"metadata": existing}) is same
 
 
 @pytest.mark.parametrize(
@@ -555,42 +555,42 @@ STOP = "serving.kserve.io/stop"
 
 
 def stopped_by_hand(cluster: FakeCluster) -> None:
-    there = cluster.objects[ISVC]["metadata"]
-    there["annotations"] = {**there.get("annotations", {}), STOP: "true", "theirs": "stays"}
-    there["resourceVersion"] = str(int(there["resourceVersion"]) + 1)
+    metadata = cluster.objects[ISVC]["metadata"]
+    metadata["annotations"] = {**metadata.get("annotations", {}), STOP: "true", "theirs": "stays"}
+    metadata["resourceVersion"] = str(int(metadata["resourceVersion"]) + 1)
 
 
 async def test_what_must_be_absent_is_removed_and_nothing_else(
     cluster: FakeCluster, applier: Applier
 ) -> None:
-    await applier.apply(Projection(), wanted(ISVC))
+    await applier.apply(Projection(), desired(ISVC))
     stopped_by_hand(cluster)
-    answer = await applier.apply(seen_in(cluster), wanted(ISVC))
+    answer = await applier.apply(state_of(cluster), desired(ISVC))
     assert answer is not None
     assert answer["metadata"]["annotations"] == {"theirs": "stays"}
     assert len(cluster.applied) == 1
-    assert await applier.apply(seen_in(cluster), wanted(ISVC)) is None
+    assert await applier.apply(state_of(cluster), desired(ISVC)) is None
 
 
 async def test_what_must_be_absent_goes_after_a_restart_too(
     cluster: FakeCluster, applier: Applier
 ) -> None:
-    await applier.apply(Projection(), wanted(ISVC))
+    await applier.apply(Projection(), desired(ISVC))
     stopped_by_hand(cluster)
     for mark in (applier.mark(ISVC), None):
         after = Applier(cast(Cluster, cluster), "aim-test")
         after.restore_mark(ISVC, mark)
-        answer = await after.apply(seen_in(cluster), wanted(ISVC))
+        answer = await after.apply(state_of(cluster), desired(ISVC))
         assert answer is not None
         assert STOP not in answer["metadata"]["annotations"]
         stopped_by_hand(cluster)
 
 
 async def test_what_is_sent_is_not_removed(cluster: FakeCluster, applier: Applier) -> None:
-    stop = wanted(ISVC)
+    stop = desired(ISVC)
     stop.body["metadata"]["annotations"] = {STOP: "true"}
     await applier.apply(Projection(), stop)
-    assert await applier.apply(seen_in(cluster), stop) is None
+    assert await applier.apply(state_of(cluster), stop) is None
     assert not cluster.patched
 
 
@@ -599,12 +599,12 @@ async def test_an_addition_that_comes_back_is_removed_ever_more_rarely(
 ) -> None:
     now_s = 100.0
     applier = Applier(cast(Cluster, cluster), "aim-test", lambda: now_s)
-    await applier.apply(Projection(), wanted(ISVC))
+    await applier.apply(Projection(), desired(ISVC))
     for _ in range(IMMEDIATE_REPAIRS):
         stopped_by_hand(cluster)
-        assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
+        assert await applier.apply(state_of(cluster), desired(ISVC)) is not None
     stopped_by_hand(cluster)
-    assert await applier.apply(seen_in(cluster), wanted(ISVC)) is None
+    assert await applier.apply(state_of(cluster), desired(ISVC)) is None
     delayed = applier.delayed_repair(ISVC)
     assert delayed is not None
     assert (delayed.conflict.target, delayed.conflict.field) == (
@@ -612,30 +612,32 @@ async def test_an_addition_that_comes_back_is_removed_ever_more_rarely(
         f"metadata.annotations.{STOP}",
     )
     now_s += delayed.after_s
-    assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
+    assert await applier.apply(state_of(cluster), desired(ISVC)) is not None
 
 
 async def test_after_a_patch_the_next_apply_is_sent(cluster: FakeCluster, applier: Applier) -> None:
-    await applier.apply(Projection(), wanted(ISVC))
+    await applier.apply(Projection(), desired(ISVC))
     patch = PatchObject(
         ISVC, "uid-of-s", {"metadata": {"annotations": {STOP: "true"}}, "spec": {"parallelism": 0}}
     )
     answer = await applier.patch(patch)
     assert answer is not None
     assert (answer["metadata"]["annotations"], answer["spec"]["parallelism"]) == ({STOP: "true"}, 0)
-    assert await applier.apply(seen_in(cluster), wanted(ISVC)) is not None
+    assert await applier.apply(state_of(cluster), desired(ISVC)) is not None
 
 
-async def test_a_patch_of_what_is_gone_does_nothing(cluster: FakeCluster, applier: Applier) -> None:
+async def test_a_patch_of_a_missing_object_does_nothing(
+    cluster: FakeCluster, applier: Applier
+) -> None:
     assert await applier.patch(PatchObject(ISVC, "uid-of-s", {})) is None
-    await applier.apply(Projection(), wanted(ISVC))
+    await applier.apply(Projection(), desired(ISVC))
     with pytest.raises(Conflict):
         await applier.patch(PatchObject(ISVC, "another", {}))
 
 
 def runtime(*env: tuple[str, str]) -> ApplyObject:
     named = [{"name": name, "value": value} for name, value in env]
-    body = wanted(Key("InferenceService", "ml", "j")).body
+    body = desired(Key("InferenceService", "ml", "j")).body
     return ApplyObject(
         {**body, "spec": {"predictor": {"containers": [{"name": "c", "env": named}]}}}
     )
@@ -644,39 +646,39 @@ def runtime(*env: tuple[str, str]) -> ApplyObject:
 def on_the_bus(cluster: FakeCluster) -> Projection:
     """As the watcher publishes it: hashes instead of literals."""
     bodies = [published(copy.deepcopy(body)) for body in cluster.objects.values()]
-    seen = Projection()
+    state = Projection()
     for seq, body in enumerate(bodies, start=1):
-        seen = fold(
-            seen,
+        state = fold(
+            state,
             structs.replace(
                 changed_from_response(body), truncated=(HASHES,) if HASHES in body else ()
             ),
             seq,
         )
-    return seen
+    return state
 
 
 async def test_news_without_literals_is_no_drift_and_no_reason_to_ask(
     cluster: FakeCluster, applier: Applier
 ) -> None:
     await applier.apply(Projection(), runtime(("A", "1")))
-    asked = len(cluster.got)
+    requests_before = len(cluster.got)
     assert await applier.apply(on_the_bus(cluster), runtime(("A", "1"))) is None
     after = restarted(
         cluster,
-        told=applier.mark(Key("InferenceService", "ml", "j")),
+        mark=applier.mark(Key("InferenceService", "ml", "j")),
         key=Key("InferenceService", "ml", "j"),
     )
     assert await after.apply(on_the_bus(cluster), runtime(("A", "1"))) is None
-    assert len(cluster.got) == asked
+    assert len(cluster.got) == requests_before
 
 
 async def test_an_edited_literal_is_repaired_from_its_hash(
     cluster: FakeCluster, applier: Applier
 ) -> None:
     await applier.apply(Projection(), runtime(("A", "1")))
-    (there,) = cluster.objects.values()
-    there["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
+    (stored,) = cluster.objects.values()
+    stored["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
     assert await applier.apply(on_the_bus(cluster), runtime(("A", "1"))) is not None
 
 
@@ -684,11 +686,11 @@ async def test_a_removal_never_writes_placeholders_of_literals(
     cluster: FakeCluster, applier: Applier
 ) -> None:
     await applier.apply(Projection(), runtime(("A", "1")))
-    (there,) = cluster.objects.values()
-    there["spec"]["predictor"]["containers"].append({"name": "guest", "args": ["x"]})
+    (stored,) = cluster.objects.values()
+    stored["spec"]["predictor"]["containers"].append({"name": "guest", "args": ["x"]})
     await applier.apply(on_the_bus(cluster), runtime(("A", "1")))
-    (there,) = cluster.objects.values()
-    assert there["spec"]["predictor"]["containers"] == [
+    (stored,) = cluster.objects.values()
+    assert stored["spec"]["predictor"]["containers"] == [
         {"name": "c", "env": [{"name": "A", "value": "1"}]}
     ]
 
@@ -699,18 +701,18 @@ async def test_a_mark_of_an_older_release_needs_no_write(
     """It was made from all of the object, literals and foreign annotations included."""
     action = runtime(("A", "1"))
     await applier.apply(Projection(), action)
-    (there,) = cluster.objects.values()
-    there["metadata"]["annotations"] = {"theirs": "before"}
+    (stored,) = cluster.objects.values()
+    stored["metadata"]["annotations"] = {"theirs": "before"}
     older = Mark(
         sent=digest(action.body),
-        ours=digest(managed_fields_of(action.body, there)),
-        whole=digest(comparable(there)),
+        ours=digest(managed_fields_of(action.body, stored)),
+        whole=digest(comparable(stored)),
     )
-    after = restarted(cluster, told=older, key=action.key)
+    after = restarted(cluster, mark=older, key=action.key)
     assert await after.apply(on_the_bus(cluster), action) is None
     assert await after.apply(on_the_bus(cluster), action) is None
     assert len(cluster.applied) == 1
-    there["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
+    stored["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
     assert await after.apply(on_the_bus(cluster), action) is not None
 
 
@@ -719,14 +721,14 @@ async def test_an_edit_since_a_mark_of_an_older_release_is_put_back(
 ) -> None:
     action = runtime(("A", "1"))
     await applier.apply(Projection(), action)
-    (there,) = cluster.objects.values()
+    (stored,) = cluster.objects.values()
     older = Mark(
         sent=digest(action.body),
-        ours=digest(managed_fields_of(action.body, there)),
-        whole=digest(comparable(there)),
+        ours=digest(managed_fields_of(action.body, stored)),
+        whole=digest(comparable(stored)),
     )
-    there["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
+    stored["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "2"
     assert (
-        await restarted(cluster, told=older, key=action.key).apply(on_the_bus(cluster), action)
+        await restarted(cluster, mark=older, key=action.key).apply(on_the_bus(cluster), action)
         is not None
     )

@@ -151,23 +151,23 @@ Decide = Callable[[Projection, KubeObject], Plan]
 class Planner:
     """Plans by `decide` and writes down what it was asked."""
 
-    decide: Decide = lambda _seen, _present: EMPTY_PLAN
-    asked: list[Key] = field(default_factory=list)
-    refusals: list[ApplyRejected | None] = field(default_factory=list)
+    decide: Decide = lambda _state, _obj: EMPTY_PLAN
+    planned: list[Key] = field(default_factory=list)
+    rejections: list[ApplyRejected | None] = field(default_factory=list)
 
     unmapped: Key | None = None
 
-    def map_to_keys(self, seen: Projection, key: Key) -> Iterable[Key]:
+    def map_to_keys(self, state: Projection, key: Key) -> Iterable[Key]:
         if key == self.unmapped:
             raise RuntimeError(f"{key} is unexpected")
-        return map_to_keys(seen, key)
+        return map_to_keys(state, key)
 
-    def plan(self, seen: Projection, key: Key, now: datetime.datetime) -> Plan:
+    def plan(self, state: Projection, key: Key, now: datetime.datetime) -> Plan:
         assert now.tzinfo is not None
-        self.asked.append(key)
-        self.refusals.append(seen.observation(key, REJECTED))
-        present = seen.get(key)
-        return EMPTY_PLAN if present is None else self.decide(seen, present)
+        self.planned.append(key)
+        self.rejections.append(state.observation(key, REJECTED))
+        obj = state.get(key)
+        return EMPTY_PLAN if obj is None else self.decide(state, obj)
 
 
 @dataclass
@@ -179,7 +179,7 @@ class Bench:
     planner: Planner
     cluster: FakeCluster
     health: Health
-    said: list[Event] = field(default_factory=list)
+    published: list[Event] = field(default_factory=list)
 
     async def publish(
         self, *messages: ObjectChanged | ObjectDeleted | KindSynced | StatusReported
@@ -212,10 +212,10 @@ class Bench:
             self.watcher, ["aim.report.>", "aim.action.>", "aim.dead.>"], follow=True
         ):
             if isinstance(item, Event):
-                self.said.append(item)
+                self.published.append(item)
 
     def of(self, kind: type) -> list[Any]:
-        return [event.message for event in self.said if isinstance(event.message, kind)]
+        return [event.message for event in self.published if isinstance(event.message, kind)]
 
     async def started(self, decide: Decide, *objects: Key) -> None:
         """The state of a cluster with these objects has been published."""
@@ -237,18 +237,20 @@ async def until(holds: Callable[[], bool]) -> None:
 async def settled(bench: Bench) -> None:
     """Everything published so far has been reconciled: a marker that is sent last is planned
     last."""
-    marker = Key(CACHE.kind, "ml", f"marker-{len(bench.planner.asked)}")
+    marker = Key(CACHE.kind, "ml", f"marker-{len(bench.planner.planned)}")
     await bench.publish(changed(marker, 1))
-    await until(lambda: marker in bench.planner.asked and bench.loop.queue.idle)
+    await until(lambda: marker in bench.planner.planned and bench.loop.queue.idle)
 
 
-def map_to_keys(_seen: Projection, key: Key) -> Iterable[Key]:
+def map_to_keys(_state: Projection, key: Key) -> Iterable[Key]:
     return (key,) if key.kind == CACHE.kind else (A,)
 
 
 @pytest.fixture
 async def bench(watcher_bus: Bus, service_bus: Bus) -> AsyncIterator[Bench]:
-    planner, cluster, health = Planner(), FakeCluster(), Health()
+    planner = Planner()
+    cluster = FakeCluster()
+    health = Health()
     service = Component(NAME, (CACHE,), (CACHE, JOB), planner.map_to_keys, planner.plan)
     bench = Bench(
         watcher_bus,
@@ -275,56 +277,54 @@ async def test_nothing_is_planned_before_every_kind_is_synced(bench: Bench) -> N
         )
     )
     await until(lambda: bench.loop.state.get(B) is not None)
-    assert bench.planner.asked == []
+    assert bench.planner.planned == []
     await bench.publish(synced(JOB))
-    await until(lambda: set(bench.planner.asked) == {A, B})
+    await until(lambda: set(bench.planner.planned) == {A, B})
     assert bench.health.not_ready == {}
 
 
 async def test_an_event_makes_its_keys_looked_at_again(bench: Bench) -> None:
     await bench.started(bench.planner.decide, A, B)
-    await until(lambda: set(bench.planner.asked) == {A, B})
-    bench.planner.asked.clear()
+    await until(lambda: set(bench.planner.planned) == {A, B})
+    bench.planner.planned.clear()
     await bench.publish(changed(JOB_OF_A, 9))
     await settled(bench)
-    assert bench.planner.asked[0] == A
-    assert B not in bench.planner.asked
+    assert bench.planner.planned[0] == A
+    assert B not in bench.planner.planned
 
 
 async def test_an_added_or_removed_kind_requeues_everything(bench: Bench) -> None:
     await bench.started(bench.planner.decide, A)
-    await until(lambda: bench.planner.asked == [A])
+    await until(lambda: bench.planner.planned == [A])
     await bench.publish(synced(JOB, installed=False))
-    await until(lambda: bench.planner.asked == [A, A])
+    await until(lambda: bench.planner.planned == [A, A])
     assert not bench.loop.state.is_kind_served(JOB.kind)
     await bench.publish(synced(JOB, installed=False))
     await settled(bench)
-    assert bench.planner.asked.count(A) == 2
+    assert bench.planner.planned.count(A) == 2
 
 
 async def test_an_owned_object_missing_from_a_list_is_recreated(bench: Bench) -> None:
     """It was deleted while the watch was interrupted: there is no event."""
-    await bench.started(
-        lambda _seen, present: actions(job()) if present.key == A else EMPTY_PLAN, A
-    )
+    await bench.started(lambda _state, obj: actions(job()) if obj.key == A else EMPTY_PLAN, A)
     await until(lambda: bench.loop.state.get(JOB_OF_A) is not None)
     await bench.publish(KindSynced(kind=JOB.kind, resource_version="60", objects=0))
     await until(lambda: len(bench.cluster.applied) == 2)
     assert bench.loop.state.get(JOB_OF_A) is None
 
 
-def says_filled(_seen: Projection, present: KubeObject) -> Plan:
+def reports_filled(_state: Projection, obj: KubeObject) -> Plan:
     return (
-        report(present, condition("Filled", True, "Warm"), progress="100%")
-        if present.key == A
+        report(obj, condition("Filled", True, "Warm"), progress="100%")
+        if obj.key == A
         else EMPTY_PLAN
     )
 
 
 async def test_a_report_goes_out_once_and_names_what_led_to_it(bench: Bench) -> None:
-    await bench.started(says_filled, A)
-    await until(lambda: len(bench.said) == 1)
-    (event,) = bench.said
+    await bench.started(reports_filled, A)
+    await until(lambda: len(bench.published) == 1)
+    (event,) = bench.published
     assert event.subject == subjects.of_report(A, NAME)
     assert isinstance(event.message, StatusReported)
     assert (event.message.uid, event.message.observed_generation, event.message.fields) == (
@@ -336,25 +336,25 @@ async def test_a_report_goes_out_once_and_names_what_led_to_it(bench: Bench) -> 
     for version in (5, 6):
         await bench.publish(changed(A, version))
     await settled(bench)
-    assert bench.planner.asked.count(A) >= 2
+    assert bench.planner.planned.count(A) >= 2
     assert len(bench.of(StatusReported)) == 1
 
 
 async def test_reports_of_a_former_process_are_not_repeated(bench: Bench) -> None:
-    seen = KubeObject(A, "a", 1, changed(A, 1).object)
-    (before,) = says_filled(Projection(), seen).reports
+    obj = KubeObject(A, "a", 1, changed(A, 1).object)
+    (before,) = reports_filled(Projection(), obj).reports
     await bench.publish(before.message(NAME))
-    await bench.started(says_filled, A)
+    await bench.started(reports_filled, A)
     await settled(bench)
-    assert A in bench.planner.asked
+    assert A in bench.planner.planned
     assert len(bench.of(StatusReported)) == 1
 
 
-def makes_a_job(seen: Projection, present: KubeObject) -> Plan:
-    return actions(job()) if present.key == A else EMPTY_PLAN
+def makes_a_job(state: Projection, obj: KubeObject) -> Plan:
+    return actions(job()) if obj.key == A else EMPTY_PLAN
 
 
-async def test_an_action_is_taken_once_told_of_and_seen_at_once(bench: Bench) -> None:
+async def test_an_action_is_taken_once_published_and_folded(bench: Bench) -> None:
     await bench.started(makes_a_job, A)
     await until(lambda: len(bench.of(ActionTaken)) == 1)
     await bench.publish(changed(A, 5))
@@ -374,15 +374,15 @@ async def test_an_action_is_taken_once_told_of_and_seen_at_once(bench: Bench) ->
     assert len(bench.cluster.applied) == 1
 
 
-def deletes_a_job(_seen: Projection, present: KubeObject) -> Plan:
-    return actions(DeleteObject(JOB_OF_A, "gone")) if present.key == A else EMPTY_PLAN
+def deletes_a_job(_state: Projection, obj: KubeObject) -> Plan:
+    return actions(DeleteObject(JOB_OF_A, "gone")) if obj.key == A else EMPTY_PLAN
 
 
-async def test_deleting_what_is_gone_is_not_told_of(bench: Bench) -> None:
+async def test_deleting_a_missing_object_is_not_published(bench: Bench) -> None:
     await bench.started(deletes_a_job, A)
     await settled(bench)
-    assert A in bench.planner.asked
-    assert bench.said == []
+    assert A in bench.planner.planned
+    assert bench.published == []
 
 
 QUOTA = Forbidden("exceeded quota: gpus", status=403)
@@ -401,23 +401,23 @@ TYPED_PATCH = Rejected(
 async def test_the_planner_gets_a_rejection_until_a_success(bench: Bench, error: KubeError) -> None:
     bench.cluster.errors = [error, error]
     await bench.started(makes_a_job, A)
-    await until(lambda: len(bench.planner.refusals) == 2)
-    assert bench.planner.refusals == [None, ApplyRejected(JOB_OF_A, str(error))]
+    await until(lambda: len(bench.planner.rejections) == 2)
+    assert bench.planner.rejections == [None, ApplyRejected(JOB_OF_A, str(error))]
     await until(lambda: len(bench.of(ActionTaken)) == 2)
     assert [(taken.outcome, taken.detail) for taken in bench.of(ActionTaken)] == [
         ("refused", str(error))
     ] * 2
     await bench.publish(changed(A, 5))
-    await until(lambda: len(bench.planner.refusals) == 4)
-    assert bench.planner.refusals[2:] == [ApplyRejected(JOB_OF_A, str(error)), None]
+    await until(lambda: len(bench.planner.rejections) == 4)
+    assert bench.planner.rejections[2:] == [ApplyRejected(JOB_OF_A, str(error)), None]
     await settled(bench)
     assert len(bench.cluster.applied) == 3
 
 
-def hook(code: int, words: str) -> KubeError:
-    return (Unavailable if code >= 500 else Rejected if code == 400 else Conflict)(
-        words, status=code
-    )
+def hook(code: int, message: str) -> KubeError:
+    if code >= 500:
+        return Unavailable(message, status=code)
+    return (Rejected if code == 400 else Conflict)(message, status=code)
 
 
 DOWN = (
@@ -428,7 +428,7 @@ DENIED = 'admission webhook "v" denied the request: no'
 
 
 @pytest.mark.parametrize(
-    ("error", "told_after"),
+    ("error", "reported_after"),
     [
         pytest.param(hook(500, DOWN), 1, id="webhook-down"),
         pytest.param(hook(500, DENIED), 1, id="webhook-denies-with-500"),
@@ -443,17 +443,19 @@ DENIED = 'admission webhook "v" denied the request: no'
     ],
 )
 async def test_what_the_server_keeps_answering_is_reported(
-    bench: Bench, error: KubeError, told_after: int
+    bench: Bench, error: KubeError, reported_after: int
 ) -> None:
     bench.cluster.errors = [error] * 4
     await bench.started(makes_a_job, A)
     reported = ApplyRejected(
         JOB_OF_A, str(error), transient=True, by_webhook="webhook" in str(error)
     )
-    await until(lambda: reported in bench.planner.refusals)
-    assert bench.planner.refusals.index(reported) == told_after
+    await until(lambda: reported in bench.planner.rejections)
+    assert bench.planner.rejections.index(reported) == reported_after
     await until(
-        lambda: bench.planner.refusals[-1] is None and len(bench.planner.refusals) > told_after
+        lambda: (
+            bench.planner.rejections[-1] is None and len(bench.planner.rejections) > reported_after
+        )
     )
     assert {(taken.outcome, taken.detail) for taken in bench.of(ActionTaken)} >= {
         ("retry", str(error))
@@ -465,25 +467,25 @@ async def test_a_rejection_is_remembered_until_it_is_accepted(bench: Bench) -> N
     bench.cluster.errors = [Forbidden("no such mode", status=403), QUOTA, hook(500, DOWN)]
     await bench.started(makes_a_job, A)
     for version in (5, 6, 7):
-        refusals = len(bench.planner.refusals)
+        count = len(bench.planner.rejections)
         await bench.publish(changed(A, version))
-        await until(lambda: len(bench.planner.refusals) > refusals)  # noqa: B023 (awaited in the same round)
+        await until(lambda: len(bench.planner.rejections) > count)  # noqa: B023 (awaited in the same round)
         await settled(bench)
     known = [
-        (refusal.message, refusal.earlier)
-        for refusal in bench.planner.refusals
-        if refusal is not None
+        (rejection.message, rejection.earlier)
+        for rejection in bench.planner.rejections
+        if rejection is not None
     ]
     assert known[0] == ("no such mode", frozenset())
     assert (str(QUOTA), frozenset({"no such mode"})) in known
-    assert bench.planner.refusals[-1] is None
+    assert bench.planner.rejections[-1] is None
 
 
 async def test_a_server_that_does_not_answer_is_no_object_s_fault(bench: Bench) -> None:
     bench.cluster.errors = [Unavailable("connection refused")] * 4
     await bench.started(makes_a_job, A)
     await until(lambda: len(bench.cluster.applied) == 5)
-    assert set(bench.planner.refusals) == {None}
+    assert set(bench.planner.rejections) == {None}
 
 
 async def test_a_rejection_with_varying_text_causes_no_hot_loop(
@@ -496,12 +498,12 @@ async def test_a_rejection_with_varying_text_causes_no_hot_loop(
     assert len(bench.cluster.applied) == 2
 
 
-async def test_a_refused_action_ends_the_list(bench: Bench) -> None:
+async def test_a_rejected_action_ends_the_list(bench: Bench) -> None:
     bench.cluster.errors = [QUOTA] * 10
 
-    def two(_seen: Projection, present: KubeObject) -> Plan:
+    def two(_state: Projection, obj: KubeObject) -> Plan:
         other = ApplyObject({**job().body, "metadata": {"name": "other", "namespace": "ml"}})
-        return actions(job(), other) if present.key == A else EMPTY_PLAN
+        return actions(job(), other) if obj.key == A else EMPTY_PLAN
 
     await bench.started(two, A)
     await settled(bench)
@@ -518,8 +520,8 @@ async def test_a_terminating_namespace_is_no_failure(bench: Bench) -> None:
     await bench.started(makes_a_job, A)
     await settled(bench)
     assert len(bench.cluster.applied) == 1
-    assert bench.said == []
-    assert set(bench.planner.refusals) == {None}
+    assert bench.published == []
+    assert set(bench.planner.rejections) == {None}
 
 
 @pytest.mark.parametrize(
@@ -537,41 +539,41 @@ async def test_what_passes_is_tried_again_without_an_event(bench: Bench, error: 
     await until(lambda: len(bench.of(ActionTaken)) == 1)
     assert len(bench.cluster.applied) == 2
     assert bench.of(ActionTaken)[0].outcome == "done"
-    assert set(bench.planner.refusals) == {None}
+    assert set(bench.planner.rejections) == {None}
 
 
 async def test_five_unexpected_failures_make_one_dead_letter(
     bench: Bench,
 ) -> None:
-    def fails(_seen: Projection, present: KubeObject) -> Plan:
-        if present.key == A:
+    def fails(_state: Projection, obj: KubeObject) -> Plan:
+        if obj.key == A:
             raise KeyError("nobody foresaw this")
         return EMPTY_PLAN
 
     await bench.started(fails, A, B)
     for attempt in range(1, 8):
         await until(
-            lambda wanted=attempt: bench.planner.asked.count(A) >= wanted and bench.loop.queue.idle  # type: ignore[misc]
+            lambda count=attempt: bench.planner.planned.count(A) >= count and bench.loop.queue.idle  # type: ignore[misc]
         )
         await bench.publish(changed(A, 10 + attempt))
     await settled(bench)
-    (letter,) = bench.of(DeadLetter)
-    assert (letter.service, letter.name, letter.attempts, letter.error) == (
+    (dead_letter,) = bench.of(DeadLetter)
+    assert (dead_letter.service, dead_letter.name, dead_letter.attempts, dead_letter.error) == (
         NAME,
         "a",
         5,
         "KeyError('nobody foresaw this')",
     )
-    assert B in bench.planner.asked
+    assert B in bench.planner.planned
 
 
 async def test_outages_do_not_prevent_a_dead_letter(
     bench: Bench,
 ) -> None:
-    def fails(_seen: Projection, present: KubeObject) -> Plan:
-        if present.key != A:
+    def fails(_state: Projection, obj: KubeObject) -> Plan:
+        if obj.key != A:
             return EMPTY_PLAN
-        if bench.planner.asked.count(A) in {2, 5}:
+        if bench.planner.planned.count(A) in {2, 5}:
             return actions(job())
         raise ValueError("unforeseen")
 
@@ -579,7 +581,7 @@ async def test_outages_do_not_prevent_a_dead_letter(
     await bench.started(fails, A)
     for attempt in range(1, 8):
         await until(
-            lambda wanted=attempt: bench.planner.asked.count(A) >= wanted and bench.loop.queue.idle  # type: ignore[misc]
+            lambda count=attempt: bench.planner.planned.count(A) >= count and bench.loop.queue.idle  # type: ignore[misc]
         )
         await bench.publish(changed(A, 10 + attempt))
     await settled(bench)
@@ -588,28 +590,26 @@ async def test_outages_do_not_prevent_a_dead_letter(
 
 async def test_an_action_without_a_handler_is_a_fault_of_ours(bench: Bench) -> None:
     await bench.started(
-        lambda _seen, present: (
-            actions(SendEvent(A, "a", "Normal", "Ok", "")) if present.key == A else EMPTY_PLAN
+        lambda _state, obj: (
+            actions(SendEvent(A, "a", "Normal", "Ok", "")) if obj.key == A else EMPTY_PLAN
         ),
         A,
         B,
     )
     await settled(bench)
-    assert B in bench.planner.asked
+    assert B in bench.planner.planned
     assert bench.loop.state.observation(A, REJECTED) is None
 
 
 async def test_the_planner_may_ask_to_be_asked_again(bench: Bench) -> None:
-    await bench.started(
-        lambda _seen, present: requeue_after(0.02) if present.key == A else EMPTY_PLAN, A
-    )
-    await until(lambda: bench.planner.asked.count(A) >= 3)
+    await bench.started(lambda _state, obj: requeue_after(0.02) if obj.key == A else EMPTY_PLAN, A)
+    await until(lambda: bench.planner.planned.count(A) >= 3)
 
 
 async def test_after_a_wipe_nothing_is_planned_until_all_is_synced(
     bench: Bench,
 ) -> None:
-    await bench.started(says_filled, A, B)
+    await bench.started(reports_filled, A, B)
     await until(lambda: len(bench.of(StatusReported)) == 1)
     session = await bench.watcher.session()
     for stream in ("AIM_STATE", "AIM_LOG"):
@@ -617,13 +617,13 @@ async def test_after_a_wipe_nothing_is_planned_until_all_is_synced(
     await ensure_streams(bench.watcher)
     await until(lambda: "sync" in bench.health.not_ready and bench.loop.state.get(A) is None)
     assert bench.loop.state.report(A, NAME) is None
-    bench.planner.asked.clear()
+    bench.planner.planned.clear()
     await bench.publish(changed(A, 7), synced(CACHE))
     await until(lambda: bench.loop.state.get(A) is not None)
-    assert bench.planner.asked == []
+    assert bench.planner.planned == []
     await bench.publish(synced(JOB))
-    await until(lambda: bench.planner.asked == [A] and bench.loop.queue.idle)
-    assert [seen.key for seen in bench.loop.state.all_objects()] == [A]
+    await until(lambda: bench.planner.planned == [A] and bench.loop.queue.idle)
+    assert [obj.key for obj in bench.loop.state.all_objects()] == [A]
     assert bench.loop.state.report(A, NAME) is not None
 
 
@@ -631,7 +631,7 @@ async def test_a_message_that_cannot_be_read_is_passed_over(bench: Bench) -> Non
     session = await bench.watcher.session()
     await session.request(subjects.of_object(A), b"no json")
     await bench.started(bench.planner.decide, B)
-    await until(lambda: bench.planner.asked == [B])
+    await until(lambda: bench.planner.planned == [B])
 
 
 async def test_a_handler_gets_the_actions_of_its_service(
@@ -649,7 +649,7 @@ async def test_a_handler_gets_the_actions_of_its_service(
         (CACHE,),
         (CACHE,),
         map_to_keys,
-        lambda _seen, _key, _now: actions(event),
+        lambda _state, _key, _now: actions(event),
         reports=subjects.reports(),
     )
     loop = Controller(
@@ -679,10 +679,8 @@ async def test_a_process_applies_nothing_that_one_before_it_did(
     watcher_bus: Bus, service_bus: Bus
 ) -> None:
     """What the first one applied is on the bus, and so comes with the state."""
-    cluster, planner = (
-        cluster_of(changed(A, 1)),
-        Planner(lambda _seen, present: actions(claim()) if present.key == A else EMPTY_PLAN),
-    )
+    cluster = cluster_of(changed(A, 1))
+    planner = Planner(lambda _state, obj: actions(claim()) if obj.key == A else EMPTY_PLAN)
     service = Component(NAME, (CACHE,), (CACHE, CLAIM), map_to_keys, planner.plan, owns=(CLAIM,))
     for message in (changed(A, 1), synced(CACHE), synced(CLAIM)):
         await watcher_bus.publisher.publish(message)
@@ -691,7 +689,7 @@ async def test_a_process_applies_nothing_that_one_before_it_did(
         running = asyncio.ensure_future(loop.run())
         marker = Key(CACHE.kind, "ml", process)
         await watcher_bus.publisher.publish(changed(marker, 1))
-        await until(lambda marker=marker, loop=loop: marker in planner.asked and loop.queue.idle)  # type: ignore[misc]
+        await until(lambda marker=marker, loop=loop: marker in planner.planned and loop.queue.idle)  # type: ignore[misc]
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         body = {
@@ -699,23 +697,23 @@ async def test_a_process_applies_nothing_that_one_before_it_did(
             "metadata": {**cluster.applied[0]["metadata"], "uid": "job", "resourceVersion": "50"},
         }
         await watcher_bus.publisher.publish(changed_from_response(body))
-    assert planner.asked.count(A) >= 2
+    assert planner.planned.count(A) >= 2
     assert len(cluster.applied) == 1
 
 
-async def test_a_handled_letter_makes_the_service_look_again_at_once(bench: Bench) -> None:
-    def breaks(_seen: Projection, present: KubeObject) -> Plan:
-        if present.key == A:
+async def test_a_handled_dead_letter_requeues_at_once(bench: Bench) -> None:
+    def breaks(_state: Projection, obj: KubeObject) -> Plan:
+        if obj.key == A:
             raise RuntimeError("nobody foresaw this")
         return EMPTY_PLAN
 
     await bench.started(breaks, A)
     await until(lambda: len(bench.of(DeadLetter)) == 1)
-    (letter,) = bench.of(DeadLetter)
-    bench.planner.decide = lambda _seen, _present: EMPTY_PLAN
-    bench.planner.asked.clear()
-    await bench.watcher.publisher.publish(structs.replace(letter, handled=True))
-    await until(lambda: A in bench.planner.asked)
+    (dead_letter,) = bench.of(DeadLetter)
+    bench.planner.decide = lambda _state, _obj: EMPTY_PLAN
+    bench.planner.planned.clear()
+    await bench.watcher.publisher.publish(structs.replace(dead_letter, handled=True))
+    await until(lambda: A in bench.planner.planned)
 
 
 async def test_an_unreadable_message_reports_nothing_after_a_reload(
@@ -723,7 +721,7 @@ async def test_an_unreadable_message_reports_nothing_after_a_reload(
 ) -> None:
     """The object stays in the state, the service's own report is sent again, another reload writes
     no second dead letter."""
-    await bench.started(says_filled, A, B)
+    await bench.started(reports_filled, A, B)
     await until(lambda: len(bench.of(StatusReported)) == 1)
     hidden = [
         await bench.watcher.publisher.resend(subject, b"{", {})
@@ -731,12 +729,12 @@ async def test_an_unreadable_message_reports_nothing_after_a_reload(
     ]
     await until(lambda: len(bench.of(DeadLetter)) == 2)
     await until(lambda: len(bench.of(StatusReported)) == 2)
-    assert {letter.seq for letter in bench.of(DeadLetter)} == set(hidden)
+    assert {dead_letter.seq for dead_letter in bench.of(DeadLetter)} == set(hidden)
     for _ in range(2):
-        before = len(bench.planner.asked)
+        before = len(bench.planner.planned)
         await bench.reload()
         await until(
-            lambda before=before: A in bench.planner.asked[before:] and bench.loop.queue.idle  # type: ignore[misc]
+            lambda before=before: A in bench.planner.planned[before:] and bench.loop.queue.idle  # type: ignore[misc]
         )
         assert bench.loop.state.get(A) is not None
     await settled(bench)
@@ -747,25 +745,25 @@ async def test_an_unreadable_report_on_an_unknown_object_is_harmless(
     bench: Bench,
 ) -> None:
     await bench.started(bench.planner.decide, A)
-    await until(lambda: bench.planner.asked == [A])
+    await until(lambda: bench.planner.planned == [A])
     await bench.watcher.publisher.resend(subjects.of_report(B, NAME), b"{", {})
     await until(lambda: len(bench.of(DeadLetter)) == 1)
     await bench.publish(changed(B, 8))
-    await until(lambda: bench.planner.asked[-1] == B)
+    await until(lambda: bench.planner.planned[-1] == B)
 
 
 async def test_an_event_that_cannot_be_dealt_with_stops_nothing(bench: Bench) -> None:
     bench.planner.unmapped = JOB_OF_A
     await bench.started(bench.planner.decide, A)
-    await until(lambda: bench.planner.asked == [A])
+    await until(lambda: bench.planner.planned == [A])
     await bench.publish(changed(JOB_OF_A, 7))
     await until(lambda: len(bench.of(DeadLetter)) == 1)
-    (letter,) = bench.of(DeadLetter)
-    assert (letter.subject, letter.error) == (
+    (dead_letter,) = bench.of(DeadLetter)
+    assert (dead_letter.subject, dead_letter.error) == (
         subjects.of_object(JOB_OF_A),
         f"RuntimeError('{JOB_OF_A} is unexpected')",
     )
-    assert decode(letter.data) == changed(JOB_OF_A, 7)
+    assert decode(dead_letter.data) == changed(JOB_OF_A, 7)
     await settled(bench)
 
 
@@ -812,17 +810,15 @@ FORGED = [
 
 
 @pytest.mark.parametrize("action", EVERY_WRITE, ids=lambda action: type(action).__name__)
-@pytest.mark.parametrize(("key", "forged", "there"), FORGED)
+@pytest.mark.parametrize(("key", "forged", "stored"), FORGED)
 async def test_nothing_is_written_for_what_only_the_bus_has(
-    bench: Bench, key: Key, forged: ObjectChanged, there: ObjectChanged | None, action: Action
+    bench: Bench, key: Key, forged: ObjectChanged, stored: ObjectChanged | None, action: Action
 ) -> None:
-    if there is not None:
-        bench.cluster.objects[A] = there.object
-    await bench.started(
-        lambda _seen, present: actions(action) if present.key == key else EMPTY_PLAN, B
-    )
+    if stored is not None:
+        bench.cluster.objects[A] = stored.object
+    await bench.started(lambda _state, obj: actions(action) if obj.key == key else EMPTY_PLAN, B)
     await bench.forge(forged)
-    await until(lambda: key in bench.planner.asked)
+    await until(lambda: key in bench.planner.planned)
     await settled(bench)
     assert (bench.cluster.applied, bench.cluster.deleted, bench.cluster.patched) == ([], [], [])
     assert bench.loop.state.get(key) is None
@@ -844,7 +840,7 @@ async def test_a_handler_is_not_called_for_what_only_the_bus_has(
         (CACHE,),
         (CACHE,),
         map_to_keys,
-        lambda _seen, key, _now: actions(SendEvent(key, key.name, "Normal", "Ok", "said")),
+        lambda _state, key, _now: actions(SendEvent(key, key.name, "Normal", "Ok", "said")),
     )
     loop = Controller(
         service, service_bus, cast(Cluster, cluster_of(changed(B, 2))), Health(), handle
@@ -860,11 +856,9 @@ async def test_a_handler_is_not_called_for_what_only_the_bus_has(
 
 
 async def test_what_was_forged_counts_once_the_watcher_publishes_it(bench: Bench) -> None:
-    await bench.started(
-        lambda _seen, present: actions(job()) if present.key == A else EMPTY_PLAN, B
-    )
+    await bench.started(lambda _state, obj: actions(job()) if obj.key == A else EMPTY_PLAN, B)
     await bench.forge(changed(A, 9, "another"))
-    await until(lambda: A in bench.planner.asked)
+    await until(lambda: A in bench.planner.planned)
     await settled(bench)
     await bench.publish(changed(A, 4))
     await until(lambda: len(bench.cluster.applied) == 1)
@@ -872,9 +866,7 @@ async def test_what_was_forged_counts_once_the_watcher_publishes_it(bench: Bench
 
 async def test_an_object_is_asked_for_once(bench: Bench) -> None:
     await bench.started(
-        lambda _seen, present: (
-            actions(DeleteObject(JOB_OF_A, "job")) if present.key == A else EMPTY_PLAN
-        ),
+        lambda _state, obj: actions(DeleteObject(JOB_OF_A, "job")) if obj.key == A else EMPTY_PLAN,
         A,
     )
     for version in (5, 6):
@@ -886,13 +878,11 @@ async def test_an_object_is_asked_for_once(bench: Bench) -> None:
 
 async def test_a_successor_of_the_same_name_is_asked_for_again(bench: Bench) -> None:
     await bench.started(
-        lambda _seen, present: (
-            actions(DeleteObject(JOB_OF_A, "job")) if present.key == A else EMPTY_PLAN
-        ),
+        lambda _state, obj: actions(DeleteObject(JOB_OF_A, "job")) if obj.key == A else EMPTY_PLAN,
         A,
     )
     await settled(bench)
-    gone = ObjectDeleted(
+    deletion = ObjectDeleted(
         kind=A.kind,
         namespace="ml",
         name="a",
@@ -900,7 +890,7 @@ async def test_a_successor_of_the_same_name_is_asked_for_again(bench: Bench) -> 
         resource_version="7",
         object=changed(A, 7).object,
     )
-    await bench.publish(gone, changed(A, 8, "successor"))
+    await bench.publish(deletion, changed(A, 8, "successor"))
     await settled(bench)
     assert bench.cluster.got.count(A) == 2
 
@@ -914,9 +904,7 @@ async def test_the_404_of_a_proxy_does_not_make_an_object_forgotten(bench: Bench
         return await get(resource, namespace, name)
 
     bench.cluster.get = behind_a_proxy  # type: ignore[method-assign]
-    await bench.started(
-        lambda _seen, present: actions(job()) if present.key == A else EMPTY_PLAN, A
-    )
+    await bench.started(lambda _state, obj: actions(job()) if obj.key == A else EMPTY_PLAN, A)
     await until(lambda: len(bench.cluster.applied) == 1)
     assert answers == []
 
@@ -932,12 +920,10 @@ async def test_nothing_is_written_while_existence_is_unknown(
 
     bench.cluster.get = rejects  # type: ignore[method-assign]
     await bench.started(
-        lambda _seen, present: (
-            actions(DeleteObject(JOB_OF_A, "job")) if present.key == A else EMPTY_PLAN
-        ),
+        lambda _state, obj: actions(DeleteObject(JOB_OF_A, "job")) if obj.key == A else EMPTY_PLAN,
         A,
     )
-    await until(lambda: len(bench.planner.refusals) > 1)
-    assert bench.planner.refusals[-1] == ApplyRejected(JOB_OF_A, "cannot get modelcaches ml/a")
+    await until(lambda: len(bench.planner.rejections) > 1)
+    assert bench.planner.rejections[-1] == ApplyRejected(JOB_OF_A, "cannot get modelcaches ml/a")
     assert bench.cluster.deleted == []
     assert bench.loop.state.get(A) is not None

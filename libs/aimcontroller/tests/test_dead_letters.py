@@ -55,17 +55,17 @@ HOSTILE = {
 
 @asynccontextmanager
 async def sending(bus: Bus) -> AsyncIterator[tuple[DeadLetters, asyncio.Task[None]]]:
-    letters = DeadLetters("router", bus)
-    letters.load_ended()
-    task = asyncio.create_task(letters.send())
+    dead_letters = DeadLetters("router", bus)
+    dead_letters.load_ended()
+    task = asyncio.create_task(dead_letters.send())
     try:
-        yield letters, task
+        yield dead_letters, task
     finally:
         task.cancel()
         await asyncio.wait([task])
 
 
-async def first_letter_on(bus: Bus, seq: int) -> list[DeadLetter]:
+async def until_dead_letter_on(bus: Bus, seq: int) -> list[DeadLetter]:
     """All dead letters up to the one of the message `seq`."""
     found: list[DeadLetter] = []
     async with asyncio.timeout(20):
@@ -79,23 +79,25 @@ async def first_letter_on(bus: Bus, seq: int) -> list[DeadLetter]:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_no_message_ends_the_sending_of_letters(
+async def test_no_message_stops_the_dead_letters(
     watcher_bus: Bus, service_bus: Bus, name: str
 ) -> None:
     session = await service_bus.session()
-    async with sending(service_bus) as (letters, task):
-        letters.record_undecodable(HOSTILE[name])
-        letters.record_undecodable(undecodable(2))
-        found = await first_letter_on(watcher_bus, 2)
-        letters.record_undecodable(undecodable(3))
-        found = await first_letter_on(watcher_bus, 3)
+    async with sending(service_bus) as (dead_letters, task):
+        dead_letters.record_undecodable(HOSTILE[name])
+        dead_letters.record_undecodable(undecodable(2))
+        found = await until_dead_letter_on(watcher_bus, 2)
+        dead_letters.record_undecodable(undecodable(3))
+        found = await until_dead_letter_on(watcher_bus, 3)
         assert not task.done()
         assert not session.ended.done(), "the server ended the connection"
-    assert {2, 3} <= {letter.seq for letter in found}
-    assert {1, 2, 3} == {letter.seq for letter in found} or name == "text-that-is-no-utf-8"
-    for letter in found:
-        assert len(letter.error) <= ERROR_LENGTH
-        assert sum(len(key) + len(value) for key, value in letter.headers.items()) <= 8192
+    assert {2, 3} <= {dead_letter.seq for dead_letter in found}
+    assert {1, 2, 3} == {
+        dead_letter.seq for dead_letter in found
+    } or name == "text-that-is-no-utf-8"
+    for dead_letter in found:
+        assert len(dead_letter.error) <= ERROR_LENGTH
+        assert sum(len(key) + len(value) for key, value in dead_letter.headers.items()) <= 8192
 
 
 async def test_what_cannot_be_encoded_gets_a_dead_letter_too(
@@ -120,10 +122,10 @@ async def test_what_cannot_be_encoded_gets_a_dead_letter_too(
         )
     )
     [event] = [item async for item in read_log(watcher_bus, [SUBJECT]) if isinstance(item, Event)]
-    async with sending(service_bus) as (letters, task):
-        letters.record_unprocessable(
+    async with sending(service_bus) as (dead_letters, task):
+        dead_letters.record_unprocessable(
             Event(event.seq, SUBJECT, message, event.time, (), ""), RuntimeError("x" * 1_000_000)
         )
-        [letter] = await first_letter_on(watcher_bus, event.seq)
+        [dead_letter] = await until_dead_letter_on(watcher_bus, event.seq)
         assert not task.done()
-    assert (letter.subject, letter.data) == (SUBJECT, b"")
+    assert (dead_letter.subject, dead_letter.data) == (SUBJECT, b"")

@@ -56,7 +56,9 @@ class Published:
 
 class Bench:
     def __init__(self, handle: Callable[[ActionContext], Awaitable[ActionResult]]) -> None:
-        self.store, self.queue, self.bus = StateStore(), WorkQueue(), Published()
+        self.store = StateStore()
+        self.queue = WorkQueue()
+        self.bus = Published()
         self.store.fold(changed(BODY), 1)
         observer = Observer(self.store, self.queue, ReconcileTracer(None))
 

@@ -112,8 +112,8 @@ def test_a_repeated_condition_has_no_former_failures() -> None:
 def test_a_conflict_is_shown_while_the_object_is_needed(
     bodies: list[Body], planned: list[ApplyObject | DeleteObject], is_shown: bool
 ) -> None:
-    contested = state(*bodies, observations=[CONFLICT])
-    plan = with_failures(actions(*planned) | reported(contested), contested, C, CONDITIONS)
+    conflicting = state(*bodies, observations=[CONFLICT])
+    plan = with_failures(actions(*planned) | reported(conflicting), conflicting, C, CONDITIONS)
     storage = f"{CONFLICT_MESSAGE}; bound" if is_shown else "bound"
     assert messages(plan) == [storage, "downloading"]
     assert events(plan) == ([reasons.CONTESTED] if is_shown else [])
@@ -121,18 +121,18 @@ def test_a_conflict_is_shown_while_the_object_is_needed(
 
 
 def test_other_warnings_stay_beside_a_conflict() -> None:
-    contested = state(claim(), observations=[CONFLICT])
-    warned = with_warning_event(reported(contested), reasons.ENV_IGNORED, "PATH is ignored")
-    plan = with_failures(warned, contested, C, CONDITIONS)
+    conflicting = state(claim(), observations=[CONFLICT])
+    warned = with_warning_event(reported(conflicting), reasons.ENV_IGNORED, "PATH is ignored")
+    plan = with_failures(warned, conflicting, C, CONDITIONS)
     assert events(plan) == [reasons.ENV_IGNORED, reasons.CONTESTED]
 
 
 def test_no_event_without_a_condition_that_shows_it() -> None:
-    contested = state(claim(), observations=[CONFLICT])
-    cache = contested.get(C)
+    conflicting = state(claim(), observations=[CONFLICT])
+    cache = conflicting.get(C)
     assert cache is not None
     plan = report(cache, condition("Filled", False, "Downloading", "downloading"))
-    assert with_failures(plan, contested, C, CONDITIONS) == plan
+    assert with_failures(plan, conflicting, C, CONDITIONS) == plan
 
 
 @pytest.mark.parametrize(
@@ -190,13 +190,15 @@ def test_a_condition_has_the_rejection_in_its_message(
         (ApplyRejected(JOB_OF_C, "no", name_taken=True), "owner"),
     ],
 )
-def test_a_rejection_says_by_whom(rejection: ApplyRejected, by: str) -> None:
+def test_a_rejection_names_who_rejected(rejection: ApplyRejected, by: str) -> None:
     assert rejection.fact.by == by
 
 
 def test_a_conflict_is_in_a_field_too() -> None:
-    contested = state(claim(), observations=[CONFLICT])
-    storage, _ = with_failures(reported(contested), contested, C, CONDITIONS).reports[0].conditions
+    conflicting = state(claim(), observations=[CONFLICT])
+    storage, _ = (
+        with_failures(reported(conflicting), conflicting, C, CONDITIONS).reports[0].conditions
+    )
     assert storage.conflict == Conflict(
         kind=CLAIM.kind, namespace=NAMESPACE, name="c-cache", field="spec", managers=("bully",)
     )

@@ -57,7 +57,7 @@ async def test_alive_while_the_loop_turns_also_when_not_ready(
     assert await get(client, "/livez") == (503, "the event loop has not run for 65 s\n")
 
 
-def test_a_beat_says_that_the_loop_turned() -> None:
+def test_a_beat_shows_that_the_event_loop_runs() -> None:
     health = Health()
     before_s = health.stalled_s()
     health.heartbeat()

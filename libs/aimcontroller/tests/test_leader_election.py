@@ -79,11 +79,11 @@ class Instance:
     endless: bool = True
     health: Health = field(default_factory=Health)
 
-    def plan(self, seen: Projection, key: Key, _now: datetime.datetime) -> Plan:
+    def plan(self, state: Projection, key: Key, _now: datetime.datetime) -> Plan:
         self.planned = True
-        present = seen.get(key)
-        assert present is not None
-        return report(present, condition("Done", True, self.name)) | actions(
+        obj = state.get(key)
+        assert obj is not None
+        return report(obj, condition("Done", True, self.name)) | actions(
             SendEvent(A, "a", "Normal", "Ok", "")
         )
 
@@ -98,7 +98,7 @@ class Instance:
         settings = ServiceSettings(kubeconfig=self.kubeconfig, namespace=NAMESPACE)
         async with leader_election(NAME, settings, self.health, timing=FAST) as lease:
             service = Component(
-                NAME, (CONFIG_MAP,), (CONFIG_MAP,), lambda _seen, key: (key,), self.plan
+                NAME, (CONFIG_MAP,), (CONFIG_MAP,), lambda _state, key: (key,), self.plan
             )
             cluster = await Cluster.connect(self.kubeconfig, fence=lease.wait_until_held)
             try:
@@ -198,8 +198,8 @@ async def until_stands(instance: Instance, role: str) -> None:
 
 async def until_works(pair: Pair, name: str) -> None:
     """Once more from now on."""
-    seen = len(pair.did)
-    await until(lambda: name in [who for _, who in pair.did[seen:]])
+    count = len(pair.did)
+    await until(lambda: name in [who for _, who in pair.did[count:]])
 
 
 async def test_a_standby_only_follows_until_the_lease_is_released(
@@ -248,7 +248,7 @@ async def test_a_report_that_a_predecessor_sent_late_is_set_right(
     async with running(pair.b):
         await until_stands(pair.b, "leader")
         await until(lambda: pair.b.loop.state.report(A, NAME) is not None)
-        told = pair.b.loop.state.report(A, NAME)
+        last_report = pair.b.loop.state.report(A, NAME)
         late = StatusReported(
             kind=A.kind,
             namespace=A.namespace,
@@ -262,5 +262,5 @@ async def test_a_report_that_a_predecessor_sent_late_is_set_right(
             watcher_bus, [subjects.reports(service=NAME)], after_seq=seq, follow=True
         ):
             assert isinstance(event, Event)
-            assert event.message == told
+            assert event.message == last_report
             break

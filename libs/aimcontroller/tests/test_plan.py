@@ -26,7 +26,7 @@ from aimschema.messages import ReportedCondition, ReportedWarning, StatusReporte
 from aimschema.resources import Key
 
 POD = Key("Pod", "ml", "p")
-SEEN = KubeObject(POD, "u", 1, {"metadata": {"generation": 3}})
+OBJ = KubeObject(POD, "u", 1, {"metadata": {"generation": 3}})
 DELETE = DeleteObject(POD, "u")
 
 
@@ -37,9 +37,9 @@ DELETE = DeleteObject(POD, "u")
 def test_two_merged_plans_keep_the_earlier_requeue_time(
     one: float | None, other: float | None, after_s: float | None
 ) -> None:
-    said = report(SEEN, condition("A", True, "Ok"))
-    both = actions(DELETE) | Plan(requeue_after_s=one) | said | Plan(requeue_after_s=other)
-    assert both == Plan((DELETE,), said.reports, after_s)
+    reported = report(OBJ, condition("A", True, "Ok"))
+    both = actions(DELETE) | Plan(requeue_after_s=one) | reported | Plan(requeue_after_s=other)
+    assert both == Plan((DELETE,), reported.reports, after_s)
 
 
 def test_nothing_adds_nothing() -> None:
@@ -51,10 +51,10 @@ def test_looking_again_is_never_in_the_past() -> None:
 
 
 def test_a_report_names_its_subject_and_omits_none() -> None:
-    (said,) = report(
-        SEEN, condition("A", None, "Waiting"), progress="1%", revision=None, attempts=0
+    (reported,) = report(
+        OBJ, condition("A", None, "Waiting"), progress="1%", revision=None, attempts=0
     ).reports
-    assert said.message("cacher") == StatusReported(
+    assert reported.message("cacher") == StatusReported(
         kind="Pod",
         namespace="ml",
         name="p",

@@ -153,19 +153,19 @@ async def test_a_service_that_ends_by_itself_is_a_failure(
 
 
 @pytest.mark.parametrize(
-    ("main", "says"),
+    ("main", "event_name"),
     [("fails_while_stopping", "failed-while-stopping"), ("never_stops", "drain-timed-out")],
     ids=["fails", "does-not-stop"],
 )
 async def test_the_exit_code_is_0_whatever_happens_while_stopping(
-    start: Start, main: str, says: str
+    start: Start, main: str, event_name: str
 ) -> None:
     process = await start(main)
     await at_work(process)
     process.terminate()
     code, _, err = await ended(process)
     assert code == 0
-    assert says in [event["event"] for event in events(err)]
+    assert event_name in [event["event"] for event in events(err)]
 
 
 async def test_a_service_ends_although_something_it_started_does_not(start: Start) -> None:
@@ -287,14 +287,14 @@ async def test_a_missing_collector_is_logged_once_and_blocks_nothing(start: Star
     ]
 
 
-async def test_a_missing_sdk_is_said_once_naming_what_to_install(start: Start) -> None:
+async def test_a_missing_sdk_is_logged_once_with_its_remedy(start: Start) -> None:
     process = await start(
         "tells_what_traces_it",
         WITHOUT="opentelemetry.sdk",
         OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318",
     )
-    told, (warning,) = await traced(process)
-    assert told == ["ProxyTracerProvider", "False"]
+    printed, (warning,) = await traced(process)
+    assert printed == ["ProxyTracerProvider", "False"]
     assert (warning["event"], warning["level"]) == ("tracing-not-installed", "warning")
     assert "aimcontroller[otel]" in warning["hint"]
 

@@ -114,14 +114,14 @@ def histories(draw: st.DrawFn) -> list[Numbered]:
 
 
 def folded(events: Sequence[Numbered], start: Projection | None = None) -> Projection:
-    seen = Projection() if start is None else start
+    state = Projection() if start is None else start
     for numbered in events:
-        seen = fold(seen, numbered.event, numbered.seq)
-    return seen
+        state = fold(state, numbered.event, numbered.seq)
+    return state
 
 
-def picture(seen: Projection) -> dict[Key, KubeObject]:
-    return {present.key: present for present in seen.all_objects()}
+def objects_of(state: Projection) -> dict[Key, KubeObject]:
+    return {obj.key: obj for obj in state.all_objects()}
 
 
 def living_in(history: Sequence[Numbered]) -> dict[Key, str]:
@@ -138,16 +138,16 @@ def living_in(history: Sequence[Numbered]) -> dict[Key, str]:
 
 
 @given(histories())
-def test_in_order_the_picture_is_what_the_cluster_has(history: list[Numbered]) -> None:
-    assert {key: str(seen.version) for key, seen in picture(folded(history)).items()} == living_in(
+def test_in_order_the_state_is_that_of_the_cluster(history: list[Numbered]) -> None:
+    assert {key: str(obj.version) for key, obj in objects_of(folded(history)).items()} == living_in(
         history
     )
 
 
 @given(histories().flatmap(lambda history: st.tuples(st.just(history), st.permutations(history))))
-def test_in_any_order_the_picture_is_the_same(both: tuple[list[Numbered], list[Numbered]]) -> None:
+def test_in_any_order_the_state_is_the_same(both: tuple[list[Numbered], list[Numbered]]) -> None:
     history, shuffled = both
-    assert picture(folded(shuffled)) == picture(folded(history))
+    assert objects_of(folded(shuffled)) == objects_of(folded(history))
 
 
 @given(
@@ -162,7 +162,7 @@ def test_doubles_and_latecomers_change_nothing(both: tuple[list[Numbered], list[
     history, again = both
     once = folded(history)
     late = [numbered for numbered in again if numbered in history]
-    assert picture(folded(late, once)) == picture(once)
+    assert objects_of(folded(late, once)) == objects_of(once)
 
 
 def flood(kind: str, first: int, count: int) -> list[ObjectDeleted]:
@@ -206,18 +206,20 @@ def test_order_does_not_matter_while_tombstones_expire(
 ) -> None:
     history, shuffled = ([later(numbered) for numbered in events] for events in both)
     assert (
-        picture(folded(shuffled, flooded()))
-        == picture(folded(history, flooded()))
-        == picture(folded(history))
+        objects_of(folded(shuffled, flooded()))
+        == objects_of(folded(history, flooded()))
+        == objects_of(folded(history))
     )
-    assert picture(folded(shuffled[:5], folded(history, flooded()))) == picture(folded(history))
+    assert objects_of(folded(shuffled[:5], folded(history, flooded()))) == objects_of(
+        folded(history)
+    )
 
 
 def test_deletions_of_foreign_objects_do_not_grow_without_end() -> None:
-    seen = reduce(fold, flood("Job", 1, 7 * MAX_TOMBSTONES), Projection())
+    state = reduce(fold, flood("Job", 1, 7 * MAX_TOMBSTONES), Projection())
     assert (
         MAX_TOMBSTONES
-        <= sum(len(of_a_kind) for of_a_kind in seen._gone.values())
+        <= sum(len(of_a_kind) for of_a_kind in state._deletions.values())
         <= 2 * MAX_TOMBSTONES
     )
 
@@ -255,17 +257,17 @@ LAST = 4 * MAX_TOMBSTONES
     ],
 )
 def test_what_is_known_after_many_deletions(event: ObjectChanged, seq: int, known: bool) -> None:
-    seen = reduce(fold, [deleted(POD, "u", 2), *flood("Job", 1, LAST)], Projection())
+    state = reduce(fold, [deleted(POD, "u", 2), *flood("Job", 1, LAST)], Projection())
     assert (
-        fold(seen, event, seq).get(Key(event.kind, event.namespace, event.name)) is not None
+        fold(state, event, seq).get(Key(event.kind, event.namespace, event.name)) is not None
     ) is known
 
 
 @given(histories())
-def test_the_end_of_a_history_alone_gives_the_same_picture(history: list[Numbered]) -> None:
+def test_the_end_of_a_history_gives_the_same_state(history: list[Numbered]) -> None:
     """A follower of AIM_STATE sees the last message of each subject only."""
     last = {(n.event.kind, n.event.namespace, n.event.name): n for n in history}
-    assert picture(folded(list(last.values()))) == picture(folded(history))
+    assert objects_of(folded(list(last.values()))) == objects_of(folded(history))
 
 
 @given(
@@ -275,72 +277,64 @@ def test_the_end_of_a_history_alone_gives_the_same_picture(history: list[Numbere
         )
     )
 )
-def test_what_an_object_owns_is_what_says_so(both: tuple[list[Numbered], list[Key]]) -> None:
+def test_an_object_owns_what_refers_to_it(both: tuple[list[Numbered], list[Key]]) -> None:
     shuffled, swept = both
-    seen = folded(shuffled)
+    state = folded(shuffled)
     for key in swept:
-        seen = drop_object(seen, key)
+        state = drop_object(state, key)
     for uid in OWNERS:
         for kind, namespace in {(key.kind, key.namespace) for key in KEYS}:
-            expected = {
-                present.key
-                for present in seen.in_namespace(kind, namespace)
-                if uid in present.owners
-            }
-            assert {present.key for present in seen.owned(uid, kind, namespace)} == expected
+            expected = {obj.key for obj in state.in_namespace(kind, namespace) if uid in obj.owners}
+            assert {obj.key for obj in state.owned(uid, kind, namespace)} == expected
 
 
 @given(histories())
 def test_the_views_agree(history: list[Numbered]) -> None:
-    seen = folded(history)
-    for present in seen.all_objects():
-        assert seen.get(present.key) == present
-        assert present in list(seen.in_namespace(present.key.kind, present.key.namespace))
-        assert present in list(seen.in_all_namespaces(present.key.kind))
+    state = folded(history)
+    for obj in state.all_objects():
+        assert state.get(obj.key) == obj
+        assert obj in list(state.in_namespace(obj.key.kind, obj.key.namespace))
+        assert obj in list(state.in_all_namespaces(obj.key.kind))
     assert {
-        p.key for kind in {key.kind for key in KEYS} for p in seen.in_all_namespaces(kind)
-    } == set(picture(seen))
+        p.key for kind in {key.kind for key in KEYS} for p in state.in_all_namespaces(kind)
+    } == set(objects_of(state))
 
 
 @given(histories())
 def test_folding_leaves_the_projection_before_as_it_was(history: list[Numbered]) -> None:
-    seen = folded(history[: len(history) // 2])
-    before = picture(seen)
-    folded(history[len(history) // 2 :], seen)
-    assert picture(seen) == before
+    state = folded(history[: len(history) // 2])
+    before = objects_of(state)
+    folded(history[len(history) // 2 :], state)
+    assert objects_of(state) == before
 
 
 def test_owned_objects_come_oldest_first() -> None:
-    young, old = (
-        changed(POD, "u1", 9, ["owner-1"]),
-        changed(Key("Pod", "ml", "z"), "u2", 3, ["owner-1"]),
-    )
+    young = changed(POD, "u1", 9, ["owner-1"])
+    old = changed(Key("Pod", "ml", "z"), "u2", 3, ["owner-1"])
     assert [
-        seen.uid
-        for seen in folded([Numbered(1, young), Numbered(2, old)]).owned("owner-1", "Pod", "ml")
+        obj.uid
+        for obj in folded([Numbered(1, young), Numbered(2, old)]).owned("owner-1", "Pod", "ml")
     ] == ["u2", "u1"]
 
 
 def test_an_owner_is_in_the_same_namespace() -> None:
-    own, forged = (
-        changed(POD, "u1", 1, ["owner-1"]),
-        changed(Key("Pod", "mallory", "p"), "u2", 2, ["owner-1"]),
-    )
+    own = changed(POD, "u1", 1, ["owner-1"])
+    forged = changed(Key("Pod", "mallory", "p"), "u2", 2, ["owner-1"])
     assert [
-        seen.uid
-        for seen in folded([Numbered(1, own), Numbered(2, forged)]).owned("owner-1", "Pod", "ml")
+        obj.uid
+        for obj in folded([Numbered(1, own), Numbered(2, forged)]).owned("owner-1", "Pod", "ml")
     ] == ["u1"]
 
 
 def test_an_object_that_moves_between_owners_is_with_the_new_one() -> None:
-    seen = folded(
+    state = folded(
         [
             Numbered(1, changed(POD, "u", 1, ["owner-1"])),
             Numbered(2, changed(POD, "u", 2, ["owner-2"])),
         ]
     )
-    assert seen.owned("owner-1", "Pod", "ml") == []
-    assert [present.uid for present in seen.owned("owner-2", "Pod", "ml")] == ["u"]
+    assert state.owned("owner-1", "Pod", "ml") == []
+    assert [obj.uid for obj in state.owned("owner-2", "Pod", "ml")] == ["u"]
 
 
 @pytest.mark.parametrize(
@@ -369,8 +363,8 @@ def test_an_object_that_moves_between_owners_is_with_the_new_one() -> None:
     ],
 )
 def test_latecomers(events: list[ObjectChanged | ObjectDeleted], version: int | None) -> None:
-    present = folded([Numbered(seq, event) for seq, event in enumerate(events, start=1)]).get(POD)
-    assert (None if present is None else present.version) == version
+    obj = folded([Numbered(seq, event) for seq, event in enumerate(events, start=1)]).get(POD)
+    assert (None if obj is None else obj.version) == version
 
 
 def test_the_answer_to_a_write_counts_before_its_event() -> None:
@@ -405,54 +399,54 @@ def listed(version: int, *, installed: bool = True, epoch: int = 0) -> KindSynce
         pytest.param(0, listed(1, epoch=1), True, id="before-the-cluster-went-back"),
     ],
 )
-def test_our_own_write_that_a_later_list_does_not_have_is_gone(
+def test_an_own_write_missing_from_a_later_list_is_deleted(
     seq: int, marker: KindSynced, unconfirmed: bool
 ) -> None:
-    seen = fold(Projection(), changed_from_response(body(POD, "u", 7)), seq)
-    assert [own.key for own in seen.unconfirmed(marker)] == ([POD] if unconfirmed else [])
+    state = fold(Projection(), changed_from_response(body(POD, "u", 7)), seq)
+    assert [own.key for own in state.unconfirmed(marker)] == ([POD] if unconfirmed else [])
 
 
 @pytest.mark.parametrize(
     ("version", "known"), [(7, False), (10, True)], ids=["before-the-list", "after-it"]
 )
 def test_the_late_answer_to_our_own_write_revives_nothing(version: int, known: bool) -> None:
-    seen = fold(fold(Projection(), listed(9)), changed_from_response(body(POD, "u", version)))
-    assert (seen.get(POD) is not None) is known
+    state = fold(fold(Projection(), listed(9)), changed_from_response(body(POD, "u", version)))
+    assert (state.get(POD) is not None) is known
 
 
 def test_an_event_without_news_returns_the_same_projection() -> None:
-    seen = fold(Projection(), changed(POD, "u", 3), 1)
+    state = fold(Projection(), changed(POD, "u", 3), 1)
     for event in (
         changed(POD, "u", 2),
         changed(POD, "u", 3),
         deleted(POD, "other", 2),
         Observation(POD, REJECTED, None),
     ):
-        assert fold(seen, event, 1) is seen
+        assert fold(state, event, 1) is state
     action = ActionTaken(service="x", verb="apply", kind="Job", name="j", about=POD, outcome="done")
-    assert fold(seen, action) is seen
+    assert fold(state, action) is state
 
 
 def test_what_a_reload_lacks_is_forgotten_and_may_return() -> None:
-    seen = drop_object(fold(Projection(), changed(POD, "u", 3, ["owner-1"]), 1), POD)
-    assert picture(seen) == {}
-    assert seen.owned("owner-1", "Pod", "ml") == []
-    assert drop_object(seen, POD) is seen
-    assert fold(seen, changed(POD, "u", 3), 2).get(POD) is not None
+    state = drop_object(fold(Projection(), changed(POD, "u", 3, ["owner-1"]), 1), POD)
+    assert objects_of(state) == {}
+    assert state.owned("owner-1", "Pod", "ml") == []
+    assert drop_object(state, POD) is state
+    assert fold(state, changed(POD, "u", 3), 2).get(POD) is not None
 
 
-LEARNED = Observation(POD, "log", ("text", 3))
+OBSERVED = Observation(POD, "log", ("text", 3))
 
 
-def test_what_was_learned_is_known_until_it_is_taken_back() -> None:
-    seen = fold(fold(Projection(), changed(POD, "u", 3)), LEARNED)
-    assert seen.observation(POD, "log") == ("text", 3)
-    assert seen.observation(POD, "other") is None
-    assert fold(seen, Observation(POD, "log", None)).observation(POD, "log") is None
+def test_an_observation_lasts_until_it_is_withdrawn() -> None:
+    state = fold(fold(Projection(), changed(POD, "u", 3)), OBSERVED)
+    assert state.observation(POD, "log") == ("text", 3)
+    assert state.observation(POD, "other") is None
+    assert fold(state, Observation(POD, "log", None)).observation(POD, "log") is None
 
 
 @pytest.mark.parametrize(
-    ("event", "kept"),
+    ("event", "stored"),
     [
         pytest.param(changed(POD, "u", 4), True, id="a-newer-version"),
         pytest.param(deleted(POD, "u", 4), False, id="deleted"),
@@ -460,31 +454,33 @@ def test_what_was_learned_is_known_until_it_is_taken_back() -> None:
         pytest.param(deleted(POD, "predecessor", 2), True, id="late-delete-of-a-predecessor"),
     ],
 )
-def test_what_was_learned_goes_with_the_object(
-    event: ObjectChanged | ObjectDeleted, kept: bool
+def test_an_observation_goes_with_its_object(
+    event: ObjectChanged | ObjectDeleted, stored: bool
 ) -> None:
-    seen = fold(fold(fold(Projection(), changed(POD, "u", 3)), LEARNED), event)
-    assert (seen.observation(POD, "log") is not None) is kept
+    state = fold(fold(fold(Projection(), changed(POD, "u", 3)), OBSERVED), event)
+    assert (state.observation(POD, "log") is not None) is stored
 
 
-def test_what_was_learned_goes_with_a_swept_object() -> None:
-    seen = drop_object(fold(fold(Projection(), changed(POD, "u", 3)), LEARNED), POD)
-    assert seen.observation(POD, "log") is None
+def test_an_observation_goes_with_a_swept_object() -> None:
+    state = drop_object(fold(fold(Projection(), changed(POD, "u", 3)), OBSERVED), POD)
+    assert state.observation(POD, "log") is None
 
 
 def test_objects_whose_apply_is_under_way() -> None:
-    seen = fold(
+    state = fold(
         fold(Projection(), Observation(JOB, "creating", value=True)),
         Observation(POD, "creating", value=True),
     )
-    assert seen.pending_creates("Job") == [JOB]
-    assert fold(seen, Observation(JOB, "creating", None)).pending_creates("Job") == []
+    assert state.pending_creates("Job") == [JOB]
+    assert fold(state, Observation(JOB, "creating", None)).pending_creates("Job") == []
 
 
-def test_a_kind_is_installed_until_the_watcher_says_otherwise() -> None:
-    seen = Projection()
-    assert seen.is_kind_served("Gateway")
-    absent = fold(seen, KindSynced(kind="Gateway", resource_version="", objects=0, installed=False))
+def test_a_kind_is_installed_until_reported_missing() -> None:
+    state = Projection()
+    assert state.is_kind_served("Gateway")
+    absent = fold(
+        state, KindSynced(kind="Gateway", resource_version="", objects=0, installed=False)
+    )
     assert not absent.is_kind_served("Gateway")
     assert absent.is_kind_served("Pod")
     assert fold(absent, KindSynced(kind="Gateway", resource_version="1", objects=0)).is_kind_served(
@@ -492,7 +488,7 @@ def test_a_kind_is_installed_until_the_watcher_says_otherwise() -> None:
     )
 
 
-def said(text: str, service: str = "cacher") -> StatusReported:
+def reported(text: str, service: str = "cacher") -> StatusReported:
     return StatusReported(
         kind=POD.kind,
         namespace=POD.namespace,
@@ -504,34 +500,34 @@ def said(text: str, service: str = "cacher") -> StatusReported:
     )
 
 
-def progress(seen: Projection) -> Any:
-    report = seen.report(POD, "cacher")
+def progress(state: Projection) -> Any:
+    report = state.report(POD, "cacher")
     return None if report is None else report.fields["progress"]
 
 
 @given(st.permutations([(1, "a"), (2, "b"), (3, "a"), (4, "c")]))
 def test_of_reports_the_last_one_sent_counts(sent: list[tuple[int, str]]) -> None:
-    seen = Projection()
+    state = Projection()
     for seq, text in sent:
-        seen = fold(seen, said(text), seq)
-    assert progress(seen) == "c"
+        state = fold(state, reported(text), seq)
+    assert progress(state) == "c"
 
 
 def test_reports_of_services_are_separate_and_can_be_swept() -> None:
-    seen = fold(fold(Projection(), said("a"), 1), said("b", "deployer"), 2)
-    assert set(seen.report_keys()) == {(POD, "cacher"), (POD, "deployer")}
-    assert set(drop_reports(seen, [(POD, "cacher"), (JOB, "cacher")]).report_keys()) == {
+    state = fold(fold(Projection(), reported("a"), 1), reported("b", "deployer"), 2)
+    assert set(state.report_keys()) == {(POD, "cacher"), (POD, "deployer")}
+    assert set(drop_reports(state, [(POD, "cacher"), (JOB, "cacher")]).report_keys()) == {
         (POD, "deployer")
     }
 
 
-def test_after_a_reload_the_numbers_of_reports_may_begin_anew() -> None:
-    seen = reset_report_order(fold(Projection(), said("before the log was lost"), 900))
-    assert progress(seen) == "before the log was lost"
-    assert progress(fold(seen, said("after"), 1)) == "after"
+def test_after_a_reload_report_numbers_may_restart() -> None:
+    state = reset_report_order(fold(Projection(), reported("before the log was lost"), 900))
+    assert progress(state) == "before the log was lost"
+    assert progress(fold(state, reported("after"), 1)) == "after"
 
 
-SEEN = KubeObject(
+STATE = KubeObject(
     POD,
     "u",
     1,
@@ -553,30 +549,30 @@ SEEN = KubeObject(
 
 def test_what_can_be_read_off_an_object() -> None:
     assert (
-        SEEN.deleting,
-        SEEN.generation,
-        SEEN.labels,
-        SEEN.annotations,
-        SEEN.spec,
-        SEEN.creation_timestamp,
+        STATE.deleting,
+        STATE.generation,
+        STATE.labels,
+        STATE.annotations,
+        STATE.spec,
+        STATE.creation_timestamp,
     ) == (True, 0, {}, {}, {}, "")
-    assert (SEEN.owners, SEEN.owner("Job"), SEEN.owner("Pod")) == (
+    assert (STATE.owners, STATE.owner("Job"), STATE.owner("Pod")) == (
         frozenset({"ju"}),
         Key("Job", "ml", "j"),
         None,
     )
     assert (
-        SEEN.is_condition_true("A"),
-        SEEN.is_condition_true("B"),
-        SEEN.is_condition_true("C"),
-        SEEN.condition("C"),
+        STATE.is_condition_true("A"),
+        STATE.is_condition_true("B"),
+        STATE.is_condition_true("C"),
+        STATE.condition("C"),
     ) == (
         True,
         False,
         False,
         None,
     )
-    assert SEEN.owner_reference() == {
+    assert STATE.owner_reference() == {
         "apiVersion": "v1",
         "kind": "Pod",
         "name": "p",
@@ -586,8 +582,8 @@ def test_what_can_be_read_off_an_object() -> None:
 
 
 def test_an_owner_is_of_the_known_group_whatever_the_event_has() -> None:
-    forged = replace(SEEN, body={**SEEN.body, "apiVersion": "nobody.example/v1"})
-    assert forged.owner_reference() == SEEN.owner_reference()
+    forged = replace(STATE, body={**STATE.body, "apiVersion": "nobody.example/v1"})
+    assert forged.owner_reference() == STATE.owner_reference()
 
 
 def kept_answer_of(sources: list[str]) -> dict[str, Any]:
@@ -670,43 +666,45 @@ def objects(draw: st.DrawFn) -> list[ObjectChanged]:
     return found
 
 
-def scanned(seen: Projection, index: Index, value: str, namespace: str | None) -> list[KubeObject]:
+def scanned(state: Projection, index: Index, value: str, namespace: str | None) -> list[KubeObject]:
     """The expected result of an index, by a scan of every object."""
-    there = (
+    existing = (
         each
-        for each in seen.all_objects()
+        for each in state.all_objects()
         if index.kind in {"", each.key.kind}
         and (index.everywhere or each.key.namespace == namespace)
     )
     return sorted(
-        (each for each in there if value in set(index.values(each.body))),
+        (each for each in existing if value in set(index.values(each.body))),
         key=lambda each: (each.creation_timestamp, each.key.name, each.key.namespace or ""),
     )
 
 
 @given(objects(), st.data())
 def test_an_index_gives_what_a_scan_gives(events: list[ObjectChanged], data: st.DataObject) -> None:
-    seen = Projection()
+    state = Projection()
     for seq, event in enumerate(data.draw(st.permutations(events)), start=1):
-        seen = fold(seen, event, seq)
-    for gone in data.draw(st.lists(st.sampled_from(events), max_size=3)) if events else []:
-        seen = drop_object(seen, Key(gone.kind, gone.namespace, gone.name))
+        state = fold(state, event, seq)
+    for deletion in data.draw(st.lists(st.sampled_from(events), max_size=3)) if events else []:
+        state = drop_object(state, Key(deletion.kind, deletion.namespace, deletion.name))
     for index in INDEXES:
-        values = {value for each in seen.all_objects() for value in index.values(each.body)} | {
+        values = {value for each in state.all_objects() for value in index.values(each.body)} | {
             "a",
             "nobody's",
         }
         for value, namespace in product(values, [None, "ml", "other"]):
             if index.kind:
-                assert seen.find(index, value, namespace) == scanned(seen, index, value, namespace)
+                assert state.find(index, value, namespace) == scanned(
+                    state, index, value, namespace
+                )
 
 
 def test_an_object_with_many_values_is_indexed_by_each() -> None:
     many = [f"hf://org/model-{number}" for number in range(3000)]
     key = Key("AIMServiceTemplate", "ml", "t")
-    seen = fold(Projection(), changed(key, "u", 2, status={"modelSources": many}), 1)
+    state = fold(Projection(), changed(key, "u", 2, status={"modelSources": many}), 1)
     few = fold(
-        seen,
+        state,
         changed(Key("AIMServiceTemplate", "ml", "s"), "v", 1, status={"modelSources": many[:1]}),
         2,
     )

@@ -97,7 +97,7 @@ async def test_as_many_workers_as_keys_are_woken() -> None:
         assert {(await worker)[0] for worker in workers} == {A, B, CLUSTER_WIDE}
 
 
-async def test_idle_means_nothing_waits_and_nobody_works() -> None:
+async def test_idle_means_that_no_key_waits_or_runs() -> None:
     queue = WorkQueue()
     assert queue.idle
     queue.add(A)
@@ -212,7 +212,7 @@ def test_what_the_server_asks_for_is_waited() -> None:
     assert waited_s == pytest.approx(30.0, abs=0.5)
 
 
-def test_a_success_starts_the_backoff_anew() -> None:
+def test_a_success_resets_the_backoff() -> None:
     waited_s = waits_s(*[0.0] * 8, succeeds_before=7)
     assert waited_s[6] > 10
     assert waited_s[7] <= FIRST_BACKOFF_S + 0.5
@@ -336,6 +336,6 @@ def test_a_retry_waits_for_a_bounded_number_of_turns(
     )
 
 
-def test_a_hundred_busy_keys_of_one_namespace_delay_nobody_else() -> None:
+def test_busy_keys_of_a_namespace_delay_no_other() -> None:
     assert turns_until(A, {"busy": 100}, failed=False, failing=frozenset()) == 1
     assert turns_until(A, {"busy": 100}, failed=True, failing=frozenset()) == MOST_BEFORE_RETRY

@@ -101,14 +101,14 @@ def test_an_event_is_news_for_each_key_it_touches(traced: Traced) -> None:
     assert traced.over(3, key=OTHER)[0] == event
 
 
-def test_what_is_learned_in_a_pass_goes_on_with_its_trace_once(traced: Traced) -> None:
+def test_an_observation_in_a_reconcile_continues_its_trace(traced: Traced) -> None:
     traced.heard(3)
     _, _, before = traced.over(3, learns=KEY)
     assert traced.over(3)[0] == before
     assert traced.over(3)[0] is None
 
 
-def test_what_is_learned_apart_goes_on_with_nothing(traced: Traced) -> None:
+def test_an_observation_outside_has_no_trace_to_continue(traced: Traced) -> None:
     traced.heard(3)
     with traced.passes.span(KEY, (3,)), detached_span():
         traced.passes.on_observation(KEY)
@@ -139,7 +139,7 @@ def test_what_is_remembered_is_bounded(traced: Traced) -> None:
     assert traced.over(2, key=OTHER)[0] == (2, 2)
 
 
-def test_a_pass_that_nobody_foresaw_failed(traced: Traced) -> None:
+def test_an_unexpected_failure_of_a_reconcile(traced: Traced) -> None:
     with traced.passes.span(KEY, ()):
         traced.passes.finish("error")
     (span,) = traced.spans.get_finished_spans()

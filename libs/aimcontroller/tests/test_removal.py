@@ -11,14 +11,14 @@ OWNER = cr(SERVICE.kind, "s", {"model": "m", "templateRef": "t"}, uid="second")
 RUNTIME = obj(INFERENCE_SERVICE.kind, "s", owner=(SERVICE.kind, "s"))
 
 
-def seen(body: Body) -> KubeObject:
+def kube_object(body: Body) -> KubeObject:
     found = projection(body).get(key_of(body))
     assert found is not None
     return found
 
 
 @pytest.mark.parametrize(
-    ("finalizers", "words"),
+    ("finalizers", "message"),
     [
         ((), "InferenceService s is being deleted"),
         (
@@ -39,14 +39,19 @@ def seen(body: Body) -> KubeObject:
     ],
     ids=["none", "one", "two"],
 )
-def test_finalizers_that_keep_an_object_are_named(finalizers: tuple[str, ...], words: str) -> None:
-    held = seen(held_by_finalizers(RUNTIME, *finalizers))
-    assert removal(held).startswith(words)
-    assert of_former(seen(OWNER), held) == f"{removal(held)} (created for the former AIMService s)"
+def test_finalizers_that_keep_an_object_are_named(
+    finalizers: tuple[str, ...], message: str
+) -> None:
+    held = kube_object(held_by_finalizers(RUNTIME, *finalizers))
+    assert removal(held).startswith(message)
+    assert (
+        of_former(kube_object(OWNER), held)
+        == f"{removal(held)} (created for the former AIMService s)"
+    )
 
 
 @pytest.mark.parametrize(
-    ("there", "former"),
+    ("existing", "former"),
     [
         pytest.param(RUNTIME, True, id="of-a-former-service"),
         pytest.param(
@@ -60,25 +65,25 @@ def test_finalizers_that_keep_an_object_are_named(finalizers: tuple[str, ...], w
         pytest.param(obj(INFERENCE_SERVICE.kind, "s"), False, id="of-a-person"),
     ],
 )
-def test_leftovers_differ_from_objects_of_others(there: Body, former: bool) -> None:
-    assert is_of_former(seen(OWNER), seen(there)) is former
+def test_leftovers_differ_from_objects_of_others(existing: Body, former: bool) -> None:
+    assert is_of_former(kube_object(OWNER), kube_object(existing)) is former
 
 
 def test_what_is_the_owners_own_is_not_of_a_former_one() -> None:
     owner = cr(SERVICE.kind, "s", {"model": "m", "templateRef": "t"})
-    assert not is_of_former(seen(owner), seen(RUNTIME))
+    assert not is_of_former(kube_object(owner), kube_object(RUNTIME))
 
 
 def test_what_waits_for_garbage_collection() -> None:
     assert (
-        of_former(seen(OWNER), seen(RUNTIME))
+        of_former(kube_object(OWNER), kube_object(RUNTIME))
         == "InferenceService s, created for the former AIMService s, is being removed"
     )
 
 
-def test_an_object_of_another_says_what_to_do() -> None:
+def test_an_object_of_another_owner_has_a_remedy() -> None:
     assert (
-        of_another(seen(OWNER), seen(RUNTIME))
+        of_another(kube_object(OWNER), kube_object(RUNTIME))
         == "InferenceService s exists and was not made for AIMService s; rename or delete one of"
         " them"
     )

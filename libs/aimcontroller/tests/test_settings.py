@@ -62,7 +62,7 @@ def test_a_variable_sets_its_field(
     ("variable", "text"),
     [("AIM_HTTP_PORT", "80800"), ("AIM_HTTP_PORT", "http"), ("AIM_LOG_LEVEL", "LOUD")],
 )
-def test_a_value_that_makes_no_sense_is_refused(
+def test_an_invalid_value_is_rejected(
     monkeypatch: pytest.MonkeyPatch, variable: str, text: str
 ) -> None:
     monkeypatch.setenv(variable, text)
@@ -97,7 +97,7 @@ def test_settings_do_not_change_after_the_start() -> None:
         pytest.param({"AIM_KUBECONFIG": ""}, ["AIM_KUBECONFIG"], id="kubectl-calls-it-otherwise"),
     ],
 )
-def test_variables_nobody_knows(environ: dict[str, str], unknown: list[str]) -> None:
+def test_unknown_variables_are_reported(environ: dict[str, str], unknown: list[str]) -> None:
     assert unknown_variables(Cachers, environ) == unknown
 
 
@@ -129,7 +129,7 @@ def test_rules_for_jobs(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "parts"),
     [
         ("{", "is not JSON"),
         ("[]", 'must be an object with "requests" and "limits"'),
@@ -145,17 +145,17 @@ def test_rules_for_jobs(
     ],
 )
 def test_resources_that_no_pod_could_have_end_the_start(
-    monkeypatch: pytest.MonkeyPatch, text: str, words: str
+    monkeypatch: pytest.MonkeyPatch, text: str, parts: str
 ) -> None:
     monkeypatch.setenv("AIM_JOB_RESOURCES", text)
     with pytest.raises(ValidationError) as caught:
         JobSettings()
     [problem] = caught.value.errors()
     assert problem["loc"] == ("job_resources",)
-    assert words in problem["msg"]
+    assert parts in problem["msg"]
 
 
-def test_a_pod_security_that_nobody_knows_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_pod_security_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIM_POD_SECURITY", "privileged")
     with pytest.raises(ValidationError):
         JobSettings()

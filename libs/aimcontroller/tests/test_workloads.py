@@ -317,8 +317,8 @@ SITUATIONS = [
 
 
 @pytest.mark.parametrize(("body", "message"), SITUATIONS)
-def test_what_a_pod_tells(body: Body, message: str | None) -> None:
-    (pod_,) = pods_of(projection(job("a", ("ModelCache", "c")), body), seen_job(body))
+def test_what_a_pod_reports(body: Body, message: str | None) -> None:
+    (pod_,) = pods_of(projection(job("a", ("ModelCache", "c")), body), job_object(body))
     found = pod_start_failure(pod_, MAIN)
     if message is None:
         assert found is None
@@ -328,7 +328,7 @@ def test_what_a_pod_tells(body: Body, message: str | None) -> None:
         assert not found.waits
 
 
-def seen_job(*bodies: Body) -> Any:
+def job_object(*bodies: Body) -> Any:
     return projection(job("a", ("ModelCache", "c")), *bodies).get(Key(JOB.kind, NAMESPACE, "a"))
 
 
@@ -407,14 +407,14 @@ def test_after_a_minute_the_pod_s_newest_warning_is_quoted() -> None:
     assert early.trouble is None
     assert early.follow_up.requeue_after_s == 40
     assert late.follow_up.actions == (ReadEvents(Key(POD.kind, NAMESPACE, "p"), "pod-p"),)
-    told = diagnose(pod(age_s=61), events=FAILED_MOUNT)
-    assert told.message is not None
-    assert told.message.startswith(
+    reported = diagnose(pod(age_s=61), events=FAILED_MOUNT)
+    assert reported.message is not None
+    assert reported.message.startswith(
         "pod p has not started: FailedMount: mount failed: exit status 32; see kubectl describe pod"
     )
-    assert told.trouble is not None
-    assert not told.trouble.waits
-    assert told.follow_up.actions == ()
+    assert reported.trouble is not None
+    assert not reported.trouble.waits
+    assert reported.follow_up.actions == ()
 
 
 def test_events_are_read_again_while_the_trouble_lasts() -> None:
@@ -427,9 +427,9 @@ def test_a_job_without_a_pod_quotes_the_rejection_of_its_pod() -> None:
     new, old = diagnose(age_s=29), diagnose(age_s=30)
     assert (new.trouble, new.follow_up.requeue_after_s) == (None, 1)
     assert old.follow_up.actions == (ReadEvents(Key(JOB.kind, NAMESPACE, "a"), "job-a"),)
-    told = diagnose(age_s=30, events=quota, about=Key(JOB.kind, NAMESPACE, "a"))
-    assert told.message is not None
-    assert told.message.startswith("Job a has no pod: FailedCreate: exceeded quota: compute")
+    reported = diagnose(age_s=30, events=quota, about=Key(JOB.kind, NAMESPACE, "a"))
+    assert reported.message is not None
+    assert reported.message.startswith("Job a has no pod: FailedCreate: exceeded quota: compute")
 
 
 CRASH_STATES = [
@@ -446,7 +446,7 @@ CRASH_STATES = [
 
 def test_a_crash_reads_the_same_in_each_of_its_states() -> None:
     found = [
-        pod_start_failure(pods_of(projection(body), seen_job())[0], MAIN)
+        pod_start_failure(pods_of(projection(body), job_object())[0], MAIN)
         for body in (pod(phase="Running", containerStatuses=[s]) for s in CRASH_STATES)
     ]
     assert {None if trouble is None else trouble.message for trouble in found} == {
@@ -472,11 +472,11 @@ def test_a_pod_that_has_ended_is_silent_beside_a_younger_one() -> None:
     assert speaks(EVICTED, pod("new", containerStatuses=[PULL])) is not None
 
 
-def test_a_failure_is_told_before_what_only_waits() -> None:
+def test_a_failure_comes_before_what_only_waits() -> None:
     gated = pod("young", spec=GATED, age_s=1, **not_scheduled("SchedulingGated"))
-    told = speaks(gated, pod("old", age_s=50, containerStatuses=[PULL]))
-    assert told is not None
-    assert told.startswith("pod old: ImagePullBackOff")
+    reported = speaks(gated, pod("old", age_s=50, containerStatuses=[PULL]))
+    assert reported is not None
+    assert reported.startswith("pod old: ImagePullBackOff")
 
 
 def deleted(body: Body) -> Body:
@@ -549,10 +549,10 @@ OPEN = container(RUNNING, "proxy", ready=True)
     ],
 )
 def test_our_container_s_own_end_decides(state: str, bodies: list[Body], expected: str) -> None:
-    seen = projection(job("a", ("ModelCache", "c"), state), *bodies)
-    found = seen.get(Key(JOB.kind, NAMESPACE, "a"))
+    obj = projection(job("a", ("ModelCache", "c"), state), *bodies)
+    found = obj.get(Key(JOB.kind, NAMESPACE, "a"))
     assert found is not None
-    assert outcome(seen, found, MAIN) == expected
+    assert outcome(obj, found, MAIN) == expected
 
 
 def test_the_end_that_counts_is_a_good_one_then_the_youngest() -> None:
@@ -565,7 +565,7 @@ def test_the_end_that_counts_is_a_good_one_then_the_youngest() -> None:
         ([going], "going"),
     ):
         state = projection(job("a", ("ModelCache", "c"), "failed"), *bodies)
-        found = last_end(state, seen_job(), MAIN)
+        found = last_end(state, job_object(), MAIN)
         assert found is not None
         assert found[0].key.name == name
 
@@ -577,11 +577,11 @@ def test_the_end_that_counts_is_a_good_one_then_the_youngest() -> None:
 )
 def test_a_try_ends_when_our_container_ends(finished_at: str, expected: str) -> None:
     state = {"terminated": {"exitCode": 1, "finishedAt": finished_at}}
-    seen = projection(
+    obj = projection(
         job("a", ("ModelCache", "c"), "failed"),
         pod(phase="Running", containerStatuses=[container(state), OPEN]),
     )
-    at = ended_at(seen, seen_job_failed(), MAIN)
+    at = ended_at(obj, failed_job_object(), MAIN)
     assert at is not None
     assert timestamp(at) == expected
 
@@ -596,16 +596,16 @@ def test_an_init_container_that_failed_a_job_is_named() -> None:
         initContainerStatuses=[container(end(137, "OOMKilled"), "init")],
         containerStatuses=[container(waiting("PodInitializing"))],
     )
-    seen = projection(job("a", ("ModelCache", "c"), "failed"), body)
-    words = failure(seen, seen_job_failed(), MAIN, "the downloader")
-    assert words.startswith(
+    obj = projection(job("a", ("ModelCache", "c"), "failed"), body)
+    message = failure(obj, failed_job_object(), MAIN, "the downloader")
+    assert message.startswith(
         "pod p: container init ended with exit code 137 (OOMKilled): it needs more memory than its"
         " limit, 1Gi;"
     )
-    assert words.endswith("BackoffLimitExceeded")
+    assert message.endswith("BackoffLimitExceeded")
 
 
-def seen_job_failed() -> Any:
+def failed_job_object() -> Any:
     return projection(job("a", ("ModelCache", "c"), "failed")).get(Key(JOB.kind, NAMESPACE, "a"))
 
 

@@ -397,10 +397,8 @@ class _Chain:
         return Diagnosis(job.key, "working", "is running", since=since, causes=(pod,))
 
     def pod(self, pod: KubeObject) -> Diagnosis:
-        trouble, since = (
-            pod_start_failure(pod),
-            _time(pod.status.get("startTime") or pod.creation_timestamp),
-        )
+        trouble = pod_start_failure(pod)
+        since = _time(pod.status.get("startTime") or pod.creation_timestamp)
         if trouble is not None:
             if trouble.waits:
                 return Diagnosis(pod.key, "waiting", trouble.text, since=since)
