@@ -1,0 +1,73 @@
+"""What the bus has: the scopes of a kind, and the age of its newest message."""
+
+import pytest
+
+from aim_watcher.bus_state import BusState
+from aimschema.messages import KindSynced, ObjectChanged
+from aimschema.resources import GATEWAY, JOB, STORAGE_CLASS, Key, Resource
+
+
+def changed(version: int, namespace: str = "ml", epoch: int = 0) -> ObjectChanged:
+    return ObjectChanged(
+        kind=JOB.kind,
+        namespace=namespace,
+        name="j",
+        uid="u",
+        resource_version=str(version),
+        object={},
+        epoch=epoch,
+    )
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "resource", "scopes"),
+    [
+        pytest.param((), JOB, (None,), id="all-namespaces"),
+        pytest.param(("ml", "aim-system"), JOB, ("ml", "aim-system"), id="named-namespaces"),
+        pytest.param(("ml",), STORAGE_CLASS, (None,), id="cluster-scoped-kind"),
+        pytest.param(("ml",), GATEWAY, (None,), id="gateways-are-used-by-other-namespaces"),
+    ],
+)
+def test_the_scopes_of_a_kind(
+    namespaces: tuple[str, ...], resource: Resource, scopes: tuple[str | None, ...]
+) -> None:
+    assert tuple(BusState(namespaces).scopes(resource)) == scopes
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "scope", "version", "is_newer"),
+    [
+        pytest.param((), None, "6", True, id="older-list"),
+        pytest.param((), None, "7", False, id="list-at-the-same-version"),
+        pytest.param(("ml", "b"), "ml", "6", True, id="older-list-of-the-namespace"),
+        pytest.param(("ml", "b"), "b", "6", False, id="list-of-another-namespace"),
+    ],
+)
+def test_an_older_list_is_noticed(
+    namespaces: tuple[str, ...], scope: str | None, version: str, *, is_newer: bool
+) -> None:
+    state = BusState(namespaces)
+    state.fold(changed(7), 1)
+    assert state.is_newer_than(JOB.kind, scope, version) is is_newer
+
+
+def test_a_marker_counts_for_every_namespace_of_its_kind() -> None:
+    state = BusState(("ml", "b"))
+    state.note_age(KindSynced(kind=JOB.kind, resource_version="9", objects=0))
+    assert [state.is_newer_than(JOB.kind, scope, "8") for scope in ("ml", "b")] == [True, True]
+
+
+def test_a_new_epoch_is_taken_from_messages() -> None:
+    state = BusState()
+    state.fold(changed(7, epoch=2), 1)
+    assert (state.epoch, state.is_newer_than(JOB.kind, None, "6")) == (2, True)
+
+
+def test_a_new_load_begins_with_nothing() -> None:
+    state = BusState()
+    state.fold(changed(7, epoch=2), 1)
+    state.hidden[Key(JOB.kind, "ml", "j")] = 1
+    state.loaded_seq = 1
+    state.reset()
+    assert (state.epoch, state.loaded_seq, state.hidden, dict(state.known)) == (0, 0, {}, {})
+    assert not state.is_newer_than(JOB.kind, None, "1")
