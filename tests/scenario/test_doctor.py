@@ -115,7 +115,7 @@ async def test_without_impersonation_own_permissions_are_checked(
     findings = await doctor(stack, "--kubeconfig", str(stack.lab.accounts["aim-router"]))
     what_found = [finding["what"] for finding in findings if finding["area"] == "permissions"]
     assert any(
-        "what the services may do is not known" in text and "subjectaccessreviews" in text
+        "the permissions of the services are unknown" in text and "subjectaccessreviews" in text
         for text in what_found
     )
     jobs = "jobs.batch in every namespace"

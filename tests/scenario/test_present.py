@@ -87,7 +87,7 @@ async def test_wait_ends_with_the_action_that_a_person_must_take(
     print(output)
     assert "you: correct the credentials" in output
     assert output.endswith(
-        f"AIMService/{NAMESPACE}/{SERVICE} is not ready, and a person has to act\n"
+        f"AIMService/{NAMESPACE}/{SERVICE} is not ready: manual action required\n"
     )
     decided = json.loads(await aimctl(stack, "wait", *OBJECT, "-o", "json", code=1))
     assert (decided["reached"], decided["exit_code"], decided["state"]) == (False, 1, "failed")
@@ -118,7 +118,7 @@ async def test_a_retry_shows_in_the_timeline_and_ends_a_wait(
     await read_until(following, "(CacheFailed)")
     await read_until(watching, "Degraded")
     assert re.search(
-        rf"ModelCache/{NAMESPACE}/\S+ is tried again", await aimctl(stack, "retry", *OBJECT)
+        rf"retry requested for ModelCache/{NAMESPACE}/\S+", await aimctl(stack, "retry", *OBJECT)
     )
     print(await aimctl(stack, "wait", *OBJECT, "--timeout", "60s"))
     printed = await read_until(following, "is now Running")
@@ -129,7 +129,7 @@ async def test_a_retry_shows_in_the_timeline_and_ends_a_wait(
 
 @pytest.mark.usefixtures("running")
 async def test_what_runs_has_nothing_to_try_again(stack: Stack) -> None:
-    assert "there is nothing to try again" in await aimctl(stack, "retry", *OBJECT, code=1)
+    assert "nothing to retry" in await aimctl(stack, "retry", *OBJECT, code=1)
 
 
 @pytest.mark.usefixtures("running")
@@ -140,7 +140,7 @@ async def test_logs_are_those_of_the_pods_behind_the_service(stack: Stack) -> No
     following = await started(stack, "logs", *OBJECT, "-f")
     assert "serving on" in await read_until(following, "serving on")
     assert await interrupted(following) == 130
-    assert "no pod belongs to AIMService/quickstart/nobody" in await aimctl(
+    assert "AIMService/quickstart/nobody has no pods" in await aimctl(
         stack, "logs", "aimsvc/nobody", "-n", NAMESPACE, code=1
     )
 
@@ -189,7 +189,7 @@ async def test_top_has_every_service_up_to_date(stack: Stack) -> None:
         SERVICES, 0
     )
     assert (shown["mirror_lag"], shown["downloads"], shown["log_messages"] > 100) == (0, [], True)
-    assert "nothing is being downloaded" in await aimctl(stack, "top", "--once")
+    assert "no downloads" in await aimctl(stack, "top", "--once")
 
 
 @pytest.mark.parametrize(

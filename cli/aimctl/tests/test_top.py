@@ -65,6 +65,6 @@ def test_a_recreated_log_counts_no_events_backwards() -> None:
 def test_downloads_are_shown_with_bytes_rate_and_time_left() -> None:
     out = StringIO()
     PlainConsole(file=out, width=120).print(render(sample()))
-    assert "10 events/s; the log has 30" in out.getvalue()
+    assert "10 events/s; AIM_LOG: 30 messages" in out.getvalue()
     assert "not reading" in out.getvalue()
     assert "team/w downloading 43.0 MB of 100 MB at 10.0 MB/s, 6 s left" in out.getvalue()

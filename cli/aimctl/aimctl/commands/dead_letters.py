@@ -51,7 +51,7 @@ async def retry_dead_letters(requested: list[str] | None, console: PlainConsole)
             async with asyncio.timeout(WITHIN_S):
                 return await retry(bus, chosen, console)
         except TimeoutError:
-            raise RuntimeError(bus.trouble or "the NATS server does not take them") from None
+            raise RuntimeError(bus.trouble or "the NATS server does not accept them") from None
 
 
 @dead.callback(invoke_without_command=True)

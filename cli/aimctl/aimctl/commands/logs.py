@@ -37,7 +37,7 @@ async def show_logs(
     if not pods:
         print_text(
             console,
-            f"no pod belongs to {key} now; how it came to this: aimctl explain, aimctl timeline",
+            f"{key} has no pods; see aimctl explain and aimctl timeline",
             "bold red",
         )
         return False

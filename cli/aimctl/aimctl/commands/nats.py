@@ -32,7 +32,7 @@ def nats_init(
     ] = False,
     rotate: Annotated[
         list[str] | None,
-        typer.Option("--rotate", help=f"Replace what is there of: {', '.join(ROTATABLE)}."),
+        typer.Option("--rotate", help=f"Replace these keys: {', '.join(ROTATABLE)}."),
     ] = None,
 ) -> None:
     """Keys and permissions of every user, an authority and a certificate for the server, as

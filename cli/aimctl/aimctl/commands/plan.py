@@ -59,7 +59,7 @@ def _print_preview(planned: Preview, others: Sequence[Key], console: PlainConsol
     for key, text in planned.outlook:
         print_text(console, f"then {key}: {text}")
     if others:
-        print_text(console, f"not looked at: {', '.join(map(str, others))}", "dim")
+        print_text(console, f"not checked: {', '.join(map(str, others))}", "dim")
     counts = {verb: sum(1 for change in planned.changes if change.verb == verb) for verb in styles}
     print_text(
         console,

@@ -23,7 +23,7 @@ async def record_namespace(
     async with connected_bus() as bus:
         recording = await make_recording(bus, namespace, since, datetime.datetime.now(datetime.UTC))
     if not recording.events:
-        raise RuntimeError(f"nothing has happened in namespace {namespace}")
+        raise RuntimeError(f"no events in namespace {namespace}")
     save(recording, file)
     took_part = ", ".join(service.name for service in services_in(recording, None)) or "no service"
     print_text(

@@ -114,8 +114,8 @@ def _head(step: Step) -> tuple[int, datetime.datetime, str]:
 
 def _print_outcome(outcome: Outcome, console: PlainConsole) -> None:
     did = (
-        f"{outcome.service}: {outcome.own} reports and actions in {outcome.events} events, looked"
-        f" {outcome.reconciliations} times"
+        f"{outcome.service}: {outcome.own} reports and actions in {outcome.events} events,"
+        f" {outcome.reconciliations} reconciles"
     )
     print_text(
         console,

@@ -35,9 +35,9 @@ async def try_again(key: Key, kubeconfig: Path | None, console: PlainConsole, fo
     if form != "text":
         print_data(console, {"tried_again": [str(each) for each in found]}, form)
     elif not found:
-        print_text(console, f"there is nothing to try again: {key} {diagnosis.summary}", "bold red")
+        print_text(console, f"nothing to retry: {key} {diagnosis.summary}", "bold red")
     for each in found if form == "text" else ():
-        print_text(console, f"{each} is tried again")
+        print_text(console, f"retry requested for {each}")
     return bool(found)
 
 

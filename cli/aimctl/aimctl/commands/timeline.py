@@ -27,7 +27,7 @@ from aimschema.sanitize import printable
 async def show_timeline(
     key: Key, since: datetime.datetime | None, console: PlainConsole, *, follow: bool, form: Form
 ) -> bool:
-    """False where nothing is known of the object."""
+    """False where no events of the object."""
     async with connected_bus() as bus:
         filters = [subjects.ALL] if key.namespace is None else subjects.in_namespace(key.namespace)
         before, logged = await (
@@ -47,7 +47,7 @@ async def show_timeline(
         elif not follow:
             print_text(
                 console,
-                f"nothing is known of {key}{'' if since is None else ' since then'}",
+                f"no events of {key}{'' if since is None else ' since then'}",
                 "bold red",
             )
         if follow:

@@ -88,9 +88,7 @@ async def sample(bus: Bus) -> Sample:
         after = await read_bus_stats(bus)
         took_s = time.monotonic() - began_s
     except (Unreachable, TimeoutError, ApiError) as error:
-        raise RuntimeError(
-            f"the streams cannot be looked at: {error or type(error).__name__}"
-        ) from error
+        raise RuntimeError(f"cannot read the streams: {error or type(error).__name__}") from error
     dead = Counter(found.dead_letter.service for found in await unhandled_dead_letters(bus))
     return weighed(before, after, took_s, sent, dead, live)
 
@@ -150,10 +148,9 @@ def weighed(
 
 def render(shown: Sample) -> RenderableType:
     head = (
-        f"{shown.events_per_s:g} events/s; the log has {shown.log_messages} in"
-        f" {human(shown.log_bytes)}"
+        f"{shown.events_per_s:g} events/s; AIM_LOG: {shown.log_messages} messages,"
+        f" {human(shown.log_bytes)}; AIM_STATE lag: {shown.mirror_lag or 0}"
     )
-    head += f", its mirror is {shown.mirror_lag or 0} behind"
     loads = Table("SERVICE", "EVENTS/S", "UNREAD", "DEAD", box=None, pad_edge=False)
     for load in shown.loads:
         unread = "not reading" if load.pending is None else str(load.pending)
@@ -165,7 +162,7 @@ def render(shown: Sample) -> RenderableType:
     return Group(
         Text(head, style="bold"),
         loads,
-        *(downloads or [Text("nothing is being downloaded", style="dim")]),
+        *(downloads or [Text("no downloads", style="dim")]),
     )
 
 

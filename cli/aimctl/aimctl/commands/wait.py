@@ -137,9 +137,7 @@ async def wait_for(
         print_text(
             console,
             f"{key} is not {goal}"
-            + (
-                f" after {timeout_s:g} s" if code is Code.TIMED_OUT else ", and a person has to act"
-            ),
+            + (f" after {timeout_s:g} s" if code is Code.TIMED_OUT else ": manual action required"),
             "bold red",
         )
     return code

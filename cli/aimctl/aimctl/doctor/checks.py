@@ -55,12 +55,12 @@ def findings(facts: Facts) -> list[Finding]:
     """All findings, by area. Without an API server only the bus is checked."""
     if isinstance(facts.server, Unknown):
         fix = (
-            "put the kubeconfig right (--kubeconfig, KUBECONFIG), or start the cluster: aimlab dev"
+            "correct the kubeconfig (--kubeconfig, KUBECONFIG), or start the cluster: aimlab dev"
             " has one"
         )
         return [
             Finding(
-                "kubernetes", "error", f"the API server is not to be had: {facts.server.why}", fix
+                "kubernetes", "error", f"the API server does not respond: {facts.server.why}", fix
             ),
             *bus(facts),
         ]
@@ -89,7 +89,7 @@ def kubernetes(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "kubernetes",
             "error",
-            f"there is no namespace {facts.namespace}, the control plane's own",
+            f"there is no namespace {facts.namespace}, which the control plane needs",
             create,
         )
 
@@ -121,8 +121,8 @@ def kinds(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "kinds",
             "warning",
-            f"definitions cannot be looked at: {facts.crds.why}",
-            "ask somebody who may get customresourcedefinitions",
+            f"cannot list CRDs: {facts.crds.why}",
+            "grant get on customresourcedefinitions",
         )
         return
     problems: defaultdict[tuple[Level, str], list[str]] = defaultdict(list)
@@ -210,13 +210,13 @@ def kserve(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "kserve",
                 "ok",
-                f"InferenceService {INFERENCE_SERVICE.version} is served, and something gives"
-                f" {acts} its status",
+                f"InferenceService {INFERENCE_SERVICE.version} is served, and a controller"
+                f" writes the status of {acts}",
             )
         else:
             message = (
                 "no Deployment labelled control-plane=kserve-controller-manager, and no"
-                " InferenceService that anybody gave a status"
+                " InferenceService with a status"
             )
             yield Finding(
                 "kserve",
@@ -255,7 +255,7 @@ def gateway_api(facts: Facts) -> Iterator[Finding]:
             )
             return
     bundle = ((_definition(facts, ROUTE) or {})["metadata"].get("annotations") or {}).get(
-        BUNDLE_VERSION, "of a release that it does not say"
+        BUNDLE_VERSION, "unknown release"
     )
     yield Finding(
         "gateway api", "ok", f"Gateway and HTTPRoute {ROUTE.version} are served, {bundle}"
@@ -269,8 +269,8 @@ def unlisted_kinds(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "kubernetes",
                 "warning",
-                f"no {kind} can be looked at: {found.why}",
-                f"ask somebody who may list {kind}, or get that right",
+                f"cannot list {kind}: {found.why}",
+                f"grant list on {kind}",
             )
 
 
@@ -287,7 +287,7 @@ def services(facts: Facts) -> Iterator[Finding]:
             if spec.get("holderIdentity") and age_s is not None and age_s < STALE_S
             else inactive
         ).append(service)
-    fix = f"aimctl up, or look at their pods: kubectl -n {facts.namespace} get pods"
+    fix = f"aimctl up, or check their pods: kubectl -n {facts.namespace} get pods"
     if not active:
         yield Finding(
             "services",
@@ -319,8 +319,8 @@ def permissions(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "permissions",
             "warning",
-            f"not looked at: {facts.access.why}",
-            "run aimctl doctor from a checkout, as somebody who may ask",
+            f"not checked: {facts.access.why}",
+            "run aimctl doctor from a checkout, as a user with access",
         )
         return
     accounts = {body["metadata"]["name"] for body in facts.of(SERVICE_ACCOUNT)}
@@ -341,11 +341,11 @@ def permissions(facts: Facts) -> Iterator[Finding]:
             RBAC_FIX,
         )
     if isinstance(facts.access.accounts, Unknown):
-        fix = "ask somebody who may create subjectaccessreviews.authorization.k8s.io"
+        fix = "grant create on subjectaccessreviews.authorization.k8s.io"
         yield Finding(
             "permissions",
             "warning",
-            f"what the services may do is not known: {facts.access.accounts.why}",
+            f"the permissions of the services are unknown: {facts.access.accounts.why}",
             fix,
         )
     elif len(missing) < len(expected):
@@ -354,18 +354,16 @@ def permissions(facts: Facts) -> Iterator[Finding]:
     if lacking:
         message = (
             f"you may not {'; '.join(f'{verbs} {what}' for (_, what), verbs in lacking.items())}:"
-            " aimctl up would lack that"
+            " aimctl up needs that"
         )
         yield Finding(
             "permissions",
             "warning",
             message,
-            f"ask for it, or run the services as their accounts: {RBAC_FIX}",
+            f"request it, or run the services under their accounts: {RBAC_FIX}",
         )
     elif facts.access.own:
-        yield Finding(
-            "permissions", "ok", "you may do all that the services do: aimctl up can work"
-        )
+        yield Finding("permissions", "ok", "your user has all permissions for aimctl up")
 
 
 def _granted(checks: Iterable[Checked]) -> Iterator[Finding]:
@@ -378,7 +376,7 @@ def _granted(checks: Iterable[Checked]) -> Iterator[Finding]:
         yield Finding(
             "permissions",
             "ok",
-            f"{count} accounts may do the {len(checks)} things that the services need",
+            f"{count} accounts have the {len(checks)} permissions that the services need",
         )
 
 
@@ -409,9 +407,7 @@ def bus(facts: Facts) -> Iterator[Finding]:
             and stream.size_bytes > FULL * stream.max_bytes
         ):
             dropped = (
-                "events before their time"
-                if stream is found.log
-                else "objects that have not changed for long"
+                "events early" if stream is found.log else "objects that have not changed for long"
             )
             message = (
                 f"{stream.name} has {human(stream.size_bytes)} of {human(stream.max_bytes)}; at its"
@@ -440,8 +436,8 @@ def _streams(found: BusStats) -> Iterator[Finding]:
         yield Finding(
             "nats",
             "warning",
-            f"the server is there, but no stream {', '.join(names)}",
-            "start the watcher, which makes them: aimctl up",
+            f"the server runs, but there is no stream {', '.join(names)}",
+            "start the watcher, which creates them: aimctl up",
         )
         return
     room = (
@@ -451,15 +447,15 @@ def _streams(found: BusStats) -> Iterator[Finding]:
     )
     if state.lag is None or state.last_seq > log.last_seq:
         message = (
-            f"AIM_STATE is no mirror of the present AIM_LOG ({state.last_seq} of {log.last_seq})"
+            f"AIM_STATE is no mirror of the current AIM_LOG ({state.last_seq} of {log.last_seq})"
         )
-        yield Finding("nats", "error", message, "start the watcher, which makes it anew: aimctl up")
+        yield Finding("nats", "error", message, "start the watcher, which re-creates it: aimctl up")
     elif state.lag > BEHIND:
         yield Finding(
             "nats",
             "warning",
             f"AIM_STATE is {state.lag} messages behind AIM_LOG",
-            "if that lasts, look at the disk of the NATS server",
+            "if that persists, check the disk of the NATS server",
         )
     else:
         message = (

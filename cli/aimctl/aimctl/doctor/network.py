@@ -62,8 +62,8 @@ def api_server(facts: Facts) -> Iterator[Finding]:
         if not any(_lets_out(rule, address, port) for rule in policy["spec"]["egress"] or ()):
             where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
             message = (
-                f"NetworkPolicy {name_of(policy)} does not let the services reach the API server at"
-                f" {where}: where it is enforced, none gets ready"
+                f"NetworkPolicy {name_of(policy)} blocks the services from the API server at"
+                f" {where}: if it is enforced, no service becomes ready"
             )
             fix = (
                 f"set networkPolicy.apiServer.ports={{443,{port}}} in the chart, and {address}"

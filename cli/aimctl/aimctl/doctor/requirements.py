@@ -128,7 +128,9 @@ def _sharing(body: Body, requested_by: list[str], *, proved: bool) -> Finding:
     what its provisioner is known for."""
     name, provisioner = body["metadata"]["name"], str(body.get("provisioner"))
     if proved:
-        return Finding("storage", "ok", f"class {name} gives {MANY} volumes: there are some")
+        return Finding(
+            "storage", "ok", f"class {name} gives {MANY} volumes, as existing caches show"
+        )
     if provisioner.endswith(SHARES):
         return Finding(
             "storage", "ok", f"class {name} is of {provisioner}, which has {MANY} volumes"
@@ -143,7 +145,7 @@ def _sharing(body: Body, requested_by: list[str], *, proved: bool) -> Finding:
     message = (
         f"whether class {name} ({provisioner}) gives {MANY} volumes cannot be known from the API"
     )
-    return Finding("storage", "warning", message, f"ask for one and see, or {fix}")
+    return Finding("storage", "warning", message, f"create one to find out, or {fix}")
 
 
 def gateways(facts: Facts) -> Iterator[Finding]:
@@ -219,7 +221,7 @@ def _gateway_state(gateway: Body, reference: Body, namespace: Body, who: str) ->
         yield Finding("gateway", "error", message, f"spec.routing.gateway of {who}")
     elif not open_:
         message = (
-            f"no listener of Gateway {name} takes HTTPRoutes from namespace"
+            f"no listener of Gateway {name} accepts HTTPRoutes from namespace"
             f" {namespace['metadata']['name']}"
         )
         yield Finding(
@@ -235,7 +237,7 @@ def _gateway_state(gateway: Body, reference: Body, namespace: Body, who: str) ->
         yield Finding(
             "gateway",
             "ok",
-            f"Gateway {name} at {gateway['status']['addresses'][0].get('value')} takes the routes"
+            f"Gateway {name} at {gateway['status']['addresses'][0].get('value')} accepts the routes"
             f" of {who}",
         )
 
@@ -296,7 +298,7 @@ def nodes(facts: Facts) -> Iterator[Finding]:
             "add such nodes, and the device plugin and node labeller of their GPUs (for AMD: the"
             " AMD GPU operator)"
         )
-        yield Finding("gpu", "warning", "no node that is ready has a GPU that is known here", fix)
+        yield Finding("gpu", "warning", "no ready node has a known GPU", fix)
     used = {
         (s["metadata"]["namespace"], s["spec"].get("templateRef"))
         for s in facts.of(SERVICE)
@@ -348,7 +350,7 @@ def _template(template: Body, facts: Facts, usable: list[Body], level: Level) ->
             f" {', '.join(facts.gpus)}"
         )
         yield Finding(
-            "gpu", level, f"AIMServiceTemplate {name} wants {model}, which is in no GPU table", fix
+            "gpu", level, f"AIMServiceTemplate {name} needs {model}, which is in no GPU table", fix
         )
         return
     fitting = [node for node in usable if _labels(node).get(gpu.label) in gpu.values]
@@ -357,14 +359,14 @@ def _template(template: Body, facts: Facts, usable: list[Body], level: Level) ->
         yield Finding(
             "gpu",
             level,
-            f"AIMServiceTemplate {name} wants {model}, which no node that is ready has",
+            f"AIMServiceTemplate {name} needs {model}, which no ready node has",
             _add(gpu, gpus),
         )
     elif most < gpus:
         yield Finding(
             "gpu",
             level,
-            f"AIMServiceTemplate {name} wants {gpus} {model} in one node; {most} is the most"
+            f"AIMServiceTemplate {name} needs {gpus} {model} in one node; {most} is the most"
             " there is",
             _add(gpu, gpus),
         )
@@ -376,7 +378,7 @@ def _template(template: Body, facts: Facts, usable: list[Body], level: Level) ->
         cpu, memory = CPU_PER_GPU * gpus, f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi"
         large_enough = [node for node in fitting if _count(node, gpu.resource) >= gpus]
         message = (
-            f"AIMServiceTemplate {name} wants {gpus} {model} with cpu {cpu} and memory {memory}"
+            f"AIMServiceTemplate {name} needs {gpus} {model} with cpu {cpu} and memory {memory}"
             f" in one node; allocatable: {_rooms(large_enough)}"
         )
         fix = (
@@ -388,7 +390,8 @@ def _template(template: Body, facts: Facts, usable: list[Body], level: Level) ->
         yield Finding(
             "gpu",
             "ok",
-            f"AIMServiceTemplate {name} wants {gpus} {model}: there in {', '.join(_names(roomy))}",
+            f"AIMServiceTemplate {name} needs {gpus} {model}:"
+            f" available in {', '.join(_names(roomy))}",
         )
 
 
@@ -489,7 +492,7 @@ def registries(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "registry",
                 "warning",
-                f"{host} does not answer here: {problem}",
+                f"{host} does not respond here: {problem}",
                 "if the cluster reaches it, all is well; else its network",
             )
         else:
