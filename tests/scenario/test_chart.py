@@ -192,14 +192,20 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
             )
 
 
-async def test_the_way_of_the_demo_is_true_on_the_rendered_deployments(stack: Stack) -> None:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def demo(stack: Stack) -> Checks:
+    """What the demo has checked. Its service runs from then on."""
     checks = Checks(PlainConsole(sys.stdout, 160), [])
     bus = await aimbus.connect(stack.nats_url, name="aimctl", access=stack.access)
     try:
         await the_way(stack, bus, checks)
     finally:
         await bus.close()
-    assert checks.failed == []
+    return checks
+
+
+async def test_the_way_of_the_demo_is_true_on_the_rendered_deployments(demo: Checks) -> None:
+    assert demo.failed == []
 
 
 async def calls_of(lab: Lab) -> list[Call]:
@@ -212,6 +218,7 @@ async def calls_of(lab: Lab) -> list[Call]:
     return [call for call in calls if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")]
 
 
+@pytest.mark.usefixtures("demo")
 async def test_each_service_has_its_own_account_and_no_denials(stack: Stack) -> None:
     own = await calls_of(stack.lab)
     assert {call.user.rpartition(":")[2] for call in own} == {
@@ -221,6 +228,7 @@ async def test_each_service_has_its_own_account_and_no_denials(stack: Stack) -> 
     assert [call for call in own if not call.granted] == []
 
 
+@pytest.mark.usefixtures("demo")
 async def test_each_pod_has_its_own_account_and_keeps_its_contract(
     stack: Stack,
 ) -> None:
@@ -306,6 +314,7 @@ async def roles(stack: Stack) -> dict[str, list[str]]:
     return {name: sorted(found) for name, found in answers.items()}
 
 
+@pytest.mark.usefixtures("demo")
 async def test_an_upgrade_to_two_replicas_gives_leader_and_standby(
     stack: Stack,
 ) -> None:

@@ -400,7 +400,7 @@ def files(tmp_path: Path, guard: Guard) -> Files:
         pytest.param(lambda files: files.with_(ca="hello"), "AIM_NATS_CA: ", id="no-certificate"),
         pytest.param(
             lambda files: NatsCredentials(files.with_().creds),
-            "AIM_NATS_CA: the server's certificate does not",
+            "AIM_NATS_CA: the server's certificate is not valid",
             id="no-ca",
         ),
     ],
