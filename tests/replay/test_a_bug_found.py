@@ -53,9 +53,9 @@ def test_a_replay_finds_the_event_object_and_field() -> None:
         changed(planner(CACHER, RECORDING.events), takes_no_access_for_passing), RECORDING
     ).differences
     assert (found.seq, found.key.kind, found.what) == (
-        135,
+        136,
         CACHE.kind,
-        "was said then, would not be now",
+        "was reported then, would not be now",
     )
     assert found.at == (("conditions.Filled.reason", AUTH_ERROR, RETRY_BACKOFF),)
     assert "Filled=False (AuthError)" in found.then
@@ -118,7 +118,7 @@ def fails(_plan: Plan) -> Plan:
             id="deletes-too-much",
         ),
         pytest.param(
-            DEPLOYER, without_reports, "was said then, would not be now", 17, id="says-nothing"
+            DEPLOYER, without_reports, "was reported then, would not be now", 17, id="says-nothing"
         ),
         pytest.param(CACHER, fails, "the planner fails", 3, id="planner-fails"),
     ],

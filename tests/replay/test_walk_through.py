@@ -27,19 +27,20 @@ def test_the_console_blocks_print_what_they_show() -> None:
 
 
 def test_the_steps_lead_to_the_rejected_key() -> None:
-    assert "`--service cacher --step --until 135`" in PAGE
+    assert "`--service cacher --step --until 136`" in PAGE
     ran = CliRunner().invoke(
-        app, ["replay", RECORDING, "--service", "cacher", "--step", "--until", "135"]
+        app, ["replay", RECORDING, "--service", "cacher", "--step", "--until", "136"]
     )
     assert ran.exit_code == 0
     assert re.search(
-        r"^ +would say on ModelCache/quickstart/\S+: StorageReady=True \(PVCBound\), Filled=False"
-        r" \(AuthError\)",
+        r"^ +would report on ModelCache/quickstart/\S+: StorageReady=True \(PVCBound\),"
+        r" Filled=False \(AuthError\)",
         ran.output,
         re.MULTILINE,
     )
     assert re.search(
-        r"^ +said on ModelCache \S+: StorageReady=True \(PVCBound\), Filled=False \(AuthError\)",
+        r"^ +reported on ModelCache \S+: StorageReady=True \(PVCBound\),"
+        r" Filled=False \(AuthError\)",
         ran.output,
         re.MULTILINE,
     )

@@ -85,7 +85,7 @@ def found(steps: Sequence[Step], end_s: float = 100.0) -> list[str]:
     ]
 
 
-NOT_NOW, NOT_THEN = "was said then, would not be now", "would be said now, was not then"
+NOT_NOW, NOT_THEN = "was reported then, would not be now", "would be reported now, was not then"
 
 
 @pytest.mark.parametrize(

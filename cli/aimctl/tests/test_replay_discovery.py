@@ -133,5 +133,5 @@ def test_a_failed_discovery_is_replayed(
         finding=finding if release == "this" else None,
     )
     found = check(SERVICE, recording(bodies, read, failed.message(DISCOVERY))).differences
-    expected = [] if release == "this" else ["was said then, would not be now"]
+    expected = [] if release == "this" else ["was reported then, would not be now"]
     assert [each.what for each in found if each.key == T] == expected

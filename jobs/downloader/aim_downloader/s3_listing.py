@@ -72,11 +72,11 @@ async def list_objects(
 
 def _next_start(start: PageStart, last: str, has_progress: bool) -> PageStart:
     if not last:
-        raise IncompleteListing("says that there is more, and lists nothing")
+        raise IncompleteListing("reports more keys, and lists none")
     if has_progress:
         return PageStart("start_after" if start.by == "token" else start.by, last)
     if start.by == "marker":
-        raise IncompleteListing("says that there is more, and lists the same keys again")
+        raise IncompleteListing("reports more keys, and lists the same keys again")
     return PageStart("start_after" if start.by == "token" else "marker", last)
 
 

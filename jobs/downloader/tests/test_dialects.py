@@ -111,7 +111,7 @@ BROKEN_LISTINGS = {
     "without-contents": (Dialect(omits=frozenset({"Contents"})), "counts 10 keys and lists none"),
     "truncated-and-empty": (
         Dialect(token="none", omits=frozenset({"Contents", "KeyCount"})),
-        "says that there is more, and lists nothing",
+        "reports more keys, and lists none",
     ),
 }
 

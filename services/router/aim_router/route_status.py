@@ -132,7 +132,7 @@ def _gateway_failure(view: RouteView, unmet: dict[str, Any]) -> str:
 
 def _quote(view: RouteView, unmet: dict[str, Any]) -> str:
     texts = [str(text) for text in (unmet.get("reason"), unmet.get("message")) if text]
-    return f"gateway {view.reference.name} says {': '.join(texts)}"
+    return f"gateway {view.reference.name} reports {': '.join(texts)}"
 
 
 def _ready_at(view: RouteView) -> str:

@@ -320,7 +320,7 @@ def test_a_listener_that_cannot_take_the_route_is_named(
     )
     answered = world.plan(projection(world.service(), config, gateway, world.route(parents=[no])))
     assert message(answered, "RoutingReady").startswith(
-        f"gateway gw says NotAllowedByListeners: no; {text}"
+        f"gateway gw reports NotAllowedByListeners: no; {text}"
     )
 
 

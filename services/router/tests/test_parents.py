@@ -261,9 +261,8 @@ def test_a_stopped_service_has_no_backend_on_any_gateway(world: Any) -> None:
 def test_a_rejection_is_quoted_with_a_command(world: Any) -> None:
     parents = [world.parent(*BOTH, controller=POLICY), world.parent(CLOSED)]
     plan = world.plan(projection(world.service(), world.config(), world.route(parents=parents)))
-    assert (
-        message(plan, "RoutingReady")
-        == "gateway gw says NotAllowedByListeners: closed; see kubectl describe httproute -n team s"
+    assert message(plan, "RoutingReady") == (
+        "gateway gw reports NotAllowedByListeners: closed; see kubectl describe httproute -n team s"
     )
 
 

@@ -36,8 +36,8 @@ def check(service: Component, recording: Recording, on_step: OnStep | None = Non
     """
     if missing := missing_markers(service, recording.events):
         raise RuntimeError(
-            f"the record never says that every {', '.join(missing)} has been published, so the"
-            f" {service.name} would not begin"
+            f"the record does not show that every {', '.join(missing)} was published, so the"
+            f" {service.name} would not start"
         )
     comparator = Comparator()
     reconciliations = 0

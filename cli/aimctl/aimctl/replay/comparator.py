@@ -123,12 +123,12 @@ class Comparator:
         if isinstance(step, OwnEvent):
             message = step.event.message
             if isinstance(message, StatusReported):
-                return [f"said on {message.kind} {message.name}: {summarize(message)}"]
+                return [f"reported on {message.kind} {message.name}: {summarize(message)}"]
             assert isinstance(message, ActionTaken)
             ended = f"{message.outcome} {message.detail}".rstrip()
             return [f"{message.verb} {message.kind} {message.name}: {ended}"]
         new_reports = [
-            f"would say on {report.key}: {summarize(whole)}"
+            f"would report on {report.key}: {summarize(whole)}"
             for report in step.plan.reports
             if not _is_reported(
                 self._histories.get(report.key),
@@ -246,7 +246,7 @@ class Comparator:
                 entry.seq,
                 entry.time,
                 key,
-                "would be said now, was not then",
+                "would be reported now, was not then",
                 "",
                 summarize(entry.whole),
             )
@@ -341,7 +341,7 @@ def _unmatched(key: Key, history: _ReportHistory) -> Iterator[Difference]:
             entry.seq,
             entry.time,
             key,
-            "was said then, would not be now",
+            "was reported then, would not be now",
             summarize(entry.whole),
             summarize(entry.instead),
             at,

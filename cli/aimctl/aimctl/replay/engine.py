@@ -186,7 +186,7 @@ class _Run:
 
     def own(self, event: Event, keys: set[Key], wrote: ObjectChanged | None) -> Iterator[Step]:
         """The service reconciled these keys, reported or acted, and then received its own event."""
-        yield from self.reconcile_keys(keys, event, "what it then said or did")
+        yield from self.reconcile_keys(keys, event, "what it then reported or did")
         yield OwnEvent(event, wrote)
         self.fold_in(event)
         touched = set[Key]()
