@@ -4,9 +4,11 @@ for it.
 1. An event alone causes no write: any publisher on `aim.object.>` could forge an object, and with
    it a Job in any namespace.
 2. An object is confirmed when the API server returns one of the same apiVersion, kind, namespace,
-   name and uid. 3. A 404 without the reason NotFound is a proxy's: nothing is written, and the read
-   is retried later. 4. This costs one GET for each object and process. The result is kept until the
-   object is deleted, for at most MAX_CONFIRMED objects.
+   name and uid.
+3. A 404 without the reason NotFound is a proxy's: nothing is written, and the read is retried
+   later.
+4. This costs one GET for each object and process. The result is kept until the object is deleted,
+   for at most MAX_CONFIRMED objects.
 """
 
 from collections import OrderedDict

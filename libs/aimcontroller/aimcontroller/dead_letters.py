@@ -4,9 +4,9 @@
    a dead letter on `aim.dead.>` for a person.
 2. There is one dead letter per message, over reloads and restarts: a service follows its own dead
    letters, and writes only once it has caught up with them.
-3. No call here waits for the bus; dead letters are sent in the background. 4. The content of a
-   message is untrusted: a dead letter has a bounded part of it, and one that cannot be sent is
-   logged.
+3. No call here waits for the bus; dead letters are sent in the background.
+4. The content of a message is untrusted: a dead letter has a bounded part of it, and one that
+   cannot be sent is logged.
 """
 
 import asyncio

@@ -49,11 +49,9 @@ def with_failures(
     if shown is None or not any(report.key == key for report in plan.reports):
         return plan
     rejection: ApplyRejected | None = state.observation(key, REJECTED)
-    conflicts = [
-        (shown.conflicts[target.kind], conflict)
-        for target in _targets(plan, state, key, shown)
-        if (conflict := state.observation(target, FIELD_CONFLICT)) is not None
-    ]
+    conflicts = _conflicts(plan, state, key, shown.conflicts)
+    if rejection is None and not conflicts:
+        return plan
 
     def decorated(report: Report) -> Report:
         shows_rejection = _in(report, shown.rejection, partial(with_api_error, rejection=rejection))
@@ -77,21 +75,28 @@ def with_api_error(
     return structs.replace(noted, rejection=rejection.fact)
 
 
-def _targets(plan: Plan, state: Projection, key: Key, shown: FailureConditions) -> list[Key]:
-    """Objects that may have a conflict: owned or applied, and not on their way out."""
+def _conflicts(
+    plan: Plan, state: Projection, key: Key, types: Mapping[str, str]
+) -> list[tuple[str, FieldConflict]]:
+    """The conflicts of owned and applied objects, each with the type of the condition that shows
+    it. An object that is being deleted has none."""
+    if not types:
+        return []
     obj = state.get(key)
+    uid = "" if obj is None else obj.uid
+    owned = (found.key for kind in types for found in state.owned(uid, kind, key.namespace))
+    applied = (action.key for action in plan.actions if isinstance(action, ApplyObject))
+    found = {
+        target: conflict
+        for target in (*owned, *applied)
+        if target.kind in types
+        and (conflict := state.observation(target, FIELD_CONFLICT)) is not None
+    }
     deleted = {action.key for action in plan.actions if isinstance(action, DeleteObject)}
-    applied = [action.key for action in plan.actions if isinstance(action, ApplyObject)]
-    owned = [
-        found.key
-        for kind in shown.conflicts
-        for found in (() if obj is None else state.owned(obj.uid, kind, key.namespace))
-    ]
     return [
-        target
-        for target in dict.fromkeys(owned + applied)
-        if target.kind in shown.conflicts
-        and target not in deleted
+        (types[target.kind], conflict)
+        for target, conflict in found.items()
+        if target not in deleted
         and not ((existing := state.get(target)) is not None and existing.deleting)
     ]
 

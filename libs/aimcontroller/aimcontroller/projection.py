@@ -1,15 +1,16 @@
 """The state of the cluster that a service builds from events.
 
 1. A projection is a value: `fold` returns a new one and changes nothing, so it never changes under
-   a planner. 2. An older version of an object is dropped, also after the object's deletion or from
-   an earlier object of the same name. resourceVersions compare as integers within a kind
-   (Kubernetes API concepts, KEP-5504) and an epoch (aimschema.messages). Our own writes are of the
-   latest known epoch. 3. Folding the same events in any order, or twice, gives the same state.
-   Reports have no version: the one with the highest sequence number counts, also after the sequence
-   numbers restart. 4. The newest MAX_TOMBSTONES deletions of each kind are kept. The log has the
-   events of one object in order, so an event after that many newer deletions is of a new object.
-   The response to a write of our own may come that late; it is dropped, since the object has an
-   event by then.
+   a planner.
+2. An older version of an object is dropped, also after the object's deletion or from an earlier
+   object of the same name. resourceVersions compare as integers within a kind (Kubernetes API
+   concepts, KEP-5504) and an epoch (aimschema.messages). Our own writes are of the latest known
+   epoch.
+3. Folding the same events in any order, or twice, gives the same state. Reports have no version:
+   the one with the highest sequence number counts, also after the sequence numbers restart.
+4. The newest MAX_TOMBSTONES deletions of each kind are kept. The log has the events of one object
+   in order, so an event after that many newer deletions is of a new object. The response to a write
+   of our own may come that late; it is dropped, since the object has an event by then.
 """
 
 import datetime

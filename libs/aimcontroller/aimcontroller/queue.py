@@ -1,10 +1,12 @@
 """The work queue: keys to reconcile.
 
-1. A key is in the queue at most once; adding it again only adds to its causes. 2. One worker at a
-   time gets a key; if it is added meanwhile, it comes again once that worker is done.
+1. A key is in the queue at most once; adding it again only adds to its causes.
+2. One worker at a time gets a key; if it is added meanwhile, it comes again once that worker is
+   done.
 3. Each namespace has a lane, and the lanes take turns: a thousand keys of one namespace delay a key
-   of another by one turn. 4. Keys that failed last time come after all others, in separate lanes,
-   but after `MOST_BEFORE_RETRY` others in a row one of them is taken.
+   of another by one turn.
+4. Keys that failed last time come after all others, in separate lanes, but after
+   `MOST_BEFORE_RETRY` others in a row one of them is taken.
 5. `add_after` keeps the earliest requested time.
 """
 

@@ -3,10 +3,11 @@ links to the others.
 
 1. A new cause is an event since all keys were last reconciled that no reconcile of the key has
    handled, or an observation made while a span was open. The latest event is the parent, all other
-   known causes are links. 2. Without a new cause (a retry, a requeue, a start, a takeover, a new
-   load) a reconcile starts a new trace, with links to the previous reconcile and to the events of
-   its key. 3. The memory is bounded, and the oldest entries are dropped first. Without tracing
-   nothing is stored.
+   known causes are links.
+2. Without a new cause (a retry, a requeue, a start, a takeover, a new load) a reconcile starts a
+   new trace, with links to the previous reconcile and to the events of its key.
+3. The memory is bounded, and the oldest entries are dropped first. Without tracing nothing is
+   stored.
 """
 
 from collections import OrderedDict
