@@ -17,8 +17,8 @@ from aimschema.resources import CONFIG, ROUTE, Key
 class ServiceView:
     """One service, its config and its route.
 
-    `existing` is the HTTPRoute with the name of the service, whoever owns it. `rejection` is the
-    last error of the API server.
+    `existing` is the HTTPRoute with the name of the service, of any owner. `rejection` is the last
+    error of the API server.
     """
 
     state: Projection

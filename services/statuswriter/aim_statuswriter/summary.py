@@ -1,7 +1,7 @@
 """Derives Ready, Progressing, Failure and `status.status` from reports: one pure function a kind.
 
 1. At most one of the three is True. Ready: the object is as desired. Failure: something is wrong,
-   and the message says what to do.
+   and the message has the remedy.
 2. Progressing: the control plane, or a workload that it started, is working, is queued, or waits
    for a time that it names. Waiting for a user is not progress: then none of the three is True, or
    Failure is.
