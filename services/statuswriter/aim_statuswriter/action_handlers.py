@@ -98,10 +98,11 @@ class Writer:
         return now_s - self._sent.get(kind, float("-inf")) < EVENT_EVERY_S
 
     def _note_existing(self, suffix: str, now_s: float) -> None:
-        """The first of a full memory is the oldest."""
-        if len(self._existing) >= MAX_EXISTING:
-            del self._existing[next(iter(self._existing))]
+        """Forget the oldest if there are too many."""
+        self._existing.pop(suffix, None)
         self._existing[suffix] = now_s
+        if len(self._existing) > MAX_EXISTING:
+            del self._existing[next(iter(self._existing))]
 
     def _note(self, kind: Kind, sent_s: float, now_s: float) -> None:
         recent = {each: at for each, at in self._sent.items() if now_s - at < EVENT_EVERY_S}

@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 
 from aim_statuswriter import render
-from aim_statuswriter.action_handlers import Writer
+from aim_statuswriter.action_handlers import EVENT_TTL_S, Writer
 from aim_statuswriter.actions import SendEvent, WriteStatus
 from aim_statuswriter.projection import RECONCILES, WATCHES, map_to_keys
 from aimcontroller.action import Action, DeleteObject
@@ -42,6 +42,7 @@ class FakeCluster:
     created: list[Body] = field(default_factory=list)
     requested: list[str] = field(default_factory=list)
     may_read: bool = True
+    requests_to_create: int = 0
 
     async def apply_status(self, body: Body, *, manager: str) -> Body:
         if self.error is not None:
@@ -72,6 +73,7 @@ class FakeCluster:
         raise NotFound(name)
 
     async def create(self, body: Body) -> Body:
+        self.requests_to_create += 1
         if body["metadata"]["name"] in {existing["metadata"]["name"] for existing in self.created}:
             raise AlreadyExists(body["metadata"]["name"])
         self.created.append(body)
@@ -259,6 +261,21 @@ async def test_advice_is_sent_once_by_any_process(bench: Bench) -> None:
     assert len(bench.cluster.created) == 1, "another process does not repeat it: the cluster has it"
     await carry_out(bench, replace(ADVICE, since="2026-01-02T04:00:00Z"), writer=Writer())
     assert len(bench.cluster.created) == 2, "the fault went and came back"
+
+
+async def test_a_known_event_costs_no_request_until_it_expires(bench: Bench) -> None:
+    """A cache with a warning has a new status every ten seconds while it is filled."""
+    now_s = 0.0
+    await carry_out(bench, ADVICE)
+    later = Writer(lambda: now_s)
+    for time_s in (10.0, 20.0, 90.0, EVENT_TTL_S):
+        now_s = time_s
+        await carry_out(bench, ADVICE, writer=later)
+    assert bench.cluster.requests_to_create == 2, "this process asks once, though it sent none"
+    bench.cluster.created.clear()
+    now_s = EVENT_TTL_S + 11.0
+    await carry_out(bench, ADVICE, writer=later)
+    assert len(bench.cluster.created) == 1
 
 
 async def test_held_back_advice_is_requeued_after_the_minute(
