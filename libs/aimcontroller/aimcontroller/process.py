@@ -70,7 +70,7 @@ async def _supervise(
             await _end_all(1)
             return 1
         log.info("stopping")
-        asked_s = loop.time()
+        signalled_s = loop.time()
         work.cancel()
         done, _ = await asyncio.wait({work}, timeout=DRAIN_S)
         if not done:
@@ -79,7 +79,7 @@ async def _supervise(
         if (error := _error_of(work)) is not None:
             log.error("failed-while-stopping", error=repr(error), exc_info=error)
         await asyncio.to_thread(
-            flush, max(LEAST_FLUSH_S, min(FLUSH_S, asked_s + DRAIN_S - loop.time()))
+            flush, max(LEAST_FLUSH_S, min(FLUSH_S, signalled_s + DRAIN_S - loop.time()))
         )
         log.info("stopped")
         return 0

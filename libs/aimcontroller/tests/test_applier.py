@@ -135,7 +135,7 @@ def state_of(cluster: FakeCluster) -> Projection:
     return state
 
 
-async def test_what_is_not_there_is_made(cluster: FakeCluster, applier: Applier) -> None:
+async def test_a_missing_object_is_created(cluster: FakeCluster, applier: Applier) -> None:
     answer = await applier.apply(Projection(), desired())
     assert answer is not None
     assert answer["spec"] == {"parallelism": 1, "defaulted": True}
@@ -400,7 +400,7 @@ async def test_only_unknown_objects_are_read_from_the_server(
     assert cluster.got == [CLAIM]
 
 
-async def test_what_came_incomplete_is_asked_for(cluster: FakeCluster, applier: Applier) -> None:
+async def test_an_incomplete_object_is_read(cluster: FakeCluster, applier: Applier) -> None:
     """The watcher leaves out the largest part of what is too large for the bus; that is no
     drift."""
     await applier.apply(Projection(), desired(MAP))
@@ -422,7 +422,7 @@ async def test_what_was_made_for_another_is_not_overwritten(
     assert len(cluster.applied) == 1
 
 
-async def test_a_job_that_is_there_is_never_written_again(
+async def test_an_existing_job_is_never_written_again(
     cluster: FakeCluster, applier: Applier
 ) -> None:
     """Its pod template cannot be changed: that would be refused, again and again."""

@@ -442,7 +442,7 @@ DENIED = 'admission webhook "v" denied the request: no'
         ),
     ],
 )
-async def test_what_the_server_keeps_answering_is_reported(
+async def test_a_repeated_server_error_is_reported(
     bench: Bench, error: KubeError, reported_after: int
 ) -> None:
     bench.cluster.errors = [error] * 4
@@ -601,7 +601,7 @@ async def test_an_action_without_a_handler_is_a_fault_of_ours(bench: Bench) -> N
     assert bench.loop.state.observation(A, REJECTED) is None
 
 
-async def test_the_planner_may_ask_to_be_asked_again(bench: Bench) -> None:
+async def test_a_plan_may_requeue_its_key(bench: Bench) -> None:
     await bench.started(lambda _state, obj: requeue_after(0.02) if obj.key == A else EMPTY_PLAN, A)
     await until(lambda: bench.planner.planned.count(A) >= 3)
 
@@ -864,7 +864,7 @@ async def test_what_was_forged_counts_once_the_watcher_publishes_it(bench: Bench
     await until(lambda: len(bench.cluster.applied) == 1)
 
 
-async def test_an_object_is_asked_for_once(bench: Bench) -> None:
+async def test_an_object_is_confirmed_once(bench: Bench) -> None:
     await bench.started(
         lambda _state, obj: actions(DeleteObject(JOB_OF_A, "job")) if obj.key == A else EMPTY_PLAN,
         A,
@@ -876,7 +876,7 @@ async def test_an_object_is_asked_for_once(bench: Bench) -> None:
     assert bench.cluster.got.count(A) == 1
 
 
-async def test_a_successor_of_the_same_name_is_asked_for_again(bench: Bench) -> None:
+async def test_a_successor_of_the_same_name_is_confirmed(bench: Bench) -> None:
     await bench.started(
         lambda _state, obj: actions(DeleteObject(JOB_OF_A, "job")) if obj.key == A else EMPTY_PLAN,
         A,

@@ -213,9 +213,9 @@ async def test_a_standby_only_follows_until_the_lease_is_released(
             await until_works(pair, "a")
             assert pair.b.loop.state.get(A) is not None
             assert (pair.b.planned, len(pair.b.loop.queue)) == (False, 0)
-        given_back_s = time.monotonic()
+        released_s = time.monotonic()
         await until_works(pair, "b")
-        assert time.monotonic() - given_back_s < FAST.duration_s / 2
+        assert time.monotonic() - released_s < FAST.duration_s / 2
     assert (await pair.cluster.get(LEASE, NAMESPACE, f"aim-{NAME}"))["spec"]["holderIdentity"] == ""
 
 

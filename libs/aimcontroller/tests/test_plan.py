@@ -46,7 +46,7 @@ def test_nothing_adds_nothing() -> None:
     assert actions(DELETE) | EMPTY_PLAN == actions(DELETE)
 
 
-def test_looking_again_is_never_in_the_past() -> None:
+def test_a_requeue_is_never_in_the_past() -> None:
     assert requeue_after(-3.0).requeue_after_s == 0.0
 
 
@@ -89,7 +89,7 @@ def test_messages_have_no_control_characters_and_are_bounded(text: str) -> None:
     ],
     ids=["lines", "terminal-codes", "cut", "just-fits", "left-alone"],
 )
-def test_what_becomes_of_foreign_words(text: str, message: str) -> None:
+def test_foreign_text_is_sanitized(text: str, message: str) -> None:
     assert condition("A", True, "Ok", text).message == message
 
 

@@ -586,7 +586,7 @@ def test_an_owner_is_of_the_known_group_whatever_the_event_has() -> None:
     assert forged.owner_reference() == STATE.owner_reference()
 
 
-def kept_answer_of(sources: list[str]) -> dict[str, Any]:
+def stored_answer_of(sources: list[str]) -> dict[str, Any]:
     return {
         "data": {
             "result.json": json.dumps(
@@ -634,7 +634,7 @@ SHAPES = {
     "ModelCache": having("spec", sourceUri=TEXTS),
     "Pod": having("spec", volumes=VOLUMES),
     "Job": having("spec"),
-    "ConfigMap": st.lists(TEXTS, max_size=3).map(kept_answer_of),
+    "ConfigMap": st.lists(TEXTS, max_size=3).map(stored_answer_of),
 }
 LABELS = st.dictionaries(st.sampled_from([WORKLOAD_ID, COMPONENT, KSERVE_ISVC_LABEL]), TEXTS)
 

@@ -76,7 +76,7 @@ async def test_another_key_does_not_wait_for_a_worker() -> None:
     assert (await queue.take())[0] == B
 
 
-async def test_a_waiting_worker_is_woken_when_a_key_is_given_back() -> None:
+async def test_a_waiting_worker_is_woken_when_a_key_is_done() -> None:
     queue = WorkQueue()
     queue.add(A)
     await queue.take()
