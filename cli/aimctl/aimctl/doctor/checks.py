@@ -395,7 +395,7 @@ def _lacking(checks: Iterable[Checked]) -> dict[tuple[str, str], str]:
 
 def bus(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.bus, Unknown):
-        # Before an installation there is none, and then nobody has named one.
+        # Before an installation there is none, and it is not configured either.
         yield Finding("nats", "error" if facts.nats_url else "warning", facts.bus.why, NATS_FIX)
         return
     found = facts.bus

@@ -1,14 +1,14 @@
 """A recording: what happened in a namespace, as a file that can be replayed anywhere.
 
-1. JSON, a line each. The first is the Header, every other one an event, in the order of their
-   sequences.
-2. It has objects, reports, actions and markers: of the namespace and of cluster-scoped kinds. Of
-   other namespaces it has what these rest on: the Gateways that the namespace's configs and
-   HTTPRoutes name, and what the control plane's own namespace says and keeps of model images.
-   Secrets never were on the bus.
-3. Events up to the header's `begins` say how things were when it begins: the latest of each
-   subject, from before `since` or older than the log.
-4. Literal values of environment variables are not in it, wherever they stand in an object.
+1. JSON, one document a line. The first is the Header; every other one is an event, in the order of
+   the sequences.
+2. It has the objects, reports, actions and markers of the namespace and of cluster-scoped kinds. Of
+   other namespaces it has what these depend on: the Gateways that the namespace's configs and
+   HTTPRoutes name, and the reports and ConfigMaps of model images in the control plane's namespace.
+   Secrets are never on the bus.
+3. Events up to the header's `begins` are the initial state: the latest of each subject, from before
+   `since` or older than the log.
+4. Literal values of environment variables are removed, wherever they are in an object.
 """
 
 import datetime
