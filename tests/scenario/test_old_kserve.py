@@ -7,8 +7,9 @@ import pytest
 import pytest_asyncio
 
 import aimbus
+from aim_testing import quickstart
 from aimkube import Forbidden, Unavailable
-from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl
+from aimlab.cli.environment import Stack, control_plane_on_laptop
 from aimlab.cli.quickstart import NAMESPACE, SERVICE
 from aimlab.testing import eventually
 from aimschema import subjects
@@ -25,6 +26,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as running:
         await start_kserve(running, "0.15")
+        await quickstart.running(running)
         yield running
 
 
@@ -89,16 +91,6 @@ async def reported(stack: Stack) -> list[str]:
 
 
 async def test_it_runs_as_raw_deployment_without_a_failure_on_the_way(stack: Stack) -> None:
-    await kubectl(stack.lab, "apply", "-f", str(stack.quickstart.manifests))
-    await kubectl(
-        stack.lab,
-        "wait",
-        f"aimsvc/{SERVICE}",
-        "-n",
-        NAMESPACE,
-        "--for=condition=Ready",
-        "--timeout=60s",
-    )
     made = await stack.lab.cluster.get(INFERENCE_SERVICE, NAMESPACE, SERVICE)
     assert made["metadata"]["annotations"][KSERVE_DEPLOYMENT_MODE] == "RawDeployment"
     assert made["status"]["deploymentMode"] == "RawDeployment"
