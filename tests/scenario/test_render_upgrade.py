@@ -2,6 +2,7 @@
 the new strategy."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,9 +27,9 @@ ADDED = ("tolerations", "automountServiceAccountToken", "enableServiceLinks")
 ROLLS = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as running:
+@pytest_asyncio.fixture(loop_scope="module")
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    async with control_plane_on_laptop(tmp_path) as running:
         await kubectl(running.lab, "apply", "-f", str(running.quickstart.manifests))
         await until_running(running)
         yield running
@@ -83,7 +84,8 @@ async def deployment(stack: Stack) -> Body:
     return await stack.lab.cluster.get(DEPLOYMENT, NAMESPACE, f"{SERVICE}-predictor")
 
 
-async def test_an_upgrade_changes_no_pod_template(stack: Stack) -> None:
+async def upgrade(stack: Stack) -> tuple[list[str], Body]:
+    """The pods and the pod template of release 0.2, after the deployer has replaced its one."""
     cluster = stack.lab.cluster
     await stack.services.stop(DEPLOYER)
     newest = await cluster.get(INFERENCE_SERVICE, NAMESPACE, SERVICE)
@@ -122,6 +124,12 @@ async def test_an_upgrade_changes_no_pod_template(stack: Stack) -> None:
 
     await eventually(has_the_new_strategy, "the strategy Recreate")
     await until_running(stack)
+    return before, template
+
+
+async def test_an_upgrade_changes_no_pod_template(stack: Stack) -> None:
+    before, template = await upgrade(stack)
+    cluster = stack.lab.cluster
     assert (await deployment(stack))["spec"]["template"] == template
     assert await pods(stack) == before
     assert (
@@ -131,7 +139,7 @@ async def test_an_upgrade_changes_no_pod_template(stack: Stack) -> None:
 
 
 async def test_a_user_moves_a_service_to_the_newest_version(stack: Stack) -> None:
-    before = await pods(stack)
+    before, _ = await upgrade(stack)
     await stack.lab.cluster.merge_patch(
         SERVICE_KIND,
         NAMESPACE,
