@@ -5,7 +5,7 @@ from itertools import groupby
 
 from aimctl.nats.users import PERMISSIONS
 from aimkube.rbac import Grant
-from aimschema.resources import qualified
+from aimschema.resources import qualified_name
 
 EVERYWHERE = "every namespace"
 
@@ -43,7 +43,7 @@ def _rows(grants: Iterable[Grant]) -> Iterator[tuple[str, list[Grant]]]:
     ):
         plural, slash, subresource = resource.partition("/")
         yield (
-            f"`{qualified(plural, group)}{slash}{subresource}`"
+            f"`{qualified_name(plural, group)}{slash}{subresource}`"
             + "".join(f" named `{name}`" for name in names),
             list(found),
         )

@@ -14,7 +14,7 @@ from aim_testing.chaos.fleet import GATEWAY, GATEWAY_NAMESPACE, an_object
 from aimkube import Cluster
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
-from aimlab.crds import bundled
+from aimlab.crds import bundled_crds
 from aimlab.kinds import Body
 from aimlab.lab import define
 from aimschema import labels
@@ -64,7 +64,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         write_kubeconfig(tmp_path / "kubeconfig", api.url)
         cluster = await Cluster.connect(str(tmp_path / "kubeconfig"), user_agent="test")
         try:
-            await define(cluster, bundled())
+            await define(cluster, bundled_crds())
             for space in (SPACE, GATEWAY_NAMESPACE):
                 await cluster.create(an_object(NAMESPACE, None, space, {}))
             async with FastNode(api, cluster, Delays()) as node:

@@ -21,13 +21,13 @@ from aim_testing.chaos.fleet import SMALL, an_object, image_of, model_name
 from aim_testing.chaos.proxy import Misbehaviour
 from aim_testing.chaos.world import QUIET_S, World, bring_up, world
 from aimctl.manifests import rbac
-from aimkube.rbac import granted
+from aimkube.rbac import list_grants
 from aimlab.apiserver.access import ACCOUNT_PREFIX
 from aimlab.apiserver.store import Change, CollectionKey
 from aimlab.certificates import make_certificate
 from aimlab.kinds import RBAC_KINDS, RESOURCE_QUOTA, SECRET, Body, condition_of
 from aimlab.testing import eventually
-from aimlab.testing.permissions import used
+from aimlab.testing.permissions import used_grants
 from aimschema import labels, reasons
 from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.resources import (
@@ -333,8 +333,8 @@ async def test_granted_permissions_are_exactly_the_used_ones(
         if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")
     ]
     assert [call for call in calls if not call.granted] == []
-    grants = granted(rbac())
-    needed = used(grants, calls, SYSTEM_NAMESPACE)
+    grants = list_grants(rbac())
+    needed = used_grants(grants, calls, SYSTEM_NAMESPACE)
     assert [grant for grant in grants if grant not in needed] == []
     table = grants_table(grants, needed)
     print(table)

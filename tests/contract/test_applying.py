@@ -25,7 +25,7 @@ from aimctl.manifests import documents
 from aimkube import Body, Cluster, NotFound
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
-from aimlab.crds import bundled
+from aimlab.crds import bundled_crds
 from aimlab.testing import eventually
 from aimschema.labels import MANAGED_BY
 from aimschema.resources import CONFIG, POD, RESOURCES
@@ -133,7 +133,7 @@ def definitions() -> list[Body]:
         if crd
     ]
     by_name: dict[str, Body] = {}
-    for crd in [*found, *bundled()]:
+    for crd in [*found, *bundled_crds()]:
         by_name.setdefault(crd["metadata"]["name"], crd)
     used = {f"{resource.plural}.{resource.group}" for resource in RESOURCES.values()}
     return [crd for name, crd in by_name.items() if name in used]

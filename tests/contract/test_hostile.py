@@ -14,7 +14,7 @@ from aim_cacher import plan as cacher
 from aim_deployer import gpus
 from aim_deployer import plan as deployer
 from aim_discovery import plan as discovery
-from aim_discovery.dry_run_output import LOG, digested
+from aim_discovery.dry_run_output import LOG, digest_log
 from aim_router import plan as router
 from aim_statuswriter import plan as statuswriter
 from aim_statuswriter.actions import SendEvent, WriteStatus
@@ -359,7 +359,7 @@ def test_hostile_input_makes_valid_objects_and_clean_messages(
         else []
     )
     log_results = [
-        Observation(key_of(body), LOG, digested(log.encode(errors="replace")))
+        Observation(key_of(body), LOG, digest_log(log.encode(errors="replace")))
         for body in bodies
         if body["kind"] in {JOB.kind, POD.kind}
     ]

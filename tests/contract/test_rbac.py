@@ -11,7 +11,7 @@ import yaml
 
 from aimctl.component_registry import SERVICES
 from aimctl.manifests import documents, rbac
-from aimkube.rbac import Grant, granted
+from aimkube.rbac import Grant, list_grants
 from aimlab.apiserver import ApiServer
 from aimlab.apiserver.access import RBAC_GROUP
 from aimschema.names import SYSTEM_NAMESPACE
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 USERS = "users.yaml"
 OF_A_NAMESPACE = {resource.plural for resource in AIM_KINDS if resource.namespaced}
 SHAPE = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]
-GRANTS = granted(rbac())
+GRANTS = list_grants(rbac())
 USER_ROLES = documents((ROOT / "deploy" / "rbac" / USERS).read_text())
 READS = {"get", "list", "watch"}
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}

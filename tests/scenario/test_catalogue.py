@@ -27,7 +27,7 @@ from aimctl.manifests import crds, rbac
 from aimkube import Cluster, NotFound
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
-from aimlab.crds import bundled
+from aimlab.crds import bundled_crds
 from aimlab.gateway.traefik import Api
 from aimlab.kinds import RBAC_KINDS
 from aimlab.lab import install
@@ -239,7 +239,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
                     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
                 )
             accounts = await install(
-                cluster, Api(server.url), [*bundled(), *crds(), *rbac()], folder
+                cluster, Api(server.url), [*bundled_crds(), *crds(), *rbac()], folder
             )
             discovery = env | {"KUBECONFIG": str(accounts[f"aim-{DISCOVERY}"])}
             place = Place(cluster, bus, children, discovery, public, private, folder)

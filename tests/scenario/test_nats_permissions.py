@@ -29,7 +29,7 @@ from aimctl.component_registry import SERVICES
 from aimctl.local.ports import free_ports
 from aimctl.local.processes import Children
 from aimctl.local.services import start_service
-from aimctl.nats.key_files import Guard, guarded
+from aimctl.nats.key_files import Guard, create_guard
 from aimctl.nats.users import CONSOLE, USERS
 from aimlab.cli.environment import control_plane_on_laptop, kubectl, kubectl_env
 from aimlab.cli.quickstart import NAMESPACE, SERVICE
@@ -118,7 +118,7 @@ ATTEMPTS = [
 
 @pytest.fixture(scope="module")
 def guard(tmp_path_factory: pytest.TempPathFactory) -> Guard:
-    return guarded(tmp_path_factory.mktemp("keys"))
+    return create_guard(tmp_path_factory.mktemp("keys"))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -242,7 +242,7 @@ async def test_a_consumer_that_delivers_elsewhere_is_no_way_around(
 async def test_all_services_do_their_work_without_a_denial(
     tmp_path: Path,
 ) -> None:
-    guard = guarded(tmp_path / "keys")
+    guard = create_guard(tmp_path / "keys")
     async with control_plane_on_laptop(tmp_path / "lab", guard=guard) as stack:
         await kubectl(stack.lab, "apply", "-f", str(stack.quickstart.manifests))
         await kubectl(
@@ -427,7 +427,7 @@ async def test_a_server_that_does_not_encrypt_is_not_spoken_to(
 
 
 async def test_a_key_is_replaced_while_the_service_runs(tmp_path: Path) -> None:
-    guard = guarded(tmp_path / "keys")
+    guard = create_guard(tmp_path / "keys")
     server = NatsServer(tmp_path / "nats", includes=guard.includes)
     url = await server.start()
     problems: asyncio.Queue[str] = asyncio.Queue()
@@ -457,7 +457,7 @@ async def test_a_key_is_replaced_while_the_service_runs(tmp_path: Path) -> None:
 async def test_a_missing_permission_is_named_and_works_once_granted(
     tmp_path: Path,
 ) -> None:
-    guard = guarded(tmp_path / "keys")
+    guard = create_guard(tmp_path / "keys")
     config = guard.includes[0]
     right = config.read_text()
     config.write_text(

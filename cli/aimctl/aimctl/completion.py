@@ -44,12 +44,12 @@ def _names(resource: Resource, namespace: str | None) -> list[str]:
     logging.disable()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
-        return asyncio.run(_listed(resource, namespace if resource.namespaced else None))
+        return asyncio.run(_list_names(resource, namespace if resource.namespaced else None))
     except (TimeoutError, RuntimeError, KubeError, OSError):
         return []
 
 
-async def _listed(resource: Resource, namespace: str | None) -> list[str]:
+async def _list_names(resource: Resource, namespace: str | None) -> list[str]:
     async with asyncio.timeout(WITHIN_S), cluster_at(None) as cluster:
         return sorted(
             {body["metadata"]["name"] for body in (await cluster.list(resource, namespace)).items}

@@ -29,7 +29,7 @@ from aimbus import (
 from aimctl.connect import WITHIN_S
 from aimctl.output.console import PlainConsole
 from aimschema import subjects
-from aimschema.messages import DeadLetter, acknowledged, timestamp
+from aimschema.messages import DeadLetter, acknowledge, timestamp
 from aimschema.resources import Key
 
 
@@ -108,7 +108,7 @@ async def retry(bus: Bus, chosen: Iterable[ListedDeadLetter], console: PlainCons
         place = dead_letter.subject, dead_letter.seq
         if dead_letter.subject and place not in messages:
             messages[place] = await _original(bus, dead_letter)
-        await bus.publisher.publish(acknowledged(dead_letter), cause=[found.seq])
+        await bus.publisher.publish(acknowledge(dead_letter), cause=[found.seq])
         if not dead_letter.subject:
             _print(console, f"{dead_letter.service} looks at {found.what} again")
     for (subject, seq), message in messages.items():

@@ -43,7 +43,7 @@ async def history(
     """
     logged = [
         event
-        async for event in _paced(aimbus.read_log(bus, filters), most_per_s)
+        async for event in _limit_rate(aimbus.read_log(bus, filters), most_per_s)
         if isinstance(event, Event)
     ]
     known = {event.seq for event in logged}
@@ -76,7 +76,7 @@ async def latest(bus: Bus, filters: Sequence[str]) -> list[Event]:
     return found
 
 
-async def _paced(items: AsyncIterator[T], most_per_s: float | None) -> AsyncIterator[T]:
+async def _limit_rate(items: AsyncIterator[T], most_per_s: float | None) -> AsyncIterator[T]:
     """The server sends no more than is taken (a batch ahead at most)."""
     started_s, count = time.monotonic(), 0
     async for item in items:

@@ -24,14 +24,14 @@ def repository() -> Path:
 
 def crds() -> list[dict[str, Any]]:
     """The five kinds, as deploy/crds has them."""
-    return _deployed("crds")
+    return _read_manifests("crds")
 
 
 def rbac() -> list[dict[str, Any]]:
     """The ServiceAccounts of the six services and what they may do, as deploy/rbac has them."""
-    return _deployed("rbac")
+    return _read_manifests("rbac")
 
 
-def _deployed(folder: str) -> list[dict[str, Any]]:
+def _read_manifests(folder: str) -> list[dict[str, Any]]:
     files = sorted((repository() / "deploy" / folder).glob("*.yaml"))
     return [body for file in files for body in documents(file.read_text())]

@@ -63,7 +63,7 @@ def run(console: PlainConsole, work: Coroutine[Any, Any, T]) -> T:
         raise typer.Exit(1) from error
 
 
-def named(what: str, namespace: str | None) -> Key:
+def parse_key(what: str, namespace: str | None) -> Key:
     try:
         return key_of(what, namespace)
     except ValueError as error:

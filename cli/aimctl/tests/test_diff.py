@@ -8,7 +8,7 @@ import pytest
 from aimcontroller.testing import obj
 from aimctl.analysis.diff import applied_alike
 from aimschema.messages import ObjectChanged
-from aimschema.published import HASHES, published
+from aimschema.published import HASHES, published_part
 from aimschema.resources import INFERENCE_SERVICE, JOB, SERVICE, key_of
 
 Body = dict[str, Any]
@@ -46,7 +46,7 @@ def whole(body: Body) -> ObjectChanged:
 
 def cut(body: Body) -> ObjectChanged:
     """As the current watcher publishes it."""
-    event = whole(published(body))
+    event = whole(published_part(body))
     return ObjectChanged(
         **{name: getattr(event, name) for name in event.__struct_fields__}
         | {"truncated": (HASHES,)}

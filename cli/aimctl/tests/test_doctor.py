@@ -12,7 +12,7 @@ from aim_deployer.gpus import load
 from aimbus import BusStats, ConsumerStats, StreamStats
 from aimctl.component_registry import SERVICES
 from aimctl.doctor.checks import findings
-from aimctl.doctor.collect import needed
+from aimctl.doctor.collect import needed_grants
 from aimctl.doctor.network import ENFORCE
 from aimctl.doctor.snapshot import (
     LISTED,
@@ -903,6 +903,6 @@ def test_permissions_are_checked_where_models_are_served(
 ) -> None:
     group, resource, namespace = grant
     whole = Grant("aim-watcher", namespace, group, resource, (), "get")
-    found = needed(whole, served, secrets)
+    found = needed_grants(whole, served, secrets)
     assert [(each.namespace, each.names) for each in found] == expected
     assert {each.resource for each in found} <= {resource}

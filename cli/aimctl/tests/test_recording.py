@@ -15,7 +15,7 @@ from aimctl.replay.recording import (
     Recording,
     load,
     make_recording,
-    redacted,
+    redact,
     save,
     split,
 )
@@ -109,7 +109,7 @@ def test_values_of_variables_are_not_in_it() -> None:
         {"name": "TOKEN", "value": "hf_secret"},
         {"name": "REF", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
     ]
-    redacted_message = redacted(
+    redacted_message = redact(
         changed(
             "InferenceService",
             "ml",

@@ -19,7 +19,7 @@ from aimcontroller.testing import (
     pod,
     status_condition,
 )
-from aimctl.analysis.timeline import Entry, build_timeline, related, settled
+from aimctl.analysis.timeline import Entry, build_timeline, related_keys, without_unconfirmed_writes
 from aimctl.commands.timeline import line, tree
 from aimschema.discovery_result import RESULT_KEY
 from aimschema.messages import (
@@ -204,8 +204,8 @@ def test_a_restored_cluster_shows_only_where_it_went_back() -> None:
 def test_following_prints_a_status_write_with_its_content() -> None:
     version, write = HISTORY[2], HISTORY[3]
     early = [*HISTORY[:2], event(3, write.message, 2)]
-    assert [entry.seq for entry in settled(early, WEIGHTS)] == [1, 2]
-    late = settled([*early, event(4, version.message)], WEIGHTS)
+    assert [entry.seq for entry in without_unconfirmed_writes(early, WEIGHTS)] == [1, 2]
+    late = without_unconfirmed_writes([*early, event(4, version.message)], WEIGHTS)
     assert [(entry.seq, entry.what) for entry in late][2:] == [
         (3, "is now Progressing (Downloading)")
     ]
@@ -255,7 +255,7 @@ def test_a_story_has_what_a_service_owns_and_depends_on() -> None:
             spec={"parentRefs": [{"name": "public", "namespace": "edge"}]},
         ),
     ]
-    names = related(
+    names = related_keys(
         [event(seq, changed(body)) for seq, body in enumerate(bodies, start=1)],
         Key(SERVICE.kind, NAMESPACE, "chat"),
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from io import StringIO
 
 from aimbus import BusStats, ConsumerStats, StreamStats
-from aimctl.commands.top import Load, Sample, render, weighed
+from aimctl.commands.top import Load, Sample, compute_sample, render
 from aimctl.component_registry import SERVICES
 from aimctl.output.console import PlainConsole
 from aimschema.messages import Progress
@@ -34,7 +34,7 @@ HALF = Progress(
 
 def sample() -> Sample:
     sent, dead = Counter({"aim-cacher": 10, "somebody": 5}), Counter({"router": 1})
-    return weighed(BEFORE, AFTER, 2.0, sent, dead, {Key(CACHE.kind, "team", "w"): HALF})
+    return compute_sample(BEFORE, AFTER, 2.0, sent, dead, {Key(CACHE.kind, "team", "w"): HALF})
 
 
 def test_each_service_has_rate_lag_and_dead_letters() -> None:
@@ -50,8 +50,8 @@ def test_events_a_second_are_those_of_everybody() -> None:
 
 
 def test_a_recreated_log_counts_no_events_backwards() -> None:
-    assert weighed(AFTER, BEFORE, 2.0, Counter(), Counter(), {}).events_per_s == 0
-    nothing = weighed(
+    assert compute_sample(AFTER, BEFORE, 2.0, Counter(), Counter(), {}).events_per_s == 0
+    nothing = compute_sample(
         replace(BEFORE, log=None, state=None),
         replace(BEFORE, log=None, state=None),
         2.0,

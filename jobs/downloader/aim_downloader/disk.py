@@ -108,7 +108,7 @@ def read_journal(dest: Path) -> list[Entry]:
 
 def finished_bytes(dest: Path, file: SourceFile, range_bytes: int) -> int:
     """Bytes of the file in ranges that an earlier run finished."""
-    return sum(rng.size_bytes for rng in _finished(dest, file, range_bytes))
+    return sum(rng.size_bytes for rng in _finished_ranges(dest, file, range_bytes))
 
 
 def allocated_bytes(dest: Path, file: SourceFile) -> int:
@@ -178,7 +178,7 @@ class Part:
         self._done_path = dest / _PARTS / f"{_part_name(file)}.done"
         for path in (self._data_path, self._done_path):
             _remove_unless_plain(path)
-        self.finished = {rng.index for rng in _finished(dest, file, range_bytes)}
+        self.finished = {rng.index for rng in _finished_ranges(dest, file, range_bytes)}
         self._data = _open_plain(
             self._data_path, os.O_RDWR | os.O_CREAT | (0 if self.finished else os.O_TRUNC)
         )
@@ -246,7 +246,7 @@ def _header(file: SourceFile, range_bytes: int) -> bytes:
     return msgspec.json.encode({"file": file, "range_bytes": range_bytes})
 
 
-def _finished(dest: Path, file: SourceFile, range_bytes: int) -> list[Range]:
+def _finished_ranges(dest: Path, file: SourceFile, range_bytes: int) -> list[Range]:
     """Ranges that are recorded as finished for this version of the file, and that the data file
     covers."""
     stem = dest / _PARTS / _part_name(file)

@@ -160,7 +160,7 @@ class HubSource:
                 Outcome.TRANSIENT,
                 f"{self._hub.endpoint} gives no model info of {repo}: correct HF_ENDPOINT",
             )
-        return info, self._named(info.get("siblings"), "rfilename") or self._tree(
+        return info, self._file_facts(info.get("siblings"), "rfilename") or self._tree(
             f"{path}/tree/{quote(str(info.get('sha') or revision or _MAIN), safe='')}"
         )
 
@@ -177,12 +177,12 @@ class HubSource:
                 if error.outcome is Outcome.NOT_FOUND and following == url:
                     return []
                 raise
-            listed += self._named(page, "path")
+            listed += self._file_facts(page, "path")
             if not following:
                 return listed
         raise Failure(Outcome.TRANSIENT, f"{self._hub.endpoint} lists {self._uri.repo} without end")
 
-    def _named(self, listed: object, name: str) -> list[FileFacts]:
+    def _file_facts(self, listed: object, name: str) -> list[FileFacts]:
         facts = facts_of(listed, name)
         if facts is None:
             raise Failure(

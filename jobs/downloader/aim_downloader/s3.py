@@ -169,7 +169,7 @@ class S3Source:
             raise Failure(Outcome.TRANSIENT, message) from error
 
     async def _page(self, start: PageStart, prefix: str, *, one: bool) -> Page:
-        client = self._connected()
+        client = self._connect_once()
         params: dict[str, Any] = {**start.params, "Bucket": self._uri.bucket, "Prefix": prefix}
         if one:
             params["MaxKeys"] = 1
@@ -214,7 +214,7 @@ class S3Source:
 
     async def _size_of(self, key: str) -> Mapping[str, Any]:
         try:
-            head = await self._connected().head_object(Bucket=self._uri.bucket, Key=key)
+            head = await self._connect_once().head_object(Bucket=self._uri.bucket, Key=key)
         except Exception as error:
             store_error = store_error_of(error, self._store)
             if store_error.retryable:
@@ -238,7 +238,7 @@ class S3Source:
         if self._takes_conditions and (version := self._version(file)):
             options["IfMatch"] = version
         try:
-            answer = await self._connected().get_object(
+            answer = await self._connect_once().get_object(
                 Bucket=self._uri.bucket, Key=file.key, **options
             )
         except Exception as error:
@@ -275,7 +275,7 @@ class S3Source:
             )
         version, etag = self._version(file), str(answer.get("ETag") or "")
         if version and _is_strong(etag) and _bare(etag) != _bare(version):
-            raise _changed(file)
+            raise _changed_failure(file)
 
     def _read_error(
         self, error: Exception, file: SourceFile, options: Mapping[str, Any]
@@ -299,7 +299,7 @@ class S3Source:
             or store_error.kind == "not_there"
         ):
             return (
-                _changed(file)
+                _changed_failure(file)
                 if store_error.status in {404, 412}
                 else _unreadable(Outcome.TRANSIENT, file, store_error)
             )
@@ -336,7 +336,7 @@ class S3Source:
             and size_bytes != file.size_bytes
             and not head.get("ContentEncoding")
         ):
-            raise _changed(file)
+            raise _changed_failure(file)
         if not _is_strong(etag) or not self._version(file):
             return
         listed, found = self._modified.get(file.key), head.get("LastModified")
@@ -344,7 +344,7 @@ class S3Source:
             listed and found and listed.replace(microsecond=0) == found.replace(microsecond=0)
         )
         if _bare(etag) != file.tag and not is_same_time:
-            raise _changed(file)
+            raise _changed_failure(file)
         self._etags[file.key] = etag
 
     async def _with_part_size(
@@ -376,7 +376,7 @@ class S3Source:
         """Raises ClientError for whatever the store answers, and Retryable or Failure where it
         does not answer."""
         try:
-            return await self._connected().head_object(
+            return await self._connect_once().head_object(
                 Bucket=self._uri.bucket, Key=file.key, ChecksumMode="ENABLED", **more
             )
         except ClientError:
@@ -384,7 +384,7 @@ class S3Source:
         except Exception as error:
             raise self._read_error(error, file, {}) from error
 
-    def _connected(self) -> S3Client:
+    def _connect_once(self) -> S3Client:
         assert self._client, "listing comes first"
         return self._client
 
@@ -439,7 +439,7 @@ def _bare(etag: str) -> str:
     return etag.strip().strip('"')
 
 
-def _changed(file: SourceFile) -> Failure:
+def _changed_failure(file: SourceFile) -> Failure:
     return Failure(
         Outcome.TRANSIENT,
         f"{file.key} changed at the source while it was read: the next run fetches the new version",

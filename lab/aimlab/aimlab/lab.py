@@ -19,7 +19,7 @@ from aimctl.local.processes import POLL_S, READY_WITHIN_S, Children, until_answe
 from aimkube import AlreadyExists, Cluster, KubeError, NotFound
 from aimlab.accounts import account_kubeconfigs, api_of, write_kubeconfig
 from aimlab.capabilities import DOUBLE, probe
-from aimlab.crds import bundled
+from aimlab.crds import bundled_crds
 from aimlab.gateway.traefik import Api, Gateway, traefik
 from aimlab.kinds import RBAC_KINDS, Body, is_true
 from aimlab.node import node_object, pv_binder
@@ -126,7 +126,7 @@ async def _start_cluster(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}}
         )
     able = await probe(cluster, SYSTEM_NAMESPACE) if plan.theirs else DOUBLE
-    made = await define(cluster, (*bundled(), *plan.manifests))
+    made = await define(cluster, (*bundled_crds(), *plan.manifests))
     if plan.theirs:
         made += [
             (NODE, None, node_object.NAME),

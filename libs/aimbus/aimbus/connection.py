@@ -115,7 +115,7 @@ class Bus:
                 await self._up(client)
                 await _wait_until_closed_or_stale(client, closed)
             except (nats.errors.Error, OSError, AccessDenied) as error:
-                await self._failed(error)
+                await self._on_error(error)
             finally:
                 await self._down()
                 await _discard(client)
@@ -139,7 +139,7 @@ class Bus:
 
     def _options(self, client: Client, closed: asyncio.Event) -> dict[str, Any]:
         async def failed(error: Exception) -> None:
-            await self._failed(error)
+            await self._on_error(error)
             if self._access.as_credential_error(error):
                 closed.set()
 
@@ -193,13 +193,13 @@ class Bus:
                 self._report("the connection is lost")
             await session.end()
 
-    async def _failed(self, error: Exception) -> None:
+    async def _on_error(self, error: Exception) -> None:
         if self.connected and isinstance(error, nats.errors.UnexpectedEOF | OSError):
             return  # the disconnection is logged as such
         if (missing := self._access.as_permission_error(error)) is not None:
             self._stop_waiting()
             self._clear_timer = asyncio.get_running_loop().call_later(
-                ALLOWED_AFTER_S, self._allowed
+                ALLOWED_AFTER_S, self._on_allowed
             )
         if (denied := missing or self._access.as_credential_error(error)) is not None:
             error = denied
@@ -207,7 +207,7 @@ class Bus:
         if text := self._trouble.first_occurrence(error):
             self._log.warning("nats-error" if self.connected else "nats-waiting", error=text)
 
-    def _allowed(self) -> None:
+    def _on_allowed(self) -> None:
         """Nothing has been refused for a while."""
         if self.connected:
             self._trouble.reset()

@@ -30,7 +30,7 @@ from aimbus.errors import ApiError, OversizedMessage, SessionEnded, Unreachable
 from aimbus.jetstream import MESSAGE_NOT_FOUND, api
 from aimbus.log_dedup import RepeatSuppressor
 from aimbus.session import Session
-from aimbus.tracing import created, publishing, tracer
+from aimbus.tracing import publishing, record_created, tracer
 from aimschema.messages import Message, Progress, encode, key_of, subject_of
 
 WINDOW = 256
@@ -103,7 +103,7 @@ class Publisher:
         override: the message is stored again. Returns only after the acknowledgement, however long
         that takes. Raises OversizedMessage, and ValueError for a Progress, which is not stored.
         """
-        outgoing = self._prepared(message, cause, traceparent, supersedes_seq)
+        outgoing = self._prepare(message, cause, traceparent, supersedes_seq)
         if self._tracer is None or traceparent is not None:
             return await self._store(outgoing)
         with publishing(self._tracer, outgoing.subject, outgoing.headers, key_of(message)):
@@ -112,10 +112,10 @@ class Publisher:
     async def publish_many(self, messages: Sequence[Message]) -> list[int]:
         """`publish` for each, in order, but faster; returns their sequences. OversizedMessage is
         raised before any of them is sent."""
-        outgoing = [self._prepared(message) for message in messages]
+        outgoing = [self._prepare(message) for message in messages]
         if self._tracer is not None:
             for message, each in zip(messages, outgoing, strict=True):
-                created(self._tracer, each.subject, each.headers, key_of(message))
+                record_created(self._tracer, each.subject, each.headers, key_of(message))
         session = await self._session()
         for each in outgoing:
             _check_size(session, each)
@@ -150,7 +150,7 @@ class Publisher:
         except (Unreachable, TimeoutError):
             _log.debug("progress-not-sent", subject=outgoing.subject)
 
-    def _prepared(
+    def _prepare(
         self,
         message: Message,
         cause: Sequence[int] = (),
@@ -193,7 +193,7 @@ class Publisher:
                 reply = await session.request(
                     outgoing.subject, outgoing.data, outgoing.headers, timeout_s=ACK_TIMEOUT_S
                 )
-                ack = _acked(reply.data)
+                ack = _parse_ack(reply.data)
                 if ack.duplicate and not await _is_on(session, ack, outgoing.subject):
                     _log.warning(
                         "message-id-reused",
@@ -201,7 +201,7 @@ class Publisher:
                         id=outgoing.headers[MSG_ID],
                         seq=ack.seq,
                     )
-                    outgoing = _renamed(outgoing)
+                    outgoing = _with_new_id(outgoing)
                     continue
             except (Unreachable, TimeoutError, ApiError, msgspec.DecodeError) as error:
                 if isinstance(error, ApiError) and error.err_code == _TOO_LARGE:
@@ -269,7 +269,7 @@ async def _send_batch(session: Session, batch: Sequence[_Outgoing]) -> int:
     last = batch[-1]
     headers = {**last.headers, BATCH_ID: name, BATCH_SEQUENCE: str(len(batch)), BATCH_COMMIT: "1"}
     reply = await session.request(last.subject, last.data, headers, timeout_s=BATCH_TIMEOUT_S)
-    return _acked(reply.data).seq
+    return _parse_ack(reply.data).seq
 
 
 async def _is_on(session: Session, ack: _Ack, subject: str) -> bool:
@@ -284,7 +284,7 @@ async def _is_on(session: Session, ack: _Ack, subject: str) -> bool:
     return bool(answer["message"]["subject"] == subject)
 
 
-def _renamed(outgoing: _Outgoing) -> _Outgoing:
+def _with_new_id(outgoing: _Outgoing) -> _Outgoing:
     message_id = f"{outgoing.headers[MSG_ID]}:{uuid.uuid4().hex}"
     return _Outgoing(
         outgoing.subject,
@@ -293,7 +293,7 @@ def _renamed(outgoing: _Outgoing) -> _Outgoing:
     )
 
 
-def _acked(data: bytes) -> _Ack:
+def _parse_ack(data: bytes) -> _Ack:
     ack = _decode_ack(data)
     if ack.error is not None:
         raise ApiError(ack.error.code, ack.error.err_code, ack.error.description)

@@ -96,7 +96,7 @@ def _read(message: Msg, last: int) -> Delivered | Heartbeat | None:
     status = headers.get("Status")
     if status is not None and not message.reply.startswith("$JS.ACK."):
         return _read_status(status, headers, last)
-    delivered = _delivered(message, headers)
+    delivered = _parse_delivery(message, headers)
     if delivered.consumer_seq != last + 1:
         raise ConsumerLost(f"gap: {delivered.consumer_seq} came after {last}")
     return delivered
@@ -115,7 +115,7 @@ def _read_status(status: str, headers: Mapping[str, str], last: int) -> Heartbea
             raise ConsumerLost(f"{status} {headers.get('Description', '')}".strip())
 
 
-def _delivered(message: Msg, headers: Mapping[str, str]) -> Delivered:
+def _parse_delivery(message: Msg, headers: Mapping[str, str]) -> Delivered:
     """Reply subjects (ADR-15 of NATS):
     $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<tries>.<seq>.<consumer
     seq>.<ns>.<pending>[.<token>]"""

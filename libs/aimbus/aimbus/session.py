@@ -40,7 +40,7 @@ class Session:
         return self.client.max_payload
 
     async def open(self) -> None:
-        self._subscription = await self.client.subscribe(f"{self._inbox}.*", cb=self._replied)
+        self._subscription = await self.client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
 
     async def end(self) -> None:
         if not self.ended.done():
@@ -138,7 +138,7 @@ class Session:
                 async with _cancellable():
                     await subscription.unsubscribe()
 
-    async def _replied(self, message: Msg) -> None:
+    async def _on_reply(self, message: Msg) -> None:
         waiting = self._waiting.get(message.subject.rpartition(".")[2])
         if waiting is not None and not waiting.done():
             waiting.set_result(message)

@@ -51,7 +51,7 @@ def publishing(
         yield
 
 
-def created(
+def record_created(
     tracer: Tracer, subject: str, headers: MutableMapping[str, str], key: Key | None
 ) -> None:
     """Each message of a batch has a span that starts a trace: the effects of one are independent of

@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Tracer, format_span_id, format_trace_id
 
 from aimbus.envelope import TRACEPARENT, headers_for
-from aimbus.tracing import context_of, created, linked_span, publishing, tracer
+from aimbus.tracing import context_of, linked_span, publishing, record_created, tracer
 from aimschema import otel_attributes
 from aimschema.messages import ObjectChanged, key_of, subject_of
 
@@ -48,7 +48,7 @@ def test_of_the_headers_only_the_trace_context_is_another(
     traces: Tracer, finished: InMemorySpanExporter
 ) -> None:
     before = headers_for(CHANGED, source="aim-watcher", cause=[3])
-    for send in (publishing, created):
+    for send in (publishing, record_created):
         headers = dict(before)
         if (made := send(traces, SUBJECT, headers, KEY)) is not None:
             with made:
@@ -79,7 +79,7 @@ def test_messages_of_a_batch_begin_traces_of_their_own(
     traces: Tracer, finished: InMemorySpanExporter
 ) -> None:
     for _ in range(2):
-        created(traces, SUBJECT, headers_for(CHANGED, source="s"), KEY)
+        record_created(traces, SUBJECT, headers_for(CHANGED, source="s"), KEY)
     one, other = finished.get_finished_spans()
     assert one.context is not None
     assert other.context is not None

@@ -29,7 +29,7 @@ from aimcontroller.drift import (
 from aimcontroller.projection import FieldConflict, KubeObject, Projection
 from aimkube import Body, Cluster, Conflict, NotFound
 from aimschema.messages import Mark
-from aimschema.published import HASHES, hashed_field, published, without_literals
+from aimschema.published import HASHES, hashed_field, published_part, without_literals
 from aimschema.resources import CACHE, JOB, RESOURCES, Key, key_of
 
 CREATE_ONLY_KINDS = frozenset({JOB.kind, CACHE.kind})
@@ -299,7 +299,7 @@ def _part(body: Body, existing: Body) -> Any:
 
 
 def _whole(existing: Body) -> str:
-    return digest(comparable(published(existing)))
+    return digest(comparable(published_part(existing)))
 
 
 def _with_uid(body: Body, existing: KubeObject | None) -> Body:

@@ -30,7 +30,7 @@ from aimcontroller.projection import (
 from aimschema import labels
 from aimschema.discovery_result import digest
 from aimschema.messages import KindSynced, ObjectChanged, StatusReported, timestamp
-from aimschema.published import published
+from aimschema.published import published_part
 from aimschema.resources import CLAIM, CONFIG_MAP, JOB, POD, RESOURCES, STORAGE_CLASS, Key
 
 Body = dict[str, Any]
@@ -239,7 +239,7 @@ def projection(
         KindSynced(kind=kind, resource_version="1", objects=0, installed=False) for kind in unserved
     ]
     events: list[StateEvent] = [
-        *(changed(published(body)) for body in bodies),
+        *(changed(published_part(body)) for body in bodies),
         *reports,
         *observations,
         *missing,

@@ -22,7 +22,7 @@ from aimcontroller.drift import (
 from aimcontroller.projection import FieldConflict, Projection, changed_from_response, fold
 from aimkube import Cluster, Conflict, NotFound
 from aimschema.messages import Mark
-from aimschema.published import HASHES, published
+from aimschema.published import HASHES, published_part
 from aimschema.resources import Key, Resource
 
 Body = dict[str, Any]
@@ -645,7 +645,7 @@ def runtime(*env: tuple[str, str]) -> ApplyObject:
 
 def on_the_bus(cluster: FakeCluster) -> Projection:
     """As the watcher publishes it: hashes instead of literals."""
-    bodies = [published(copy.deepcopy(body)) for body in cluster.objects.values()]
+    bodies = [published_part(copy.deepcopy(body)) for body in cluster.objects.values()]
     state = Projection()
     for seq, body in enumerate(bodies, start=1):
         state = fold(

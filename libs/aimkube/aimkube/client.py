@@ -78,7 +78,7 @@ class Cluster:
         label_selector: str = "",
         field_selector: str = "",
         timing: Timing = watch.TIMING,
-        reduce: watch.Reduce = watch.unchanged,
+        reduce: watch.Reduce = watch.keep_whole,
     ) -> AsyncGenerator[WatchEvent]:
         """Endless: a Snapshot first and after every error, then the changes in the server's order;
         never raises for a fault of the cluster.

@@ -303,18 +303,18 @@ class Lease:
                 # end.
                 renewing.cancel()
                 self._stop_at_s = NEVER_S
-                self._lost(renewing)
+                self._on_lost(renewing)
                 cancel_interval_s, limit_s = self._timing.cancel_interval_s, self._timing.end_s
             try:
-                await _ended(working, cancel_interval_s, limit_s)
+                await _wait_for_end(working, cancel_interval_s, limit_s)
             finally:
                 renewing.cancel()
-                await _ended(renewing)
+                await _wait_for_end(renewing)
         if not ended and not working.cancelled():
             working.result()
         return ended
 
-    def _lost(self, renewing: asyncio.Task[str]) -> None:
+    def _on_lost(self, renewing: asyncio.Task[str]) -> None:
         why = (
             f"held by {renewing.result()}"
             if renewing.done() and renewing.exception() is None
@@ -395,7 +395,7 @@ class Lease:
         return f"lease {self._namespace}/{self._name}: {_text(error)}"
 
 
-async def _ended(
+async def _wait_for_end(
     task: asyncio.Task[Any], cancel_interval_s: float | None = None, limit_s: float | None = None
 ) -> None:
     """Waits for a cancelled task even when cancelled meanwhile: the task must not continue

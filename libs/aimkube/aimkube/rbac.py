@@ -19,7 +19,7 @@ class Grant(NamedTuple):
     verb: str
 
 
-def granted(manifests: Iterable[Body]) -> list[Grant]:
+def list_grants(manifests: Iterable[Body]) -> list[Grant]:
     """What the bindings among the manifests give, in their order. Raises KeyError for a role
     that is not among them."""
     bodies = list(manifests)

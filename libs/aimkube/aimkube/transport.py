@@ -216,15 +216,15 @@ def decode(data: bytes) -> Body:
     The API server takes objects 10,000 levels deep, Python reads about 900: what lies deeper than
     DEEPEST is null then, so that one object of a list does not hide the others.
     """
-    body: Body = _decoded(data, Body)
+    body: Body = _decode(data, Body)
     return body
 
 
 def decode_list(data: bytes) -> tuple[Any, Iterator[Any]]:
     """Metadata and items of a list, each item decoded when it is asked for; raises Unavailable
     as `decode` does."""
-    page = _decoded(data, _Page)
-    return page.metadata, (_decoded(item, Any) for item in page.items or ())
+    page = _decode(data, _Page)
+    return page.metadata, (_decode(item, Any) for item in page.items or ())
 
 
 class _Page(msgspec.Struct):
@@ -232,7 +232,7 @@ class _Page(msgspec.Struct):
     items: list[msgspec.Raw] | None = None
 
 
-def _decoded(data: bytes | msgspec.Raw, type_: Any) -> Any:
+def _decode(data: bytes | msgspec.Raw, type_: Any) -> Any:
     try:
         try:
             return msgspec.json.decode(data, type=type_)

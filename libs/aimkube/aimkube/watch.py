@@ -74,7 +74,7 @@ Initial: TypeAlias = dict[tuple[str, str], Body]
 Reduce: TypeAlias = Callable[[Body], Body]
 
 
-def unchanged(body: Body) -> Body:
+def keep_whole(body: Body) -> Body:
     """Keep all of it."""
     return body
 
@@ -99,12 +99,12 @@ TIMING = Timing()
 
 
 async def list_pages(
-    transport: Transport, resource: Resource, path: str, query: Query, reduce: Reduce = unchanged
+    transport: Transport, resource: Resource, path: str, query: Query, reduce: Reduce = keep_whole
 ) -> Snapshot:
     """All pages of one consistent list. Raises KubeError; Expired if the list took so long that its
     version has expired."""
     items: list[Body] = []
-    token, limit = "", PAGE_SIZE if reduce is unchanged else SMALL_PAGE
+    token, limit = "", PAGE_SIZE if reduce is keep_whole else SMALL_PAGE
     while True:
         data = await transport.send(
             "GET", path, query={**query, "limit": limit, **({"continue": token} if token else {})}
@@ -149,7 +149,7 @@ class Watch:
     path: str
     query: Query
     timing: Timing = TIMING
-    reduce: Reduce = unchanged
+    reduce: Reduce = keep_whole
     version: str | None = field(default=None, init=False)
     listed_at: float | None = field(default=None, init=False)
     opened_at: float | None = field(default=None, init=False)
@@ -189,7 +189,7 @@ class Watch:
     async def _round(self) -> AsyncGenerator[WatchEvent]:
         """A snapshot if one is needed, then one stream to its end."""
         if self.version is None and not self.initial_events:
-            yield self._listed(
+            yield self._to_snapshot(
                 await list_pages(self.transport, self.resource, self.path, self.query, self.reduce)
             )
         initial: Initial | None = {} if self.version is None else None
@@ -248,7 +248,7 @@ class Watch:
                 case "BOOKMARK" if (metadata.get("annotations") or {}).get(
                     INITIAL_EVENTS_END
                 ) == "true":
-                    return self._listed(
+                    return self._to_snapshot(
                         Snapshot(tuple(initial.values()), metadata["resourceVersion"])
                     )
                 case "ADDED" | "MODIFIED":
@@ -264,7 +264,7 @@ class Watch:
                 return Deleted(body)
         return None
 
-    def _listed(self, listed: Snapshot) -> Snapshot:
+    def _to_snapshot(self, listed: Snapshot) -> Snapshot:
         self.version, self.listed_at = listed.resource_version, time.monotonic()
         self.missing_since, self.absent = None, False
         if self.troubled:

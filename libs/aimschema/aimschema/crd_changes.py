@@ -115,7 +115,7 @@ def _limits(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str
                 f"{word} was {old.get(word, 'not there')}, and now is {new.get(word, 'not there')}",
             )
     before, after = (
-        [_checked(rule) for rule in schema.get("x-kubernetes-validations", ())]
+        [_decisive_part(rule) for rule in schema.get("x-kubernetes-validations", ())]
         for schema in (old, new)
     )
     for rule in after:
@@ -123,7 +123,7 @@ def _limits(old: Schema, new: Schema, path: str) -> Iterator[tuple[str, str, str
             yield "RULE_ADDED", path, f"objects were let in without it: {rule['rule']}"
 
 
-def _checked(rule: Schema) -> Schema:
+def _decisive_part(rule: Schema) -> Schema:
     """The decisive part of a rule, without its message."""
     return {
         name: value

@@ -77,10 +77,10 @@ leaves out, and `.0` of a whole size_gb."""
 
 def check(element: Any) -> Discovered:
     """The first element of an answer as a value. Raises ValueError with the cause in words."""
-    return _checked(element, LARGEST_ELEMENT_BYTES)
+    return _check_element(element, LARGEST_ELEMENT_BYTES)
 
 
-def _checked(element: Any, most_bytes: int) -> Discovered:
+def _check_element(element: Any, most_bytes: int) -> Discovered:
     try:
         encoded = msgspec.json.encode(element)
     except RecursionError as error:
@@ -172,7 +172,7 @@ def from_config_map(body: dict[str, Any]) -> Discovered | None:
         return None
     try:
         element = msgspec.json.decode(data[RESULT_KEY])
-        return _checked(
+        return _check_element(
             element,
             LARGEST_ELEMENT_BYTES
             + _DEFAULTS_BYTES

@@ -317,7 +317,7 @@ def subject_of(message: Message) -> str:
             return subjects.of_progress(Key(message.kind, message.namespace, message.name))
 
 
-def acknowledged(dead_letter: DeadLetter) -> DeadLetter:
+def acknowledge(dead_letter: DeadLetter) -> DeadLetter:
     """The message on the dead letter's subject that marks it as handled."""
     return structs.replace(dead_letter, handled=True, data=b"", headers={})
 

@@ -158,7 +158,7 @@ _NAMED_VALUES = frozenset({"env", "httpHeaders", "set", "add"})
 _WHOLE_LISTS = frozenset({"args", "command"})
 
 
-def published(body: Body) -> Body:
+def published_part(body: Body) -> Body:
     """The published part of a body. `body` is not changed."""
     kind = body.get("kind")
     metadata = _metadata(body["metadata"], all_labels=is_ours(body))
@@ -170,7 +170,7 @@ def published(body: Body) -> Body:
     if not is_ours(body):
         return head
     hidden = without_literals(
-        {"kind": kind, **_selected(body, PATHS.get(str(kind), {})), HASHES: body.get(HASHES)}
+        {"kind": kind, **_select(body, PATHS.get(str(kind), {})), HASHES: body.get(HASHES)}
     )
     return _with_few_conditions(hidden | head)
 
@@ -258,15 +258,15 @@ def _is_read(name: str, text: str) -> bool:
     return name.startswith(ANNOTATIONS) and len(text) <= LONGEST_ANNOTATION
 
 
-def _selected(node: Any, tree: Tree | None) -> Any:
+def _select(node: Any, tree: Tree | None) -> Any:
     """What the tree names of `node`. A value of another form than the tree's goes as it is if it
     is small: a number, a null."""
     if tree is None:
         return node
     if isinstance(node, list):
-        return [_selected(item, tree["*"]) for item in node] if "*" in tree else []
+        return [_select(item, tree["*"]) for item in node] if "*" in tree else []
     if isinstance(node, dict):
-        return {name: _selected(node[name], below) for name, below in tree.items() if name in node}
+        return {name: _select(node[name], below) for name, below in tree.items() if name in node}
     return None if isinstance(node, str) else node
 
 

@@ -119,6 +119,6 @@ def key_of(body: dict[str, Any]) -> Key:
     return Key(body["kind"], metadata.get("namespace"), metadata["name"])
 
 
-def qualified(name: str, group: str) -> str:
+def qualified_name(name: str, group: str) -> str:
     """A plural or kind with its group, as messages name it: `widgets.lab.example.com`, `pods`."""
     return f"{name}.{group}" if group else name

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from aimschema.discovery_result import LARGEST_ELEMENT_BYTES
 from aimschema.labels import PREFIX
-from aimschema.published import HASHES, hashed_field, limit_bytes, published, size_bytes, tombstone
+from aimschema.published import (
+    HASHES,
+    hashed_field,
+    limit_bytes,
+    published_part,
+    size_bytes,
+    tombstone,
+)
 from aimschema.resources import AIM_KINDS, RESOURCES, WATCHED
 
 Body = dict[str, Any]
@@ -109,13 +116,13 @@ SECRETS = [
 @pytest.mark.parametrize("before", SECRETS)
 def test_secrets_stay_off_the_bus(before: Body) -> None:
     untouched = copy.deepcopy(before)
-    assert SECRET not in json.dumps(published(before))
+    assert SECRET not in json.dumps(published_part(before))
     assert before == untouched
 
 
 @pytest.mark.parametrize("before", SECRETS)
 def test_what_is_published_already_stays_as_it_is(before: Body) -> None:
-    assert published(published(before)) == published(before)
+    assert published_part(published_part(before)) == published_part(before)
 
 
 @pytest.mark.parametrize("resource", AIM_KINDS, ids=lambda resource: resource.kind)
@@ -126,14 +133,14 @@ def test_our_kinds_go_whole(resource: Any) -> None:
         spec={"env": ENV, "x": {"y": [1]}},
         status={"status": "Failed"},
     )
-    assert published(before) == before
+    assert published_part(before) == before
 
 
 def test_an_edit_of_a_literal_shows_in_its_hash() -> None:
     before = body("InferenceService", OURS, spec=SERVING)
     edited = body("InferenceService", OURS, spec=json.loads(json.dumps(SERVING)))
     edited["spec"]["predictor"]["containers"][0]["env"][0]["value"] = "other"
-    one, other = published(before), published(edited)
+    one, other = published_part(before), published_part(edited)
     assert {name: value for name, value in one.items() if name != HASHES} == {
         name: value for name, value in other.items() if name != HASHES
     }
@@ -149,7 +156,7 @@ def test_an_edit_of_a_literal_shows_in_its_hash() -> None:
 )
 @pytest.mark.parametrize("kind", ["Job", "PersistentVolumeClaim", "InferenceService", "HTTPRoute"])
 def test_ours_go_with_what_is_read(kind: str, owner: Body) -> None:
-    assert published(
+    assert published_part(
         body(kind, owner, status={"conditions": [{"type": "Ready"}]}, spec={"suspend": True})
     )["spec"] == {"suspend": True}
 
@@ -160,7 +167,7 @@ def test_a_foreign_object_goes_as_what_takes_a_name() -> None:
         "ownerReferences": [{"kind": "Deployment", "name": "d", "uid": "d"}],
     }
     reduced = {**metadata, "labels": {PREFIX + "service": "s"}}
-    assert published(body("InferenceService", metadata, spec=SERVING)) == body(
+    assert published_part(body("InferenceService", metadata, spec=SERVING)) == body(
         "InferenceService", reduced
     )
 
@@ -172,7 +179,7 @@ def test_annotations_that_are_read_go() -> None:
         "storageclass.kubernetes.io/is-default-class": "true",
     }
     assert (
-        published(body("StorageClass", {"annotations": read | {"x": "y"}}))["metadata"][
+        published_part(body("StorageClass", {"annotations": read | {"x": "y"}}))["metadata"][
             "annotations"
         ]
         == read
@@ -181,9 +188,9 @@ def test_annotations_that_are_read_go() -> None:
 
 def test_a_long_annotation_is_none_of_ours() -> None:
     assert (
-        published(body("AIMService", {"annotations": {PREFIX + "retry": "x" * 1025}}))["metadata"][
-            "annotations"
-        ]
+        published_part(body("AIMService", {"annotations": {PREFIX + "retry": "x" * 1025}}))[
+            "metadata"
+        ]["annotations"]
         == {}
     )
 
@@ -194,7 +201,7 @@ def test_a_status_without_end_keeps_ready() -> None:
         "no condition",
         {"type": "Ready"},
     ]
-    reduced = published(body("InferenceService", OURS, status={"conditions": conditions}))[
+    reduced = published_part(body("InferenceService", OURS, status={"conditions": conditions}))[
         "status"
     ]["conditions"]
     assert (len(reduced), reduced[0]) == (100, {"type": "Ready"})
@@ -232,15 +239,15 @@ VALUES = st.recursive(
 def test_whatever_an_object_holds_it_is_published(
     resource: Any, spec: Any, status: Any, data: Any
 ) -> None:
-    once = published(body(resource.kind, OURS, spec=spec, status=status, data=data))
-    assert published(once) == once
+    once = published_part(body(resource.kind, OURS, spec=spec, status=status, data=data))
+    assert published_part(once) == once
 
 
 def test_a_spec_without_bottom_is_cut() -> None:
     deep: Body = {}
     for _ in range(5000):
         deep = {"x": deep}
-    json.dumps(published(body("InferenceService", OURS, spec=deep)))
+    json.dumps(published_part(body("InferenceService", OURS, spec=deep)))
 
 
 def test_the_largest_answer_fits() -> None:
@@ -249,4 +256,4 @@ def test_the_largest_answer_fits() -> None:
         OURS,
         data={"result.json": '"' * LARGEST_ELEMENT_BYTES, "image": "registry/model:1"},
     )
-    assert size_bytes(published(answer)) <= limit_bytes("ConfigMap")
+    assert size_bytes(published_part(answer)) <= limit_bytes("ConfigMap")

@@ -20,7 +20,7 @@ from aimschema.messages import ReportedCondition
 _AFTER_REMOVAL = "{message}; the next attempt starts once the last Job is deleted: {note}"
 
 
-def filled(status: bool, reason: str, message: str) -> ReportedCondition:
+def filled_condition(status: bool, reason: str, message: str) -> ReportedCondition:
     return condition(reasons.FILLED, status, reason, message)
 
 
@@ -62,20 +62,22 @@ def with_removal(files: ReportedCondition, job: KubeObject) -> ReportedCondition
     """`files`, with a note about a Job that is being deleted, where a finalizer holds it."""
     if not job.body["metadata"].get("finalizers"):
         return files
-    return with_note(filled(False, files.reason, files.message), removal(job), _AFTER_REMOVAL)
+    return with_note(
+        filled_condition(False, files.reason, files.message), removal(job), _AFTER_REMOVAL
+    )
 
 
 def downloading(view: CacheView) -> ReportedCondition:
     """How far the download is."""
     progress = progress_of(view.state, view.cache.key)
     if progress is None:
-        return filled(False, reasons.DOWNLOADING, f"downloading {view.spec.source_uri}")
+        return filled_condition(False, reasons.DOWNLOADING, f"downloading {view.spec.source_uri}")
     done = f"{quantities.human(progress.bytes)} of {quantities.human(progress.total)}"
     if progress.phase == "verifying":
-        return filled(False, reasons.VERIFYING, f"checking {done}")
+        return filled_condition(False, reasons.VERIFYING, f"checking {done}")
     left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
     rate = quantities.human(progress.rate)
-    return filled(False, reasons.DOWNLOADING, f"{done} at {rate}/s{left}")
+    return filled_condition(False, reasons.DOWNLOADING, f"{done} at {rate}/s{left}")
 
 
 def percent(view: CacheView) -> str | None:

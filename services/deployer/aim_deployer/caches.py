@@ -98,9 +98,9 @@ def cache_condition(view: CachesView) -> ReportedCondition:
         case CachesView(unready=()):
             return _all_cached(len(view.parts.sources))
         case CachesView(failed=Source(cache=KubeObject() as cache) as source):
-            return _failed(view, source, cache)
+            return _failed_condition(view, source, cache)
         case CachesView(lost=Source() as source):
-            return _lost(view, source)
+            return _lost_condition(view, source)
         case CachesView(missing=Source() as source):
             return _missing(view, source)
         case CachesView(pending=KubeObject() as cache):
@@ -153,7 +153,7 @@ def _all_cached(count: int) -> ReportedCondition:
     return cache_ready(True, reasons.CACHE_WARM_REASON, message)
 
 
-def _failed(view: CachesView, source: Source, cache: KubeObject) -> ReportedCondition:
+def _failed_condition(view: CachesView, source: Source, cache: KubeObject) -> ReportedCondition:
     ready = cache.condition(reasons.READY) or {}
     is_held = ready.get("reason") == reasons.PVC_TERMINATING and view.is_mounted(source)
     is_lost = is_held or ready.get("reason") == reasons.PVC_LOST
@@ -163,7 +163,7 @@ def _failed(view: CachesView, source: Source, cache: KubeObject) -> ReportedCond
     )
 
 
-def _lost(view: CachesView, source: Source) -> ReportedCondition:
+def _lost_condition(view: CachesView, source: Source) -> ReportedCondition:
     name = view.parts.service.key.name
     message = (
         f"the cache of {source.uri} was deleted or is being filled again; InferenceService"

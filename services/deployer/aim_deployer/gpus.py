@@ -67,7 +67,7 @@ def _gpu(vendor: Mapping[str, Any], model: str, entry: Mapping[str, Any]) -> Gpu
     if unknown:
         raise ValueError(f"unknown keys of {model}: {', '.join(sorted(map(str, unknown)))}")
     added = {
-        _quoted(value, model): int(version)
+        _quote(value, model): int(version)
         for version, values in (entry.get("added") or {}).items()
         for value in values
     }
@@ -75,13 +75,13 @@ def _gpu(vendor: Mapping[str, Any], model: str, entry: Mapping[str, Any]) -> Gpu
     return Gpu(
         resource=vendor["resource"],
         label=vendor["label"],
-        values=(*(_quoted(value, model) for value in entry["values"]), *added),
+        values=(*(_quote(value, model) for value in entry["values"]), *added),
         added=added,
         tolerations=tuple(_toleration(each, model) for each in tolerations),
     )
 
 
-def _quoted(value: object, model: object) -> str:
+def _quote(value: object, model: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"value {value!r} of {model} must be quoted")
     return value

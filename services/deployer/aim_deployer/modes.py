@@ -41,7 +41,7 @@ def mode_of(existing: KubeObject | None, rejection: ApplyRejected | None, settin
         fallback = RAW if rejected else STANDARD
         name = setting if setting in MODES else fallback
         return Mode(name, strategy=not (setting == RAW and rejected))
-    name = _accepted(existing, setting)
+    name = _supported_mode(existing, setting)
     sent = "deploymentStrategy" in (existing.spec.get("predictor") or {})
     return Mode(name, strategy=name == STANDARD or (sent and not rejected))
 
@@ -55,11 +55,11 @@ def falls_back(existing: KubeObject | None, rejection: ApplyRejected | None, set
     return (
         setting == RAW
         or (existing is None and setting == AUTO)
-        or (existing is not None and _accepted(existing, setting) == RAW)
+        or (existing is not None and _supported_mode(existing, setting) == RAW)
     )
 
 
-def _accepted(existing: KubeObject, setting: str) -> str:
+def _supported_mode(existing: KubeObject, setting: str) -> str:
     known = (
         existing.annotations.get(KSERVE_DEPLOYMENT_MODE),
         existing.status.get("deploymentMode"),

@@ -22,7 +22,7 @@ from aim_deployer.reporting import (
 )
 from aim_deployer.resolve import ResolvedService
 from aim_deployer.scaling import plan_budget, stop_or_start, stop_rejected
-from aim_deployer.versions import rendered
+from aim_deployer.versions import render_versioned
 from aim_deployer.view import Options, ServiceView
 from aimcontroller.action import ApplyObject
 from aimcontroller.plan import EMPTY_PLAN, Plan, actions
@@ -68,7 +68,7 @@ def scale_existing(view: ServiceView) -> Plan:
 def apply_service(view: ServiceView, parts: ResolvedService) -> Plan:
     cached = mounts_caches(parts, view.existing)
     mode = mode_of(view.existing, view.rejection, view.options.mode)
-    desired = ApplyObject(rendered(parts, view.existing, mode, cached=cached))
+    desired = ApplyObject(render_versioned(parts, view.existing, mode, cached=cached))
     applied = stop_rejected(view) | actions(desired) | plan_budget(view, has_runtime=True)
     reported = applied | report_applied(view, parts)
     if not cached or parts.spec.replicas == 0:

@@ -75,7 +75,7 @@ def _predictor(parts: ResolvedService, *, cached: bool, mode: Mode, version: int
         "containers": [_container(parts, cached=cached)],
         "volumes": [
             {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}},
-            *(_volume(index, source) for index, source in _mounted(parts, cached=cached)),
+            *(_volume(index, source) for index, source in _mounted_sources(parts, cached=cached)),
         ],
         "affinity": _affinity(parts, version),
     }
@@ -144,7 +144,7 @@ def _container(parts: ResolvedService, *, cached: bool) -> Body:
     health = {"httpGet": {"path": "/health", "port": PORT}}
     mounts = [
         {"name": f"cache-{index}", "mountPath": mount_path(source), "readOnly": True}
-        for index, source in _mounted(parts, cached=cached)
+        for index, source in _mounted_sources(parts, cached=cached)
     ]
     return {
         "name": CONTAINER,
@@ -206,7 +206,7 @@ def _text(value: str | float | bool | None) -> str:
     return "" if value is None else str(value)
 
 
-def _mounted(parts: ResolvedService, *, cached: bool) -> list[tuple[int, Source]]:
+def _mounted_sources(parts: ResolvedService, *, cached: bool) -> list[tuple[int, Source]]:
     return list(enumerate(parts.sources)) if cached else []
 
 

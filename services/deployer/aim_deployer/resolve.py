@@ -98,10 +98,10 @@ def resolve_result(
         case _ if inputs.config is None and inputs.is_config_in_use:
             return errors.config_deleted(inputs)
         case _:
-            return _resolved(inputs, template, result)
+            return _resolved_service(inputs, template, result)
 
 
-def _resolved(
+def _resolved_service(
     inputs: ServiceInputs, template: KubeObject, result: DiscoveryResult
 ) -> ResolvedService:
     template_spec = TemplateSpec.model_validate(template.spec)

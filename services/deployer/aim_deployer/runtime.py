@@ -173,9 +173,9 @@ def _condition(view: RuntimeView) -> ReportedCondition:
                 "stopping: replicas is 0; waiting for KServe to remove the predictor pods"
             )
         case RuntimeView(rejection=ApplyRejected() as rejection) if _decides(rejection):
-            return _rejected(rejection)
+            return _rejected_condition(rejection)
         case RuntimeView(existing=None, rejection=ApplyRejected(passes=False) as rejection):
-            return _rejected(rejection)
+            return _rejected_condition(rejection)
         case RuntimeView(existing=KubeObject() as existing):
             return _of_existing(view, existing)
         case _:
@@ -190,7 +190,7 @@ def _decides(rejection: ApplyRejected) -> bool:
     )
 
 
-def _rejected(rejection: ApplyRejected) -> ReportedCondition:
+def _rejected_condition(rejection: ApplyRejected) -> ReportedCondition:
     message = (
         f"{rejection.target.kind} {rejection.target.name} is rejected by the API server:"
         f" {rejection.message}"

@@ -21,7 +21,7 @@ REQUESTED = "latest"
 NOT_OF_THE_POD = frozenset({"minReplicas", "maxReplicas", "deploymentStrategy"})
 
 
-def rendered(
+def render_versioned(
     parts: ResolvedService, existing: KubeObject | None, mode: Mode, *, cached: bool
 ) -> Body:
     """The InferenceService in its render version."""

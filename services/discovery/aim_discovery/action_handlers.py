@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aim_discovery.actions import InspectImage, ReadLog
-from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digested
+from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digest_log
 from aim_discovery.inspection import Inspector
 from aimcontroller.action import Action
 from aimcontroller.action_log import ActionRecord
@@ -62,7 +62,7 @@ async def _read(cluster: Cluster, action: ReadLog) -> ReadLogResult:
         )
     except (NotFound, Rejected) as error:
         return ReadLogResult(problem=f"could not read the log of pod {name}: {error}")
-    return await asyncio.get_running_loop().run_in_executor(_ONE_AT_A_TIME, digested, raw)
+    return await asyncio.get_running_loop().run_in_executor(_ONE_AT_A_TIME, digest_log, raw)
 
 
 async def _newest_succeeded_pod(cluster: Cluster, action: ReadLog) -> str | None:

@@ -141,7 +141,7 @@ class ModelView:
         record = self.record
         if record is None or record.annotations.get(labels.ANNOTATION_INPUTS) != self.inputs:
             return None
-        return _decoded(record)
+        return _decode_labels(record)
 
     @property
     def current_inspection(self) -> Inspection | None:
@@ -160,7 +160,9 @@ def plan_model(
         case ModelView(older_entry=KubeObject() as older):
             return _report_duplicate(model, older)
         case ModelView(recorded_labels=ImageLabels() as found, record=KubeObject() as record):
-            return report(model, _inspected(found, str(record.body["data"].get(DIGEST_KEY, ""))))
+            return report(
+                model, _inspected_condition(found, str(record.body["data"].get(DIGEST_KEY, "")))
+            )
         case ModelView(current_inspection=Inspection(found=ImageLabels() as found) as inspection):
             return _store_labels(view, inspection, found)
         case ModelView(current_inspection=Inspection() as inspection):
@@ -193,11 +195,11 @@ def _store_labels(view: ModelView, inspection: Inspection, found: ImageLabels) -
         view.model,
         _labels_data(inspection),
         inspection.inputs,
-        _recorded(view.record),
+        _recorded_images(view.record),
         view.namespace,
     )
     problem = _storage_problem(view.state, view.model)
-    inspected = _inspected(found, inspection.digest, problem)
+    inspected = _inspected_condition(found, inspection.digest, problem)
     return actions(ApplyObject(record)) | report(view.model, inspected)
 
 
@@ -251,7 +253,7 @@ def unsupported(state: Projection, model: KubeObject, spec: TemplateSpec, namesp
     if (
         record is None
         or record.body["data"].get(IMAGE_KEY) != model.spec["image"]
-        or (found := _decoded(record)) is None
+        or (found := _decode_labels(record)) is None
         or not found.recommended
     ):
         return ""
@@ -259,7 +261,9 @@ def unsupported(state: Projection, model: KubeObject, spec: TemplateSpec, namesp
     if any(each.supports(requested) for each in found.recommended):
         return ""
     return (
-        f"the image does not recommend {requested}, but {_listed(found.recommended)}"[:320]
+        f"the image does not recommend {requested}, but {_list_deployments(found.recommended)}"[
+            :320
+        ]
         + UNSUPPORTED_WAY_OUT
     )
 
@@ -297,10 +301,10 @@ def _current_condition(model: KubeObject) -> ReportedCondition:
     )
 
 
-def _inspected(found: ImageLabels, digest: str, trouble: str = "") -> ReportedCondition:
+def _inspected_condition(found: ImageLabels, digest: str, trouble: str = "") -> ReportedCondition:
     what = found.title or found.canonical_name
     recommends = (
-        f"recommends {_listed(found.recommended)}"
+        f"recommends {_list_deployments(found.recommended)}"
         if found.recommended
         else "recommends no deployments"
     )
@@ -322,14 +326,14 @@ def _storage_problem(state: Projection, model: KubeObject) -> str:
     )
 
 
-def _listed(recommended: Sequence[Deployment]) -> str:
+def _list_deployments(recommended: Sequence[Deployment]) -> str:
     """Each deployment once."""
     different = list(dict.fromkeys(map(str, recommended)))
     more = f" and {len(different) - MOST_NAMED} more" if len(different) > MOST_NAMED else ""
     return ", ".join(different[:MOST_NAMED]) + more
 
 
-def _decoded(record: KubeObject) -> ImageLabels | None:
+def _decode_labels(record: KubeObject) -> ImageLabels | None:
     try:
         return msgspec.json.decode(record.body["data"].get(LABELS_KEY, ""), type=ImageLabels)
     except msgspec.DecodeError:
@@ -339,7 +343,7 @@ def _decoded(record: KubeObject) -> ImageLabels | None:
 def _record(model: KubeObject, record: KubeObject | None, former: str, namespace: str) -> Plan:
     """Record the image before a change, also if it could not be inspected: its discovery results
     count until the new image has some."""
-    images = _recorded(record)
+    images = _recorded_images(record)
     if former in {"", str(model.spec["image"]), *images}:
         return EMPTY_PLAN
     inputs = None if record is None else record.annotations.get(labels.ANNOTATION_INPUTS)
@@ -357,7 +361,7 @@ def _labels_data(inspection: Inspection) -> dict[str, str]:
     }
 
 
-def _recorded(record: KubeObject | None) -> list[str]:
+def _recorded_images(record: KubeObject | None) -> list[str]:
     return [] if record is None else recorded_images(record.body["data"])
 
 

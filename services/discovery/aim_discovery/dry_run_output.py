@@ -50,7 +50,7 @@ class ReadLogResult:
     last_lines: str = ""
 
 
-def digested(raw: bytes) -> ReadLogResult:
+def digest_log(raw: bytes) -> ReadLogResult:
     """What is worth knowing of a log; total. Takes up to some tenths of a second, and memory of
     many times the log."""
     if len(raw) > LARGEST_LOG_BYTES:

@@ -81,7 +81,7 @@ def read_labels(labels: Mapping[str, Any]) -> ImageLabels:
     return ImageLabels(
         canonical_name=_clean(values[CANONICAL_NAME]),
         source=_clean(values[SOURCE]),
-        recommended=_recommended(values[RECOMMENDED]),
+        recommended=_recommended_deployments(values[RECOMMENDED]),
         token_required=values[TOKEN_REQUIRED].strip().lower() in {"true", "1", "yes"},
         title=_clean(values[TITLE]),
         annotations={_clean(name): value for name, value in oci[:MOST_ANNOTATIONS]},
@@ -97,7 +97,7 @@ def _label(labels: Mapping[str, Any], name: str) -> str:
     )
 
 
-def _recommended(text: str) -> tuple[Deployment, ...]:
+def _recommended_deployments(text: str) -> tuple[Deployment, ...]:
     """A JSON list, or dicts in Python's notation parted by commas."""
     if not text.strip():
         return ()

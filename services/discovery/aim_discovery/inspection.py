@@ -85,7 +85,9 @@ class Inspector:
             except Exception as error:  # (unexpected; it must not prevent the next inspection)
                 log.exception("inspection-failed", model=action.model.name, image=action.image)
                 message = f"the image cannot be inspected: {type(error).__name__}"
-                result = _failed(action, RegistryProblem(reasons.REGISTRY_UNREACHABLE, message))
+                result = _failed_inspection(
+                    action, RegistryProblem(reasons.REGISTRY_UNREACHABLE, message)
+                )
         log.info(
             "inspected",
             model=action.model.name,
@@ -101,7 +103,7 @@ class Inspector:
         try:
             image = parse_image(action.image)
         except ValueError as error:
-            return _failed(
+            return _failed_inspection(
                 action,
                 RegistryProblem(
                     reasons.IMAGE_NOT_FOUND, f"spec.image is not an image reference: {error}"
@@ -112,9 +114,9 @@ class Inspector:
             config = await self._registries.config_of(image, matching(read.entries, image))
             found = read_labels(config.labels)
         except RegistryProblem as problem:
-            return _failed(action, problem, self._advice(problem.reason, image, read))
+            return _failed_inspection(action, problem, self._advice(problem.reason, image, read))
         except ValueError as error:
-            return _failed(
+            return _failed_inspection(
                 action,
                 RegistryProblem(
                     reasons.METADATA_MISSING, f"the image has no usable labels: {error}"
@@ -185,7 +187,9 @@ def _registry_of(image: str) -> str:
         return ""
 
 
-def _failed(action: InspectImage, problem: RegistryProblem, advice: str = "") -> Inspection:
+def _failed_inspection(
+    action: InspectImage, problem: RegistryProblem, advice: str = ""
+) -> Inspection:
     return Inspection(
         action.image,
         action.inputs,

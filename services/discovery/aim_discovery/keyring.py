@@ -119,7 +119,7 @@ def _credentials(entry: Any) -> Credentials | None:
     auth, username, password, token = (entry.get(name) or "" for name in _FIELDS)
     if auth:
         try:
-            username, colon, password = _decoded(auth).partition(":")
+            username, colon, password = _decode_auth(auth).partition(":")
         except (binascii.Error, UnicodeDecodeError):
             colon = ""
         if colon:
@@ -128,7 +128,7 @@ def _credentials(entry: Any) -> Credentials | None:
     return Credentials(username, password, token) if token or (username and password) else None
 
 
-def _decoded(auth: str) -> str:
+def _decode_auth(auth: str) -> str:
     """base64 as the kubelet takes it: with or without padding, line breaks left out. Raises
     binascii.Error, UnicodeDecodeError."""
     bare = "".join(auth.split()).rstrip("=")

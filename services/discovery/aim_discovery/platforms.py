@@ -64,7 +64,7 @@ def read_index(manifests: list[Any]) -> Entries:
         elif {os, architecture} <= {"", OS, ARCHITECTURE}:
             undetermined.append(digest)
         else:
-            others.append(named(os, architecture))
+            others.append(platform_name(os, architecture))
     best_first = [digest for _, digest in sorted(ours, key=lambda each: each[0])]
     return Entries(tuple(best_first), tuple(undetermined), tuple(others), artifacts)
 
@@ -77,7 +77,7 @@ def platform_of(described: object) -> tuple[str, str]:
     return os, _ALIASES.get(architecture, architecture)
 
 
-def named(os: str, architecture: str) -> str:
+def platform_name(os: str, architecture: str) -> str:
     return f"{os or _UNKNOWN}/{architecture or _UNKNOWN}"[:40]
 
 

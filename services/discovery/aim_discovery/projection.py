@@ -49,13 +49,13 @@ def map_to_keys(state: Projection, key: Key, *, namespace: str) -> Iterable[Key]
                 yield from (model.key for model in state.in_namespace(MODEL.kind, None))
         case "ConfigMap":
             yield from _template_of(obj)
-            yield from _found(state, TEMPLATES_BY_CONFIG_MAP, key.name, key.namespace)
+            yield from _find_keys(state, TEMPLATES_BY_CONFIG_MAP, key.name, key.namespace)
             if key.namespace == namespace:
                 yield from _recorded_model(state, obj)
         case "Job":
             yield from _template_of(obj)
             prefix = key.name.rpartition("-")[0] + "-"
-            yield from _found(state, TEMPLATES_BY_JOB, prefix, key.namespace)
+            yield from _find_keys(state, TEMPLATES_BY_JOB, prefix, key.namespace)
             if obj is not None and is_ours(state, obj):
                 yield from next_turns(state)
         case "Pod":
@@ -63,7 +63,7 @@ def map_to_keys(state: Projection, key: Key, *, namespace: str) -> Iterable[Key]
             yield from _template_of(None if job is None else state.get(job))
 
 
-def _found(
+def _find_keys(
     state: Projection, index: Index, value: str, namespace: str | None = None
 ) -> Iterable[Key]:
     return (obj.key for obj in state.find(index, value, namespace))

@@ -31,7 +31,7 @@ from aim_discovery.platforms import (
     INDEX_TYPES,
     MANIFEST_TYPES,
     OS,
-    named,
+    platform_name,
     platform_of,
     read_index,
 )
@@ -177,7 +177,7 @@ class _Visit:
                 config
             ):
                 return config
-            others.append(named(os, architecture))
+            others.append(platform_name(os, architecture))
         raise _no_manifest(self.image, others, problems, artifacts=entries.artifacts)
 
     async def _manifest(self, reference: str) -> tuple[str, Body]:
@@ -194,7 +194,7 @@ class _Visit:
         expected = (
             reference if is_digest(reference) else answer.headers.get("Docker-Content-Digest", "")
         )
-        return _checked(answer.body, expected, f"the manifest of {self.image}"), document
+        return _check_digest(answer.body, expected, f"the manifest of {self.image}"), document
 
     async def _config_of(self, manifest: Body) -> Body:
         config = manifest.get("config")
@@ -211,7 +211,7 @@ class _Visit:
                 f"{self.image} is not a container image with a config, but {kind}",
             )
         answer = await self._get(f"blobs/{config['digest']}", LARGEST_CONFIG_BYTES)
-        _checked(answer.body, config["digest"], f"the config of {self.image}")
+        _check_digest(answer.body, config["digest"], f"the config of {self.image}")
         return _object(answer.body, f"the config of {self.image}")
 
     async def _get(self, path: str, limit: int, *, accept: str = "*/*") -> "_Answer":
@@ -250,7 +250,7 @@ class _Visit:
                 )
             return self.credentials.basic
         scope = challenge.parameters.get("scope") or f"repository:{self.image.repository}:pull"
-        url = self._allowed(challenge.parameters.get("realm", ""), "token server")
+        url = self._allowed_url(challenge.parameters.get("realm", ""), "token server")
         answer = await self._token_answer(
             url, {"scope": scope, **_optional("service", challenge.parameters)}
         )
@@ -282,7 +282,7 @@ class _Visit:
             answer = await self._once(url, headers, limit)
             if answer.status not in {301, 302, 303, 307, 308}:
                 return answer
-            target = self._allowed(
+            target = self._allowed_url(
                 urljoin(str(url), answer.headers.get("Location", "")), "redirect"
             )
             if target.origin() != url.origin():
@@ -317,7 +317,7 @@ class _Visit:
             problem, way_out = trouble(error, url.host_port_subcomponent or self.image.host)
             raise RegistryProblem(reasons.REGISTRY_UNREACHABLE, problem, way_out=way_out) from error
 
-    def _allowed(self, text: str, what: str) -> URL:
+    def _allowed_url(self, text: str, what: str) -> URL:
         """An absolute URL to which requests are allowed."""
         try:
             url = URL(text)
@@ -385,7 +385,7 @@ def _no_manifest(
     )
 
 
-def _checked(body: bytes, expected: str, what: str) -> str:
+def _check_digest(body: bytes, expected: str, what: str) -> str:
     """The digest of the body; `expected` is empty where none was promised."""
     algorithm = expected.partition(":")[0] if is_digest(expected) else "sha256"
     digest = f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"

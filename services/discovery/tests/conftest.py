@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aim_discovery.dry_run_output import LOG, ReadLogResult, digested
+from aim_discovery.dry_run_output import LOG, ReadLogResult, digest_log
 from aim_discovery.plan import plan
 from aim_discovery.projection import FAILURES
 from aim_discovery.render import CONTAINER
@@ -95,7 +95,7 @@ class World:
         return Observation(
             Key(POD.kind, NAMESPACE, "p"),
             LOG,
-            ReadLogResult(problem=problem) if problem else digested(text.encode()),
+            ReadLogResult(problem=problem) if problem else digest_log(text.encode()),
         )
 
     def ended(self, exit_code: int, **fields: Any) -> Body:

@@ -9,7 +9,7 @@ import pytest
 import aimkube
 from aim_discovery.action_handlers import read_log
 from aim_discovery.actions import ReadLog
-from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digested
+from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, LOG, ReadLogResult, digest_log
 from aim_discovery.render import CONTAINER
 from aimcontroller.action_log import ActionRecord
 from aimcontroller.handler import ActionResult, Body
@@ -76,12 +76,12 @@ async def result_of(action: ReadLog, pods: list[Body], logs: dict[str, bytes]) -
 @pytest.mark.parametrize(
     ("action", "pods", "logs", "result"),
     [
-        pytest.param(OF_POD, [], {"p": b"[]"}, digested(b"[]"), id="of-a-pod"),
+        pytest.param(OF_POD, [], {"p": b"[]"}, digest_log(b"[]"), id="of-a-pod"),
         pytest.param(
             OF_JOB,
             [pod("a"), pod("b", created="2030-01-01T00:00:01Z"), pod("c", phase="Failed")],
             {"b": b"B"},
-            digested(b"B"),
+            digest_log(b"B"),
             id="of-the-newest",
         ),
         pytest.param(
@@ -95,7 +95,7 @@ async def result_of(action: ReadLog, pods: list[Body], logs: dict[str, bytes]) -
             OF_JOB,
             [with_sidecar("a", 1), with_sidecar("b", 0)],
             {"b": b"B"},
-            digested(b"B"),
+            digest_log(b"B"),
             id="beside-a-sidecar",
         ),
         pytest.param(

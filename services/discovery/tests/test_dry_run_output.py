@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, BadOutputError, digested, parse
+from aim_discovery.dry_run_output import LARGEST_LOG_BYTES, BadOutputError, digest_log, parse
 from aimschema.discovery_result import LARGEST_ELEMENT_BYTES
 
 ANSWER = [
@@ -115,13 +115,13 @@ def test_a_hostile_log_takes_seconds_at_most(log: str) -> None:
 
 @pytest.mark.parametrize("log", HOSTILE)
 def test_little_of_a_log_is_stored(log: str) -> None:
-    digest = digested(log.encode())
+    digest = digest_log(log.encode())
     assert digest.answer == ""
     assert len(digest.problem.encode()) + len(digest.last_lines.encode()) < 16 << 10
 
 
 def test_only_the_answer_is_stored() -> None:
-    digest = digested(f"{'noise ' * 500_000}\n{TEXT}".encode())
+    digest = digest_log(f"{'noise ' * 500_000}\n{TEXT}".encode())
     assert parse(f"[{digest.answer}]").sources == ["hf://org/model"]
     assert len(digest.answer) < LARGEST_ELEMENT_BYTES
     assert len(digest.last_lines) < 16 << 10
@@ -134,7 +134,7 @@ def test_an_answer_is_found_after_torn_ones() -> None:
 
 
 def test_nothing_of_an_oversized_log_is_stored() -> None:
-    digest = digested(b"x" * (LARGEST_LOG_BYTES + 1))
+    digest = digest_log(b"x" * (LARGEST_LOG_BYTES + 1))
     assert (digest.answer, digest.problem) == ("", "the log is longer than 4 MiB")
 
 

@@ -11,7 +11,7 @@ from hypothesis import given as holds_for
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from aim_discovery.dry_run_output import LOG, ReadLogResult, digested
+from aim_discovery.dry_run_output import LOG, ReadLogResult, digest_log
 from aim_discovery.plan import plan
 from aim_discovery.projection import map_to_keys
 from aimcontroller import testing
@@ -513,7 +513,7 @@ def test_a_log_read_before_its_pod_was_known_is_read_once(world: Any) -> None:
     of_job = Observation(
         Key(JOB.kind, NAMESPACE, job["metadata"]["name"]),
         LOG,
-        digested(json.dumps([world.answer]).encode()),
+        digest_log(json.dumps([world.answer]).encode()),
     )
     assert action_summaries(world.plan(projection(*bodies, observations=[of_job]))) == [
         "apply ConfigMap t-discovery"

@@ -3,7 +3,7 @@ to too many listeners. Pure."""
 
 from dataclasses import dataclass
 
-from aim_router.listeners import attached, find_gateway, is_gateway, objects, rejection
+from aim_router.listeners import attached_listeners, find_gateway, is_gateway, objects, rejection
 from aim_router.reporting import NO_GATEWAY_API
 from aim_router.route_status import CHANGE_LISTENER
 from aimcontroller.plan import Plan, report_warnings
@@ -113,7 +113,7 @@ def _several_listeners(view: ConfigView) -> str | None:
     gateway = view.gateway
     if gateway is None or view.reference.section_name is not None:
         return None
-    listeners = attached(gateway, view.reference, view.config.key.namespace)
+    listeners = attached_listeners(gateway, view.reference, view.config.key.namespace)
     if len(listeners) < 2:
         return None
     return (

@@ -85,7 +85,7 @@ def find_gateway(
     return state.get(Key(GATEWAY.kind, reference.namespace or namespace, reference.name))
 
 
-def referenced(gateway: KubeObject, reference: GatewayReference) -> list[Listener]:
+def referenced_listeners(gateway: KubeObject, reference: GatewayReference) -> list[Listener]:
     """The listeners that a reference names by sectionName and port; all where it gives neither."""
     states = {_text(each.get("name")): each for each in objects(gateway.status, "listeners")}
     return [
@@ -96,13 +96,13 @@ def referenced(gateway: KubeObject, reference: GatewayReference) -> list[Listene
     ]
 
 
-def attached(
+def attached_listeners(
     gateway: KubeObject, reference: GatewayReference, namespace: str | None
 ) -> list[Listener]:
     """The listeners that an HTTPRoute of this namespace with this reference attaches to."""
     return [
         each
-        for each in referenced(gateway, reference)
+        for each in referenced_listeners(gateway, reference)
         if each.rejects(namespace, gateway.key.namespace) is None
     ]
 
@@ -113,7 +113,7 @@ def rejection(
     """Why an HTTPRoute of this namespace attaches to no listener of the Gateway; None where it
     attaches to one."""
     name = f"Gateway {gateway.key.namespace}/{gateway.key.name}"
-    chosen = referenced(gateway, reference)
+    chosen = referenced_listeners(gateway, reference)
     reasons = [
         why
         for each in chosen
@@ -131,7 +131,7 @@ def rejection(
 
 def address(gateway: KubeObject, reference: GatewayReference, namespace: str | None) -> str | None:
     """`scheme://host[:port]` of the best listener; None while the Gateway has no address."""
-    listeners = attached(gateway, reference, namespace)
+    listeners = attached_listeners(gateway, reference, namespace)
     usable = [each for each in listeners if _text(each.spec.get("protocol")) in _SCHEMES]
     hosts = [host for each in objects(gateway.status, "addresses") if (host := _host(each))]
     if not usable or not hosts:

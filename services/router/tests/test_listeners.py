@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given as holds_for
 from hypothesis import strategies as st
 
-from aim_router.listeners import address, attached, rejection
+from aim_router.listeners import address, attached_listeners, rejection
 from aim_router.plan import plan as plan_key
 from aimcontroller import testing
 from aimcontroller.projection import KubeObject
@@ -240,7 +240,7 @@ def test_the_state_of_a_listener_counts(states: list[Body], expected: str) -> No
 def test_a_gateway_of_another_namespace_admits_named_ones(listener: Body, open_: bool) -> None:
     gateway = gateway_object(listener, namespace="infra")
     reference = GatewayReference(name="gw", namespace="infra")
-    assert bool(attached(gateway, reference, NAMESPACE)) is open_
+    assert bool(attached_listeners(gateway, reference, NAMESPACE)) is open_
     assert (rejection(gateway, reference, NAMESPACE) is None) is open_
 
 

@@ -48,7 +48,7 @@ def for_transition(obj: KubeObject, status: Status) -> list[SendEvent]:
     return [SendEvent(obj.key, obj.uid, type_, desired["reason"], message)]
 
 
-def requested(obj: KubeObject, reports: dict[str, StatusReported]) -> list[SendEvent]:
+def requested_events(obj: KubeObject, reports: dict[str, StatusReported]) -> list[SendEvent]:
     """The Events that services request, with the write of a condition of the same report."""
     existing = [_fields(condition) for condition in map(reported_condition, obj.conditions)]
     return [

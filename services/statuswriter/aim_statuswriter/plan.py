@@ -51,6 +51,6 @@ def write_status(view: ObjectView, status: Status) -> Plan:
     return actions(
         WriteStatus(obj.key, obj.uid, str(obj.version), status),
         *events.for_transition(obj, status),
-        *events.requested(obj, view.reports),
+        *events.requested_events(obj, view.reports),
         *(literal_secrets(obj) if view.is_new_generation else []),
     )

@@ -35,7 +35,9 @@ def compose(obj: KubeObject, reports: dict[str, StatusReported], now: datetime.d
     summary = SUMMARIES[obj.key.kind](own, fields, obj.spec)
     generation = _oldest_generation(obj.key.kind, conditions, reports)
     for derived in summary.conditions:
-        conditions[derived.type] = merged(conditions.get(derived.type), derived, generation, now)
+        conditions[derived.type] = merge_condition(
+            conditions.get(derived.type), derived, generation, now
+        )
     order = [*reasons.SUMMARY, *sorted(own)]
     state = {} if summary.state is None else {"status": summary.state}
     return {
@@ -59,7 +61,9 @@ def _with_reports(
         if report.observed_generation < _newest_generation(conditions, types):
             continue
         reported = {
-            each.type: merged(conditions.get(each.type), each, report.observed_generation, now)
+            each.type: merge_condition(
+                conditions.get(each.type), each, report.observed_generation, now
+            )
             for each in report.conditions
             if each.type in types
         }
@@ -93,7 +97,7 @@ def _oldest_generation(
     return min(generations, default=oldest_report)
 
 
-def merged(
+def merge_condition(
     existing: Condition | None, reported: ReportedCondition, generation: int, now: datetime.datetime
 ) -> Condition:
     """The desired condition on the object."""

@@ -44,7 +44,7 @@ class Summary:
         )
 
 
-def _done(state: str | None, by: ReportedCondition) -> Summary:
+def _ready_summary(state: str | None, by: ReportedCondition) -> Summary:
     return Summary(
         state, ready=True, working=False, failed=False, reason=by.reason, message=by.message
     )
@@ -63,7 +63,7 @@ def _waiting(state: str | None, by: ReportedCondition) -> Summary:
     )
 
 
-def _failed(state: str | None, by: ReportedCondition) -> Summary:
+def _failed_summary(state: str | None, by: ReportedCondition) -> Summary:
     return Summary(
         state, ready=False, working=False, failed=True, reason=by.reason, message=by.message
     )
@@ -84,9 +84,9 @@ def summarize_model(conditions: Conditions, _fields: Fields, _spec: Fields) -> S
         return _waiting_for_report(None, reasons.PENDING, reasons.DISCOVERY)
     match inspected.status:
         case "True":
-            return _done(None, inspected)
+            return _ready_summary(None, inspected)
         case "False":
-            return _failed(None, inspected)
+            return _failed_summary(None, inspected)
         case _:
             return _working(None, inspected)
 
@@ -104,17 +104,17 @@ def summarize_template(conditions: Conditions, fields: Fields, spec: Fields) -> 
         case ReportedCondition(status="True") if spec.get("warmCache"):
             return _summarize_caches(conditions.get(reasons.CACHE_WARM))
         case ReportedCondition(status="True") as found:
-            return _done(TemplateState.AVAILABLE, found)
+            return _ready_summary(TemplateState.AVAILABLE, found)
         case ReportedCondition(status="Unknown") as found:
             return _working(TemplateState.PROGRESSING, found)
         case ReportedCondition(reason=reasons.DISCOVERY_FAILED) as found if is_final:
-            return _failed(TemplateState.FAILED, found)
+            return _failed_summary(TemplateState.FAILED, found)
         case ReportedCondition(reason=reasons.DISCOVERY_FAILED) as found:
             return _working(TemplateState.PROGRESSING, found)
         case ReportedCondition(reason=reasons.MODEL_NOT_FOUND) as found:
             return _waiting(TemplateState.PENDING, found)
         case ReportedCondition(reason=reasons.NAME_CONFLICT) as found:
-            return _failed(TemplateState.FAILED, found)
+            return _failed_summary(TemplateState.FAILED, found)
         case found:
             return _working(TemplateState.PENDING, found)
 
@@ -125,9 +125,9 @@ def _summarize_caches(warm: ReportedCondition | None) -> Summary:
         case None:
             return _waiting_for_report(TemplateState.PROGRESSING, reasons.PENDING, reasons.CACHER)
         case ReportedCondition(status="True"):
-            return _done(TemplateState.AVAILABLE, warm)
+            return _ready_summary(TemplateState.AVAILABLE, warm)
         case ReportedCondition(reason=reasons.WARM_FAILED | reasons.NAME_CONFLICT):
-            return _failed(TemplateState.FAILED, warm)
+            return _failed_summary(TemplateState.FAILED, warm)
         case _:
             return _working(TemplateState.PROGRESSING, warm)
 
@@ -159,14 +159,14 @@ def summarize_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> S
     """Filled decides. If no volume is possible, StorageReady decides first."""
     storage = conditions.get(reasons.STORAGE_READY)
     if storage is not None and storage.reason in _NO_VOLUME:
-        return _failed(TemplateState.FAILED, storage)
+        return _failed_summary(TemplateState.FAILED, storage)
     match conditions.get(reasons.FILLED):
         case None:
             return _waiting_for_report(TemplateState.PENDING, reasons.PENDING, reasons.CACHER)
         case ReportedCondition(status="True") as filled:
-            return _done(TemplateState.AVAILABLE, filled)
+            return _ready_summary(TemplateState.AVAILABLE, filled)
         case ReportedCondition(reason=reason) as filled if reason in _CACHE_FAILED:
-            return _failed(TemplateState.FAILED, filled)
+            return _failed_summary(TemplateState.FAILED, filled)
         case ReportedCondition(reason=reasons.WAITING_FOR_PVC) as filled:
             return _working(TemplateState.PENDING, filled)
         case filled:
@@ -227,7 +227,7 @@ def _summarize_worst(unmet: list[ReportedCondition]) -> Summary:
     states = [(_SERVICE_STATES.get(each.reason, ServiceState.STARTING), each) for each in unmet]
     state, by = min(states, key=lambda pair: _WORST_FIRST.index(pair[0]))
     if state in {ServiceState.FAILED, ServiceState.DEGRADED}:
-        return _failed(state, by)
+        return _failed_summary(state, by)
     return _working(state, by)
 
 

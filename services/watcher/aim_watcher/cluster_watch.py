@@ -21,7 +21,7 @@ from aim_watcher.bus_state import BusState
 from aim_watcher.object_publisher import ObjectPublisher
 from aim_watcher.plan import Outgoing
 from aim_watcher.projection import PublishedObjects, within
-from aim_watcher.prune import reduced
+from aim_watcher.prune import reduce_body
 from aimcontroller.health import Health
 from aimkube import Cluster, Deleted, KindNotServed, Modified, Snapshot, WatchEvent
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
@@ -106,7 +106,7 @@ class ClusterWatch:
         a new list."""
         while True:
             stream = self._cluster.list_and_watch(
-                resource, scope, label_selector=SELECTORS.get(resource.kind, ""), reduce=reduced
+                resource, scope, label_selector=SELECTORS.get(resource.kind, ""), reduce=reduce_body
             )
             try:
                 async with contextlib.aclosing(stream):
@@ -174,7 +174,7 @@ class ClusterWatch:
         if scope is not None:
             outside = plan.plan_outside(state.known[resource.kind], state.namespaces, state.epoch)
         await self._objects.publish_in_batches(outside)
-        synced = plan.joined(listed.values(), begins_epoch=bool(outside))
+        synced = plan.join_markers(listed.values(), begins_epoch=bool(outside))
         await self._objects.publish_marker(synced)
         self._markers[synced.kind] = synced
         self._health.set_ready(synced.kind)

@@ -37,7 +37,7 @@ def make_authority(now: datetime) -> Pair:
         now - CLOCK_SKEW,
         now + AUTHORITY_GOOD_FOR,
     ).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    return _signed(
+    return _sign(
         builder.add_extension(_usage(signs=True), critical=True).add_extension(
             key_id, critical=False
         ),
@@ -74,7 +74,7 @@ def make_server(authority: Pair, names: list[str], now: datetime) -> Pair:
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
         )
     )
-    return _signed(builder, key, signer)
+    return _sign(builder, key, signer)
 
 
 def serves(certificate: bytes, authority: bytes, names: list[str], now: datetime) -> bool:
@@ -94,7 +94,7 @@ def serves(certificate: bytes, authority: bytes, names: list[str], now: datetime
     return True
 
 
-def _signed(
+def _sign(
     builder: x509.CertificateBuilder,
     key: ec.EllipticCurvePrivateKey,
     signer: ec.EllipticCurvePrivateKey,

@@ -59,7 +59,7 @@ def plan_listed(
         ):
             messages += _replacing(published, key, body, epoch)
     messages += (
-        _deleted(key, published, resource_version, epoch)
+        _object_deleted(key, published, resource_version, epoch)
         for key, published in _live_objects(known)
         if key not in listed
     )
@@ -79,7 +79,7 @@ def plan_absent(known: PublishedObjects, resource: Resource, epoch: int = 0) -> 
     objects are published.
     """
     deletes: list[Outgoing] = [
-        _deleted(key, published, str(published.version), epoch)
+        _object_deleted(key, published, str(published.version), epoch)
         for key, published in _live_objects(known)
     ]
     return [
@@ -100,13 +100,13 @@ def plan_outside(
     """Messages for objects of namespaces that are no longer watched. As for a kind that is not
     served: they may come back unchanged."""
     return [
-        _deleted(key, published, str(published.version), epoch)
+        _object_deleted(key, published, str(published.version), epoch)
         for key, published in _live_objects(known)
         if key.namespace not in namespaces
     ]
 
 
-def joined(markers: Collection[KindSynced], *, begins_epoch: bool = False) -> KindSynced:
+def join_markers(markers: Collection[KindSynced], *, begins_epoch: bool = False) -> KindSynced:
     """One marker for the lists of several namespaces, at the version of the oldest list: changes
     after it may be missing from that list."""
     first, *_ = markers
@@ -141,7 +141,7 @@ def plan_removed(known: PublishedObjects, body: Body, epoch: int = 0) -> list[Ou
     if published is None or (published.epoch == epoch and _version(body) < published.version):
         return []
     last = body if published.uid == body["metadata"]["uid"] else published.body
-    return [_deleted(key, published, body["metadata"]["resourceVersion"], epoch, last)]
+    return [_object_deleted(key, published, body["metadata"]["resourceVersion"], epoch, last)]
 
 
 def plan_hidden(known: PublishedObjects, key: Key) -> ObjectMessage:
@@ -158,7 +158,7 @@ def plan_hidden(known: PublishedObjects, key: Key) -> ObjectMessage:
             else {"name": key.name, "namespace": key.namespace}
         )
         nothing = Published(uid="", version=0, raw=b"{}", seq=0)
-        return _deleted(key, nothing, "0", 0, {"kind": key.kind, "metadata": place})
+        return _object_deleted(key, nothing, "0", 0, {"kind": key.kind, "metadata": place})
     return ObjectChanged(
         kind=key.kind,
         namespace=key.namespace,
@@ -217,10 +217,10 @@ def _replacing(published: Published | None, key: Key, body: Body, epoch: int) ->
     )
     if published is None or published.uid == changed.uid:
         return [changed]
-    return [_deleted(key, published, str(published.version), published.epoch), changed]
+    return [_object_deleted(key, published, str(published.version), published.epoch), changed]
 
 
-def _deleted(
+def _object_deleted(
     key: Key, published: Published, resource_version: str, epoch: int, body: Body | None = None
 ) -> ObjectDeleted:
     return ObjectDeleted(

@@ -4,7 +4,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from aimschema.published import HASHES, SPEC, goes_whole, limit_bytes, published, size_bytes
+from aimschema.published import HASHES, SPEC, goes_whole, limit_bytes, published_part, size_bytes
 
 Body: TypeAlias = dict[str, Any]
 Path: TypeAlias = tuple[str, ...]
@@ -32,7 +32,7 @@ class Reduced(dict[str, Any]):
     left_out: tuple[str, ...] = ()
 
 
-def reduced(body: Body) -> Reduced:
+def reduce_body(body: Body) -> Reduced:
     """The reduced body of an object; lists hold it in place of the object. `body` is not
     changed."""
     ready, left_out = publishable(body)
@@ -52,14 +52,14 @@ def publishable(body: Body) -> tuple[Body, tuple[str, ...]]:
         pruned = body
     else:
         if not _is_deep(pruned):
-            return _bounded(pruned, (HASHES,) if HASHES in pruned else ())
-    return _bounded(
+            return _limit_size(pruned, (HASHES,) if HASHES in pruned else ())
+    return _limit_size(
         _identity(body),
         tuple(name for name in pruned if name not in {"apiVersion", "kind", "metadata"}),
     )
 
 
-def _bounded(body: Body, left_out: tuple[str, ...]) -> tuple[Body, tuple[str, ...]]:
+def _limit_size(body: Body, left_out: tuple[str, ...]) -> tuple[Body, tuple[str, ...]]:
     """The body truncated to the size limit of one object. The spec of an AIM kind is never
     truncated."""
     whole = {SPEC: body[SPEC]} if goes_whole(body["kind"]) and SPEC in body else {}
@@ -76,7 +76,7 @@ def _bounded(body: Body, left_out: tuple[str, ...]) -> tuple[Body, tuple[str, ..
 
 def prune(body: Body) -> Body:
     """The fields that the services read. `body` is not changed."""
-    return published(body)
+    return published_part(body)
 
 
 def _is_deep(node: Any) -> bool:
@@ -124,7 +124,7 @@ def without_largest(body: Body) -> tuple[Body, str] | None:
             break
         path = (*path, largest)
         node = node[largest]
-    return (_removed(body, path), ".".join(path)) if path else None
+    return (_without_path(body, path), ".".join(path)) if path else None
 
 
 def _sizes(node: Body, path: Path) -> dict[str, int]:
@@ -139,7 +139,7 @@ def _sizes(node: Body, path: Path) -> dict[str, int]:
     return sizes
 
 
-def _removed(node: Body, path: Path) -> Body:
+def _without_path(node: Body, path: Path) -> Body:
     if len(path) == 1:
         return {name: value for name, value in node.items() if name != path[0]}
-    return {**node, path[0]: _removed(node[path[0]], path[1:])}
+    return {**node, path[0]: _without_path(node[path[0]], path[1:])}

@@ -26,7 +26,7 @@ LEADER_ONLY = (STREAMS, STATE, *(resource.kind for resource in WATCHED))
 log = structlog.get_logger()
 
 
-async def unfenced() -> None:
+async def no_fence() -> None:
     """The fence of a watcher without leader election."""
 
 
@@ -42,7 +42,7 @@ async def publish_cluster(
     cluster: Cluster,
     health: Health,
     *,
-    fence: Fence = unfenced,
+    fence: Fence = no_fence,
     namespaces: Sequence[str] = (),
     **limits: Unpack[Limits],
 ) -> None:

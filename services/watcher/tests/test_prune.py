@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from aim_watcher.prune import DEEPEST, publishable, reduced, without_largest
+from aim_watcher.prune import DEEPEST, publishable, reduce_body, without_largest
 from aimschema.messages import ObjectChanged, encode
 
 OURS = {"app.kubernetes.io/managed-by": "aim"}
@@ -127,7 +127,7 @@ def test_the_read_fields_of_any_object_are_published(
 )
 def test_a_list_retains_what_is_published(whole: dict[str, Any]) -> None:
     whole["metadata"] |= {"labels": OURS, "annotations": {"a": BIG}}
-    assert publishable(reduced(whole)) == publishable(whole)
+    assert publishable(reduce_body(whole)) == publishable(whole)
 
 
 def test_a_body_that_is_not_too_deep_is_published_whole() -> None:

@@ -16,7 +16,7 @@ import msgspec
 
 from aimschema import quantities
 from aimschema.messages import ObjectChanged, StatusReported, parse_timestamp
-from aimschema.published import is_ours, published
+from aimschema.published import is_ours, published_part
 
 CLOCK_S = 2.0
 SHOWN = 300
@@ -42,7 +42,9 @@ def as_shown(then: Any, body: Any) -> Any:
     """The part of an applied object that its event has or can have, in any release. A literal that
     is not published is not compared."""
     return (
-        _shown_of(then, body, published(body)) if isinstance(body, dict) and is_ours(body) else body
+        _shown_of(then, body, published_part(body))
+        if isinstance(body, dict) and is_ours(body)
+        else body
     )
 
 
@@ -77,7 +79,7 @@ def _plain(value: Any) -> Any:
 
 
 def _differing(then: Any, now: Any, path: str, applied: bool) -> Iterator[tuple[str, str, str]]:
-    then, now = _named(then, now)
+    then, now = _key_list_items(then, now)
     if isinstance(then, dict) and isinstance(now, dict):
         for name in now if applied else now | then:
             yield from _differing(
@@ -90,10 +92,10 @@ def _differing(then: Any, now: Any, path: str, applied: bool) -> Iterator[tuple[
         for number, (one, other) in enumerate(zip(then, now, strict=True)):
             yield from _differing(one, other, f"{path}.{number}", applied)
     elif not _same(then, now) and not (applied and _not_comparable(then, now, path)):
-        yield path, _shown(then), _shown(now)
+        yield path, _shorten(then), _shorten(now)
 
 
-def _named(then: Any, now: Any) -> tuple[Any, Any]:
+def _key_list_items(then: Any, now: Any) -> tuple[Any, Any]:
     """Lists whose items have a type or a name (list-maps), keyed by it: order has no meaning."""
     for name in ("type", "name"):
         both = [
@@ -148,7 +150,7 @@ def _not_comparable(then: Any, now: Any, path: str) -> bool:
         return False
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     if value is _MISSING:
         text = "nothing"
     elif isinstance(value, str):
@@ -175,7 +177,7 @@ def summarize(value: Any) -> str:
         ", ".join(
             [
                 *conditions_shown,
-                *(f"{name}={_shown(field)}" for name, field in sorted(fields.items())),
+                *(f"{name}={_shorten(field)}" for name, field in sorted(fields.items())),
             ]
         )
         or "nothing more"

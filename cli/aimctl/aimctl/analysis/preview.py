@@ -92,7 +92,7 @@ def manifests(paths: Iterable[Path], namespace: str | None) -> tuple[list[Body],
                     == (document["kind"], document.get("apiVersion"))
                     for resource in FOUNDATIONS
                 ):
-                    found.append(_placed(document, namespace))
+                    found.append(_with_namespace(document, namespace))
                 else:
                     others.append(key_of(document))
     return found, others
@@ -113,7 +113,7 @@ def _documents(file: Path) -> list[Body]:
     return documents
 
 
-def _placed(document: Body, namespace: str | None) -> Body:
+def _with_namespace(document: Body, namespace: str | None) -> Body:
     """In its namespace."""
     if not RESOURCES[document["kind"]].namespaced:
         return document
@@ -141,7 +141,7 @@ def _with_defaults(document: Body, namespace: str | None, file: Path) -> Body:
         raise BadManifest(
             f"{file}: {document['kind']} {document['metadata']['name']}: {at}: {first['msg']}"
         ) from error
-    return _placed(
+    return _with_namespace(
         {
             "apiVersion": document["apiVersion"],
             "kind": document["kind"],
@@ -262,7 +262,7 @@ class _Future:
             self.changes.append(Change(who, key, None, body))
         elif existing.deleting or (
             next(differing(existing.body, body, applied=True), None) is None
-            and not _dropped(who, existing, body)
+            and not _drops_fields(who, existing, body)
         ):
             return
         else:
@@ -293,7 +293,7 @@ class _Future:
         }
         before = self.state
         self.state = fold(self.state, changed_from_response({**body, "metadata": metadata}))
-        self._touch(self._touched(before, key))
+        self._touch(self._keys_to_reconcile(before, key))
 
     def _delete(self, who: str, key: Key) -> None:
         existing = self.state.get(key)
@@ -312,9 +312,9 @@ class _Future:
             epoch=existing.epoch,
         )
         self.state = fold(self.state, deletion)
-        self._touch(self._touched(before, key))
+        self._touch(self._keys_to_reconcile(before, key))
 
-    def _touched(self, before: Projection, key: Key) -> set[tuple[Component, Key]]:
+    def _keys_to_reconcile(self, before: Projection, key: Key) -> set[tuple[Component, Key]]:
         follows = [
             service
             for service in self.services
@@ -336,7 +336,7 @@ class _Future:
                 self._open.append((service, key))
 
 
-def _dropped(who: str, existing: KubeObject, body: Body) -> bool:
+def _drops_fields(who: str, existing: KubeObject, body: Body) -> bool:
     """Whether a manifest leaves out something that is in the spec: kubectl apply takes that out."""
     return who == YOU and existing.spec != body.get("spec")
 

@@ -72,7 +72,7 @@ class Entry:
 
 def build_timeline(events: Sequence[Event], key: Key) -> list[Entry]:
     """The steps of an object's story, in causal order."""
-    about = related(events, key)
+    about = related_keys(events, key)
     ours = [
         event
         for event in events
@@ -126,7 +126,7 @@ def build_timeline(events: Sequence[Event], key: Key) -> list[Entry]:
     return list(entries.values())
 
 
-def settled(events: Sequence[Event], key: Key) -> list[Entry]:
+def without_unconfirmed_writes(events: Sequence[Event], key: Key) -> list[Entry]:
     """The steps without status writes whose version has not arrived yet: only the version has the
     content, and it may arrive later."""
     return [entry for entry in build_timeline(events, key) if entry.what != WRITE_STATUS]
@@ -209,9 +209,9 @@ def _describe(
             here = Key(message.kind, message.namespace, message.name)
             then, before[here] = before.get(here), message
             who = author_of(message)
-            news = _edited(None if then is None else then.object, message.object) or state_of(
-                message
-            )
+            news = _describe_edit(
+                None if then is None else then.object, message.object
+            ) or state_of(message)
             if then is not None and message.epoch > then.epoch:
                 return (
                     "cluster",
@@ -238,7 +238,7 @@ def _news(before: StatusReported | None, now: StatusReported) -> tuple[str, str]
     return ", ".join(what), "; ".join(condition.message for condition in news if condition.message)
 
 
-def _edited(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
+def _describe_edit(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
     """What a person changed of an AIM object; empty for other objects and the first version."""
     if before is None or not str(now.get("apiVersion", "")).startswith(f"{AIM_GROUP}/"):
         return ""
@@ -257,7 +257,7 @@ def _ready_message(version: ObjectChanged | None) -> str:
     return next((str(c.get("message", "")) for c in conditions if c.get("type") == "Ready"), "")
 
 
-def related(events: Iterable[Event], key: Key) -> set[Key]:
+def related_keys(events: Iterable[Event], key: Key) -> set[Key]:
     """The object, what it owns, what it depends on, and so on, as named by any version of them."""
     leads_to: defaultdict[Key, set[Key]] = defaultdict(set)
     named: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
@@ -269,7 +269,7 @@ def related(events: Iterable[Event], key: Key) -> set[Key]:
             here = Key(message.kind, message.namespace, message.name)
             for other, below in _edges(here, body):
                 leads_to[other].add(below)
-            for name in _named(here, body):
+            for name in _referenced_names(here, body):
                 named[name].add(here)
             for of, name in _wants(here, body):
                 wants[of].add(name)
@@ -328,7 +328,7 @@ def _edges(here: Key, body: dict[str, Any]) -> Iterator[tuple[Key, Key]]:
                 )
 
 
-def _named(here: Key, body: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _referenced_names(here: Key, body: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What an object is found by other than its own name."""
     spec = body.get("spec") or {}
     if here.kind == MODEL.kind:

@@ -8,7 +8,7 @@ from rich.tree import Tree
 
 from aimctl.analysis.diagnosis import Diagnosis, State, diagnose, diagnosis_data
 from aimctl.connect import connected_bus
-from aimctl.options import Named, Namespace, a_console, named, run
+from aimctl.options import Named, Namespace, a_console, parse_key, run
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import seconds
 from aimctl.output.structured import Form, Output, print_data
@@ -82,5 +82,5 @@ def explain(what: Named, namespace: Namespace = None, output: Output = "text") -
     failed or does not exist."""
     console = a_console()
     raise typer.Exit(
-        0 if run(console, show_explanation(named(what, namespace), console, output)) else 1
+        0 if run(console, show_explanation(parse_key(what, namespace), console, output)) else 1
     )

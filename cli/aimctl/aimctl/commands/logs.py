@@ -12,7 +12,7 @@ from aimcontroller.projection import KubeObject
 from aimcontroller.workloads import container_termination, pod_start_failure
 from aimctl.analysis.dependencies import containers, in_trouble, pods_behind
 from aimctl.connect import cluster_at
-from aimctl.options import Kubeconfig, Named, Namespace, a_console, named, run
+from aimctl.options import Kubeconfig, Named, Namespace, a_console, parse_key, run
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
 from aimctl.state_stream import current_state
@@ -143,6 +143,8 @@ def logs(
     console = a_console()
     raise typer.Exit(
         0
-        if run(console, show_logs(named(what, namespace), kubeconfig, console, tail, follow=follow))
+        if run(
+            console, show_logs(parse_key(what, namespace), kubeconfig, console, tail, follow=follow)
+        )
         else 1
     )

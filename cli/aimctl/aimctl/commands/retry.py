@@ -14,7 +14,7 @@ import typer
 from aimctl.analysis.dependencies import NO_PROGRESS, to_retry
 from aimctl.analysis.diagnosis import diagnose
 from aimctl.connect import cluster_at
-from aimctl.options import Kubeconfig, Named, Namespace, a_console, named, run
+from aimctl.options import Kubeconfig, Named, Namespace, a_console, parse_key, run
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
 from aimctl.output.structured import Form, Output, print_data
@@ -61,5 +61,5 @@ def retry(
     """Retry failed steps of an object and its dependencies now. Exits 1 if nothing has failed."""
     console = a_console()
     raise typer.Exit(
-        0 if run(console, try_again(named(what, namespace), kubeconfig, console, output)) else 1
+        0 if run(console, try_again(parse_key(what, namespace), kubeconfig, console, output)) else 1
     )

@@ -12,10 +12,10 @@ from rich.tree import Tree
 
 import aimbus
 from aimbus import Bus, Event
-from aimctl.analysis.timeline import Entry, build_timeline, settled
+from aimctl.analysis.timeline import Entry, build_timeline, without_unconfirmed_writes
 from aimctl.connect import connected_bus
 from aimctl.event_log import history, history_of, in_order
-from aimctl.options import Named, Namespace, Since, a_console, named, run, since_when
+from aimctl.options import Named, Namespace, Since, a_console, parse_key, run, since_when
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text, seconds
 from aimctl.output.structured import Form, Output, print_data, print_line
@@ -64,7 +64,7 @@ async def _follow(
     form: Form,
 ) -> None:
     """Every further step as it comes, a line each; until cancelled."""
-    printed = {entry.seq for entry in settled(events, key)}
+    printed = {entry.seq for entry in without_unconfirmed_writes(events, key)}
     async with contextlib.aclosing(
         aimbus.read_log(
             bus, filters, after_seq=max((e.seq for e in events), default=0), follow=True
@@ -73,7 +73,7 @@ async def _follow(
         async for item in items:
             if isinstance(item, Event):
                 events.append(item)
-                for entry in settled(events, key):
+                for entry in without_unconfirmed_writes(events, key):
                     if entry.seq not in printed:
                         printed.add(entry.seq)
                         if form != "text":
@@ -135,6 +135,6 @@ def timeline(
     1 if nothing is known."""
     console = a_console()
     shown = show_timeline(
-        named(what, namespace), since_when(since), console, follow=follow, form=output
+        parse_key(what, namespace), since_when(since), console, follow=follow, form=output
     )
     raise typer.Exit(0 if run(console, shown) else 1)

@@ -84,16 +84,18 @@ async def sample(bus: Bus) -> Sample:
     try:
         before = await read_bus_stats(bus)
         began_s = time.monotonic()
-        live, sent = await asyncio.gather(live_progress(bus, None, SAMPLE_S), _sent(bus, before))
+        live, sent = await asyncio.gather(
+            live_progress(bus, None, SAMPLE_S), _count_sent(bus, before)
+        )
         after = await read_bus_stats(bus)
         took_s = time.monotonic() - began_s
     except (Unreachable, TimeoutError, ApiError) as error:
         raise RuntimeError(f"cannot read the streams: {error or type(error).__name__}") from error
     dead = Counter(found.dead_letter.service for found in await unhandled_dead_letters(bus))
-    return weighed(before, after, took_s, sent, dead, live)
+    return compute_sample(before, after, took_s, sent, dead, live)
 
 
-async def _sent(bus: Bus, before: BusStats) -> Counter[str]:
+async def _count_sent(bus: Bus, before: BusStats) -> Counter[str]:
     """How many events each source sends while it is listened."""
     sent: Counter[str] = Counter()
     with contextlib.suppress(TimeoutError):
@@ -113,7 +115,7 @@ def _last(found: BusStats) -> int:
     return 0 if found.log is None else found.log.last_seq
 
 
-def weighed(
+def compute_sample(
     before: BusStats,
     after: BusStats,
     took_s: float,

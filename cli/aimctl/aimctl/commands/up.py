@@ -9,7 +9,7 @@ from aimctl.component_registry import SERVICES
 from aimctl.local.processes import Children, fail_when_one_ends
 from aimctl.local.services import AccessOf, nats_environment, no_credentials, start_services
 from aimctl.local.state_dir import StateDir, run_in_state_dir
-from aimctl.nats.key_files import NATS_KEYS, guarded
+from aimctl.nats.key_files import NATS_KEYS, create_guard
 from aimctl.nats.server import embedded_nats
 from aimctl.nats.users import CONSOLE
 from aimctl.output.console import PlainConsole
@@ -25,7 +25,7 @@ async def run_up(state_dir: Path, console: PlainConsole) -> None:
             "AIM_NATS_URL"
         )  # with one of their own, the files are named in the environment
         if nats_url is None:
-            guard = guarded(state_dir / NATS_KEYS)
+            guard = create_guard(state_dir / NATS_KEYS)
             nats_url = (
                 await stack.enter_async_context(embedded_nats(state_dir / "nats", guard))
             ).url

@@ -17,7 +17,7 @@ import typer
 from aimcontroller.projection import Projection
 from aimctl.analysis.diagnosis import Diagnosis, because_of, diagnose, diagnosis_data, root_cause
 from aimctl.connect import connected_bus
-from aimctl.options import Named, Namespace, a_console, named, run
+from aimctl.options import Named, Namespace, a_console, parse_key, run
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
 from aimctl.output.structured import Form, Output, print_data
@@ -212,7 +212,7 @@ def wait(
     output: Output = "text",
 ) -> None:
     """Wait until an object is ready. Exits 1 if manual action is required, 124 on timeout."""
-    key = named(what, namespace)
+    key = parse_key(what, namespace)
     try:
         parsed_goal, timeout_s = goal_of(goal), duration_s(timeout)
     except ValueError as error:

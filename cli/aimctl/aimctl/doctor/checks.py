@@ -25,7 +25,7 @@ from aimschema.resources import (
     ROUTE,
     SERVICE_ACCOUNT,
     Resource,
-    qualified,
+    qualified_name,
 )
 
 OLDEST_KUBERNETES = (1, 29)
@@ -102,7 +102,7 @@ def _definition(facts: Facts, resource: Resource) -> Body | None:
     )
 
 
-def _served(definition: Body) -> dict[str, Body]:
+def _served_versions(definition: Body) -> dict[str, Body]:
     """The versions that are served, with their definitions; none before the server has taken it."""
     established = any(
         c.get("type") == "Established" and c.get("status") == "True"
@@ -145,7 +145,7 @@ def kinds(facts: Facts) -> Iterator[Finding]:
 
 
 def _problem(definition: Body | None, resource: Resource, schema: Body) -> tuple[Level, str] | None:
-    served = {} if definition is None else _served(definition)
+    served = {} if definition is None else _served_versions(definition)
     if definition is None:
         return "error", "not installed"
     if resource.version not in served:
@@ -161,7 +161,7 @@ def kserve(facts: Facts) -> Iterator[Finding]:
     definition = _definition(facts, INFERENCE_SERVICE)
     if isinstance(facts.crds, Unknown):
         return
-    if definition is None or INFERENCE_SERVICE.version not in _served(definition):
+    if definition is None or INFERENCE_SERVICE.version not in _served_versions(definition):
         yield Finding(
             "kserve",
             "error",
@@ -246,7 +246,7 @@ def gateway_api(facts: Facts) -> Iterator[Finding]:
         return
     for resource in (GATEWAY, ROUTE):
         definition = _definition(facts, resource)
-        if definition is None or resource.version not in _served(definition):
+        if definition is None or resource.version not in _served_versions(definition):
             yield Finding(
                 "gateway api",
                 "error",
@@ -349,7 +349,7 @@ def permissions(facts: Facts) -> Iterator[Finding]:
             fix,
         )
     elif len(missing) < len(expected):
-        yield from _granted(facts.access.accounts)
+        yield from _check_granted(facts.access.accounts)
     lacking = _lacking(facts.access.own)
     if lacking:
         message = (
@@ -366,7 +366,7 @@ def permissions(facts: Facts) -> Iterator[Finding]:
         yield Finding("permissions", "ok", "your user has all permissions for aimctl up")
 
 
-def _granted(checks: Iterable[Checked]) -> Iterator[Finding]:
+def _check_granted(checks: Iterable[Checked]) -> Iterator[Finding]:
     checks = tuple(checks)
     lacking = _lacking(checks)
     for (account, what), verbs in lacking.items():
@@ -388,7 +388,8 @@ def _lacking(checks: Iterable[Checked]) -> dict[tuple[str, str], str]:
         named = f" named {', '.join(grant.names)}" if grant.names else ""
         where = f"in {grant.namespace or 'every namespace'}"
         verbs[
-            grant.account, f"{qualified(plural, grant.group)}{slash}{subresource}{named} {where}"
+            grant.account,
+            f"{qualified_name(plural, grant.group)}{slash}{subresource}{named} {where}",
         ].append(grant.verb)
     return {place: ", ".join(dict.fromkeys(found)) for place, found in verbs.items()}
 

@@ -18,7 +18,7 @@ from aimctl.doctor.requirements import hosts
 from aimctl.doctor.snapshot import LISTED, LISTED_TOO, Access, Body, Checked, Facts, Unknown
 from aimctl.manifests import rbac
 from aimkube import Cluster, Forbidden, KubeError, NotFound, describe_error
-from aimkube.rbac import Grant, granted
+from aimkube.rbac import Grant, list_grants
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
 from aimschema.names import SYSTEM_NAMESPACE
@@ -57,7 +57,7 @@ SELECTED = {
 """By label: a cluster has too many Deployments and claims to list all."""
 
 
-async def known(request: Awaitable[T]) -> T | Unknown:
+async def value_or_unknown(request: Awaitable[T]) -> T | Unknown:
     try:
         async with asyncio.timeout(WITHIN_S):
             return await request
@@ -73,7 +73,7 @@ async def gather(kubeconfig: Path | None) -> Facts:
     """Everything that there is to know. Raises ValueError or OSError for a GPU table that cannot
     be read."""
     namespace = os.environ.get("AIM_NAMESPACE", SYSTEM_NAMESPACE)
-    bus = asyncio.ensure_future(known(_survey()))
+    bus = asyncio.ensure_future(value_or_unknown(_survey()))
     facts = Facts(
         namespace=namespace,
         now=datetime.datetime.now(datetime.UTC),
@@ -88,7 +88,7 @@ async def gather(kubeconfig: Path | None) -> Facts:
     )
     try:
         async with cluster_at(kubeconfig) as cluster:
-            facts = replace(facts, server=await known(cluster.version()))
+            facts = replace(facts, server=await value_or_unknown(cluster.version()))
             if not isinstance(facts.server, Unknown):
                 facts = await _in_cluster(cluster, facts)
     except RuntimeError as error:
@@ -103,10 +103,10 @@ async def _survey() -> BusStats:
 
 async def _in_cluster(cluster: Cluster, facts: Facts) -> Facts:
     kinds = (*LISTED, *LISTED_TOO)
-    access = asyncio.ensure_future(known(_access(cluster, facts.namespace)))
-    crds = asyncio.ensure_future(known(_definitions(cluster)))
+    access = asyncio.ensure_future(value_or_unknown(_access(cluster, facts.namespace)))
+    crds = asyncio.ensure_future(value_or_unknown(_definitions(cluster)))
     lists = await asyncio.gather(
-        *(known(_list(cluster, resource, facts.namespace)) for resource in kinds)
+        *(value_or_unknown(_list(cluster, resource, facts.namespace)) for resource in kinds)
     )
     facts = replace(
         facts, objects={resource.kind: found for resource, found in zip(kinds, lists, strict=True)}
@@ -145,13 +145,14 @@ async def _list(cluster: Cluster, resource: Resource, namespace: str) -> tuple[B
 async def _access(cluster: Cluster, namespace: str) -> Access:
     """Whether each account is granted what deploy/rbac grants it. Raises RuntimeError outside a
     checkout, and KubeError."""
-    served, secrets = await _served(cluster, namespace), await _pull_secrets(cluster, namespace)
+    served = await _served_namespaces(cluster, namespace)
+    secrets = await _pull_secrets(cluster, namespace)
     grants = [
         each
-        for grant in granted(rbac())
-        for each in needed(replace_namespace(grant, namespace), served, secrets)
+        for grant in list_grants(rbac())
+        for each in needed_grants(replace_namespace(grant, namespace), served, secrets)
     ]
-    service_accounts = await known(_list(cluster, SERVICE_ACCOUNT, namespace))
+    service_accounts = await value_or_unknown(_list(cluster, SERVICE_ACCOUNT, namespace))
     names = (
         {grant.account for grant in grants}
         if isinstance(service_accounts, Unknown)
@@ -173,7 +174,7 @@ async def _access(cluster: Cluster, namespace: str) -> Access:
     )
 
 
-async def _served(cluster: Cluster, namespace: str) -> list[str]:
+async def _served_namespaces(cluster: Cluster, namespace: str) -> list[str]:
     """The chart value `namespaces`, as the watcher has it; none: all namespaces are served."""
     try:
         body = await cluster.get(DEPLOYMENT, namespace, f"aim-{WATCHER}")
@@ -197,7 +198,7 @@ async def _pull_secrets(cluster: Cluster, namespace: str) -> tuple[str, ...]:
     return tuple((body["spec"].get("images") or {}).get("imagePullSecrets") or ())
 
 
-def needed(grant: Grant, served: Sequence[str], secrets: tuple[str, ...]) -> list[Grant]:
+def needed_grants(grant: Grant, served: Sequence[str], secrets: tuple[str, ...]) -> list[Grant]:
     """What is needed of a grant of deploy/rbac where these namespaces are served (none: all) and
     the catalogue has these pull Secrets."""
     if grant.resource == SECRET.plural:

@@ -51,7 +51,7 @@ class Guard:
         self.includes[1].write_text(tls_conf(str(self.folder / SERVER)))
 
 
-def guarded(folder: Path) -> Guard:
+def create_guard(folder: Path) -> Guard:
     """A new guard with its files laid out."""
     guard = Guard(folder)
     guard.lay_out()

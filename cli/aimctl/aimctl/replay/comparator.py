@@ -31,7 +31,7 @@ from aimcontroller.applier import CREATE_ONLY_KINDS
 from aimcontroller.drift import digest, managed_fields_of
 from aimctl.analysis.diff import alike, applied_alike, as_shown, differing, summarize
 from aimctl.replay.engine import OwnEvent, Reconciliation, Step
-from aimctl.replay.inferred_observations import known
+from aimctl.replay.inferred_observations import without_unknowable
 from aimschema.messages import ActionTaken, ObjectChanged, StatusReported
 from aimschema.resources import Key
 
@@ -132,7 +132,7 @@ class Comparator:
             for report in step.plan.reports
             if not _is_reported(
                 self._histories.get(report.key),
-                known(whole := report.message(step.service)),
+                without_unknowable(whole := report.message(step.service)),
                 _last_reported(step, report.key),
             )
         ]
@@ -154,7 +154,7 @@ class Comparator:
 
     def end(self, now: datetime.datetime) -> Iterator[Difference]:
         for key, history in self._histories.items():
-            yield from _unmatched(key, history)
+            yield from _differences_of_unmatched(key, history)
             yield from self._settle(key, history, now)
         for action_key, planned in self._planned.items():
             yield from _undone(action_key, planned, now)
@@ -201,13 +201,14 @@ class Comparator:
     def _plan_report(
         self, key: Key, reconciliation: Reconciliation, whole: Any
     ) -> Iterator[Difference]:
-        history, value = self._histories.setdefault(key, _ReportHistory()), known(whole)
+        history = self._histories.setdefault(key, _ReportHistory())
+        value = without_unknowable(whole)
         entry = _Entry(reconciliation.seq, reconciliation.time, value, whole)
         if not history.entries or not alike(history.entries[-1].value, value):
             history.entries = [*history.entries[-MAX_ENTRIES:], entry]
         if history.unmatched is not None:
             if (reconciliation.time - history.unmatched.time).total_seconds() > GRACE_S:
-                yield from _unmatched(key, history)
+                yield from _differences_of_unmatched(key, history)
             elif alike(history.unmatched.value, value):
                 history.unmatched = None
         last = _last_reported(reconciliation, key)
@@ -218,10 +219,11 @@ class Comparator:
             history.open = entry
 
     def _record_report(self, key: Key, event: Event, whole: Any) -> Iterator[Difference]:
-        history, value = self._histories.setdefault(key, _ReportHistory()), known(whole)
+        history = self._histories.setdefault(key, _ReportHistory())
+        value = without_unknowable(whole)
         instead = history.entries[-1].whole if history.entries else None
         entry = _Entry(event.seq, event.time, value, whole, instead)
-        yield from _unmatched(key, history)
+        yield from _differences_of_unmatched(key, history)
         if history.open is not None and alike(history.open.value, value):
             history.open = None
         match = next(
@@ -322,7 +324,7 @@ def _action_key(about: Key, action: Action) -> ActionKey:
 def _last_reported(reconciliation: Reconciliation, key: Key) -> Any:
     """The last report of the service on an object; for the statuswriter, its status."""
     report = reconciliation.state.report(key, reconciliation.service)
-    return None if report is None else known(report)
+    return None if report is None else without_unknowable(report)
 
 
 def _is_reported(history: _ReportHistory | None, value: Any, last: Any) -> bool:
@@ -332,7 +334,7 @@ def _is_reported(history: _ReportHistory | None, value: Any, last: Any) -> bool:
     )
 
 
-def _unmatched(key: Key, history: _ReportHistory) -> Iterator[Difference]:
+def _differences_of_unmatched(key: Key, history: _ReportHistory) -> Iterator[Difference]:
     """Rule 1: no replayed report matches the recorded one."""
     entry, history.unmatched = history.unmatched, None
     if entry is not None:

@@ -226,7 +226,7 @@ def _finding_of_former_release(
     return None
 
 
-def known(report: Any) -> Any:
+def without_unknowable(report: Any) -> Any:
     """A report without what a replay cannot know, and without the fields for programs that a former
     release does not have: the message has the same. A status as it is."""
     if not isinstance(report, StatusReported):

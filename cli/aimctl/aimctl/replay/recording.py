@@ -139,7 +139,7 @@ async def make_recording(
         begins=max((event.seq for event in before), default=0),
     )
     return Recording(
-        header, tuple(replace(event, message=redacted(event.message)) for event in before + logged)
+        header, tuple(replace(event, message=redact(event.message)) for event in before + logged)
     )
 
 
@@ -150,24 +150,26 @@ def split(events: Iterable[Event], since: datetime.datetime) -> tuple[list[Event
     return in_order(latest.values()), [event for event in events if event.time >= since]
 
 
-def redacted(message: Any) -> Any:
+def redact(message: Any) -> Any:
     """The message without literal values of environment variables."""
     return (
-        structs.replace(message, object=_redacted(message.object))
+        structs.replace(message, object=_redact_node(message.object))
         if isinstance(message, ObjectChanged | ObjectDeleted)
         else message
     )
 
 
-def _redacted(node: Any) -> Any:
+def _redact_node(node: Any) -> Any:
     if isinstance(node, dict):
         return {
             name: (
-                _variables(value) if name == "env" and isinstance(value, list) else _redacted(value)
+                _variables(value)
+                if name == "env" and isinstance(value, list)
+                else _redact_node(value)
             )
             for name, value in node.items()
         }
-    return [_redacted(each) for each in node] if isinstance(node, list) else node
+    return [_redact_node(each) for each in node] if isinstance(node, list) else node
 
 
 def _variables(env: list[Any]) -> list[Any]:

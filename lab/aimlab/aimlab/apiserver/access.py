@@ -19,10 +19,10 @@ from secrets import token_urlsafe
 from typing import NamedTuple
 
 from aimlab.apiserver.cluster import Cluster
-from aimlab.apiserver.errors import ApiError, named
+from aimlab.apiserver.errors import ApiError, object_details
 from aimlab.apiserver.objects import Obj, dig, stamp
 from aimlab.apiserver.store import Change, CollectionKey
-from aimschema.resources import qualified
+from aimschema.resources import qualified_name
 
 RBAC_GROUP = "rbac.authorization.k8s.io"
 ACCOUNTS = ("", "serviceaccounts")
@@ -224,18 +224,18 @@ def forbidden(user: User, requested: Attributes, why: str = "") -> ApiError:
 
 def _forbidden(requested: Attributes, message: str) -> ApiError:
     plural = requested.resource.partition("/")[0]
-    subject = qualified(plural, requested.group) + (
+    subject = qualified_name(plural, requested.group) + (
         f' "{requested.name}"' if requested.name else ""
     )
     return ApiError(
         403,
         "Forbidden",
         f"{subject} is forbidden: {message}",
-        named(requested.group, plural, requested.name),
+        object_details(requested.group, plural, requested.name),
     )
 
 
-def _described(binding: Obj, subject: Obj, namespace: str) -> str:
+def _describe_binding(binding: Obj, subject: Obj, namespace: str) -> str:
     """As a real server names a binding in the reason of an answer
     (plugin/pkg/auth/authorizer/rbac and registry/rbac/validation)."""
     kind = "RoleBinding"
@@ -283,7 +283,7 @@ class Access:
     def user_of(self, headers: Mapping[str, str]) -> User:
         """Who sends these headers; the administrator may speak for others (Impersonate-User).
         ApiError 401 or 403."""
-        user = self._authenticated(headers.get("Authorization", ""))
+        user = self._authenticate(headers.get("Authorization", ""))
         other = headers.get("Impersonate-User", "")
         if not other:
             return user
@@ -297,7 +297,7 @@ class Access:
             else User(other, frozenset({AUTHENTICATED}))
         )
 
-    def _authenticated(self, header: str) -> User:
+    def _authenticate(self, header: str) -> User:
         scheme, _, secret = header.partition(" ")
         if not header or (scheme.lower() == "bearer" and secret == ADMIN_TOKEN):
             return ADMIN
@@ -392,7 +392,7 @@ class Access:
                         f'{role["kind"].lower()}.{RBAC_GROUP} "{role["name"]}" not found'
                     )
                 for rule in self._rules_of(obj) if obj else ():
-                    yield Granted(namespace, rule, _described(binding, subject, namespace))
+                    yield Granted(namespace, rule, _describe_binding(binding, subject, namespace))
 
     def _rules_of(self, role: Obj) -> Iterator[Obj]:
         """The rules of a role; for an aggregated one, those of the ClusterRoles that it selects

@@ -6,7 +6,7 @@ quota are checked. No I/O.
 
 from aimlab.apiserver import guests, immutable, limits, pod_security, quota
 from aimlab.apiserver.cluster import Cluster
-from aimlab.apiserver.errors import ApiError, named
+from aimlab.apiserver.errors import ApiError, object_details
 from aimlab.apiserver.kinds import Resource
 from aimlab.apiserver.objects import Obj, dig, same
 
@@ -81,4 +81,4 @@ def _require_growth(cluster: Cluster, claim: Obj) -> None:
         provisioned = "only dynamically provisioned pvc can be resized"
         why = f"{provisioned} and the storageclass that provisions the pvc must support resize"
         text = f'persistentvolumeclaims "{name}" is forbidden: {why}'
-        raise ApiError(403, "Forbidden", text, named("", "persistentvolumeclaims", name))
+        raise ApiError(403, "Forbidden", text, object_details("", "persistentvolumeclaims", name))

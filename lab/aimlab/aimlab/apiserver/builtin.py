@@ -300,7 +300,7 @@ def _service(spec: Obj) -> None:
 
 def validate(obj: Obj, old: Obj | None) -> list[Cause]:
     """What a real API server would not take, in an object after `fill`."""
-    found = [] if old is None else immutable.changed(obj, old)
+    found = [] if old is None else immutable.forbidden_changes(obj, old)
     match obj["kind"]:
         case "Job" if old is None:
             return _validate_job(obj)

@@ -145,7 +145,7 @@ def broken(
             if name not in rules.properties and rules.values:
                 yield from broken(rules.values, item, before, f"{path}[{name}]")
     elif isinstance(value, list) and rules.items:
-        before_by_key = keyed(old, rules.schema) if isinstance(old, list) else {}
+        before_by_key = items_by_key(old, rules.schema) if isinstance(old, list) else {}
         for index, item in enumerate(value):
             before = before_by_key.get(item_key(item, rules.schema), MISSING)
             yield from broken(rules.items, item, before, f"{path}[{index}]")
@@ -157,7 +157,7 @@ def item_key(item: Json, schema: Obj) -> tuple[str, ...] | None:
     return tuple(repr(item.get(key)) for key in keys) if keys and isinstance(item, dict) else None
 
 
-def keyed(items: list[Json], schema: Obj) -> dict[tuple[str, ...] | None, Json]:
+def items_by_key(items: list[Json], schema: Obj) -> dict[tuple[str, ...] | None, Json]:
     """The items of a list of type map by their keys."""
     return {key: item for item in items if (key := item_key(item, schema)) is not None}
 
@@ -213,12 +213,12 @@ def cause_message(reason: str, value: Json, message: str) -> str:
         case "FieldValueForbidden":
             return f"Forbidden: {message}"
         case "FieldValueDuplicate":
-            return f"Duplicate value: {shown(value)}"
+            return f"Duplicate value: {quote_value(value)}"
         case _:
-            return f"Invalid value: {shown(value)}: {message}"
+            return f"Invalid value: {quote_value(value)}: {message}"
 
 
-def shown(value: Json) -> str:
+def quote_value(value: Json) -> str:
     """A value as error messages quote it; a map or list only by its type."""
     match value:
         case dict():
@@ -241,7 +241,7 @@ def _native(value: Json, schema: Obj) -> Any:
         known, extra = schema.get("properties") or {}, schema.get("additionalProperties")
         rest = extra if isinstance(extra, dict) else {}
         return {
-            escaped(name) if name in known else name: _native(item, known.get(name, rest))
+            escape_name(name) if name in known else name: _native(item, known.get(name, rest))
             for name, item in value.items()
         }
     if isinstance(value, list):
@@ -255,7 +255,7 @@ def _native(value: Json, schema: Obj) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def escaped(name: str) -> str:
+def escape_name(name: str) -> str:
     """A property name as CEL spells it."""
     if name in RESERVED:
         return f"__{name}__"

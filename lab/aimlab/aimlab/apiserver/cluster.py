@@ -129,7 +129,7 @@ class Cluster:
                 self._end_watches(
                     (definition["spec"]["group"], definition["spec"]["names"]["plural"])
                 )
-            status = crd.established(definition, self.time())
+            status = crd.established_status(definition, self.time())
             if not same(dig(definition, "status"), status):
                 self.store.put(
                     crd.COLLECTION,

@@ -35,7 +35,7 @@ def first_status(crd: Obj) -> Obj:
     }
 
 
-def established(crd: Obj, time: str) -> Obj:
+def established_status(crd: Obj, time: str) -> Obj:
     """The status of a definition whose names are accepted and served."""
     stored = list(dig(crd, "status", "storedVersions") or [])
     stored += [

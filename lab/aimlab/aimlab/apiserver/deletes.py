@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from aimlab.apiserver import crd
 from aimlab.apiserver.cluster import NAMESPACES, PROTECTED_NAMESPACES, Cluster
-from aimlab.apiserver.errors import ApiError, conflict, named
+from aimlab.apiserver.errors import ApiError, conflict, object_details
 from aimlab.apiserver.objects import Obj, clone, dig, stamp
 from aimlab.apiserver.store import CollectionKey, Entry
 from aimlab.apiserver.writes import Request, Result
@@ -45,7 +45,7 @@ def delete(cluster: Cluster, request: Request, options: Options) -> Result:
         return Result(
             200, resource.view(last) if resource.returns_deleted else _success(request, live)
         )
-    obj = _marked(cluster, live, finalizers, grace_s)
+    obj = _mark_deleted(cluster, live, finalizers, grace_s)
     if request.dry_run or obj is live:
         return Result(200, resource.view(obj))
     return Result(200, resource.view(cluster.store.put(resource.storage, obj).obj))
@@ -91,7 +91,7 @@ def _check(request: Request, live: Obj, options: Options) -> None:
             why + f"({metadata['resourceVersion']}). The object might have been modified",
         )
     if resource.storage == NAMESPACES and request.name in PROTECTED_NAMESPACES:
-        details = named("", "namespaces", request.name)
+        details = object_details("", "namespaces", request.name)
         raise ApiError(
             403,
             "Forbidden",
@@ -136,7 +136,7 @@ def _grace_s(live: Obj, options: Options) -> int:
     return int(min(requested_s, live["metadata"].get("deletionGracePeriodSeconds", requested_s)))
 
 
-def _marked(cluster: Cluster, live: Obj, finalizers: list[str], grace_s: int) -> Obj:
+def _mark_deleted(cluster: Cluster, live: Obj, finalizers: list[str], grace_s: int) -> Obj:
     """The object on its way out; the live one if it was that already."""
     metadata = live["metadata"]
     before = list(metadata.get("finalizers") or ())
@@ -187,7 +187,7 @@ def release(cluster: Cluster, key: CollectionKey, live: Obj, finalizer: str) -> 
 
 
 def _success(request: Request, live: Obj) -> Obj:
-    details = named(request.resource.group, request.resource.plural, request.name) | {
+    details = object_details(request.resource.group, request.resource.plural, request.name) | {
         "uid": live["metadata"]["uid"]
     }
     return {

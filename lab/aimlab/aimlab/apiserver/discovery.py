@@ -97,7 +97,7 @@ def resource_list(cluster: Cluster, name: str, version: str) -> Obj | None:
     if not resources:
         return None
     group_version = f"{name}/{version}" if name else version
-    found = [entry for resource in resources for entry in _listed(resource)]
+    found = [entry for resource in resources for entry in _resource_entries(resource)]
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
@@ -106,7 +106,7 @@ def resource_list(cluster: Cluster, name: str, version: str) -> Obj | None:
     }
 
 
-def _listed(resource: Resource) -> Iterable[Obj]:
+def _resource_entries(resource: Resource) -> Iterable[Obj]:
     digest = sha256(f"{resource.group}/{resource.version}/{resource.kind}".encode()).digest()[:8]
     entry: Obj = {
         "name": resource.plural,
@@ -131,7 +131,7 @@ def _listed(resource: Resource) -> Iterable[Obj]:
         }
 
 
-def aggregated(cluster: Cluster, *, core: bool) -> Obj:
+def aggregated_document(cluster: Cluster, *, core: bool) -> Obj:
     """GET /api (core) or /apis as one document with everything (KEP-3352)."""
     items = []
     for name, versions in group_versions(cluster).items():
@@ -141,7 +141,8 @@ def aggregated(cluster: Cluster, *, core: bool) -> Obj:
                     "version": version,
                     "freshness": "Current",
                     "resources": [
-                        _discovered(found) for found in sorted(resources, key=lambda r: r.plural)
+                        _discovery_entry(found)
+                        for found in sorted(resources, key=lambda r: r.plural)
                     ],
                 }
                 for version, resources in versions.items()
@@ -155,7 +156,7 @@ def aggregated(cluster: Cluster, *, core: bool) -> Obj:
     }
 
 
-def _discovered(resource: Resource) -> Obj:
+def _discovery_entry(resource: Resource) -> Obj:
     version = resource.version if resource.group else ""
     entry: Obj = {
         "resource": resource.plural,

@@ -6,7 +6,7 @@ ApiError            anything a client is told; the functions below make the usua
 from typing import NamedTuple
 
 from aimlab.apiserver.objects import Obj
-from aimschema.resources import qualified
+from aimschema.resources import qualified_name
 
 
 class Cause(NamedTuple):
@@ -44,7 +44,7 @@ class ApiError(Exception):
         return status
 
 
-def named(group: str, kind: str, name: str) -> Obj:
+def object_details(group: str, kind: str, name: str) -> Obj:
     """`details` that name an object; an empty name and the core group are left out."""
     return {**({"name": name} if name else {}), **({"group": group} if group else {}), "kind": kind}
 
@@ -57,18 +57,18 @@ def not_found(group: str, plural: str, name: str) -> ApiError:
     return ApiError(
         404,
         "NotFound",
-        f'{qualified(plural, group)} "{name}" not found',
-        named(group, plural, name),
+        f'{qualified_name(plural, group)} "{name}" not found',
+        object_details(group, plural, name),
     )
 
 
 def already_exists(group: str, plural: str, name: str, *, deleting: bool) -> ApiError:
-    message = f'{qualified(plural, group)} "{name}" already exists'
+    message = f'{qualified_name(plural, group)} "{name}" already exists'
     return ApiError(
         409,
         "AlreadyExists",
         f"object is being deleted: {message}" if deleting else message,
-        named(group, plural, name),
+        object_details(group, plural, name),
     )
 
 
@@ -76,8 +76,8 @@ def conflict(group: str, kind: str, name: str, why: str) -> ApiError:
     return ApiError(
         409,
         "Conflict",
-        f'Operation cannot be fulfilled on {qualified(kind, group)} "{name}": {why}',
-        named(group, kind, name),
+        f'Operation cannot be fulfilled on {qualified_name(kind, group)} "{name}": {why}',
+        object_details(group, kind, name),
     )
 
 
@@ -93,16 +93,18 @@ def invalid(group: str, kind: str, name: str, causes: list[Cause]) -> ApiError:
     """422 with one cause each. The message has repeated causes once; the list has them all."""
     messages = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in causes))
     text = messages[0] if len(messages) == 1 else f"[{', '.join(messages)}]"
-    details = named(group, kind, name) | {"causes": [listed(cause) for cause in causes]}
+    details = object_details(group, kind, name) | {
+        "causes": [cause_entry(cause) for cause in causes]
+    }
     return ApiError(
-        422, "Invalid", f'{qualified(kind, group)} "{name}" is invalid: {text}', details
+        422, "Invalid", f'{qualified_name(kind, group)} "{name}" is invalid: {text}', details
     )
 
 
-def listed(cause: Cause) -> Obj:
+def cause_entry(cause: Cause) -> Obj:
     """A cause as an entry of `details.causes`."""
     return {"reason": cause.reason, "message": cause.message, "field": cause.field}
 
 
-def expired(message: str) -> ApiError:
+def expired_error(message: str) -> ApiError:
     return ApiError(410, "Expired", message)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from aimlab.apiserver.errors import ApiError, Cause, listed
+from aimlab.apiserver.errors import ApiError, Cause, cause_entry
 from aimlab.apiserver.objects import Json, Obj, same
 
 Path = tuple[str, ...]
@@ -103,7 +103,7 @@ def element(item: Json, schema: Obj) -> str:
     return f"k:{msgspec.json.encode(non_null).decode()}"
 
 
-def owned(obj: Obj, schema: Obj) -> dict[Path, Json]:
+def ownable_leaves(obj: Obj, schema: Obj) -> dict[Path, Json]:
     """The leaves of an object that can have an owner."""
     return {
         path: value
@@ -149,14 +149,14 @@ def encode(owners: list[Owner]) -> list[Obj]:
             "apiVersion": owner.api_version,
             "time": owner.time,
             "fieldsType": "FieldsV1",
-            "fieldsV1": _nested(owner.paths),
+            "fieldsV1": _nest_paths(owner.paths),
             **({"subresource": owner.subresource} if owner.subresource else {}),
         }
         for owner in ranked
     ]
 
 
-def _nested(paths: set[Path]) -> Obj:
+def _nest_paths(paths: set[Path]) -> Obj:
     tree: Obj = {}
     for path in sorted(paths):
         node = tree
@@ -164,10 +164,10 @@ def _nested(paths: set[Path]) -> Obj:
             node = node.setdefault(name, {})
         if path[-1].startswith("k:"):
             node["."] = {}
-    return _marked(tree, paths)
+    return _mark_parents(tree, paths)
 
 
-def _marked(tree: Obj, paths: set[Path], path: Path = ()) -> Obj:
+def _mark_parents(tree: Obj, paths: set[Path], path: Path = ()) -> Obj:
     """A path that is owned itself and has owned paths below needs its dot."""
     for name, below in tree.items():
         if name == "." or not below:
@@ -175,13 +175,15 @@ def _marked(tree: Obj, paths: set[Path], path: Path = ()) -> Obj:
         here = (*path, name)
         if here in paths:
             below.setdefault(".", {})
-        _marked(below, paths, here)
+        _mark_parents(below, paths, here)
     return tree
 
 
-def updated(owners: list[Owner], writer: Owner, old: Obj, new: Obj, schema: Obj) -> list[Owner]:
+def owners_after_update(
+    owners: list[Owner], writer: Owner, old: Obj, new: Obj, schema: Obj
+) -> list[Owner]:
     """The owners after a write other than apply (rule 3). `writer.paths` is ignored."""
-    before, after = owned(old, schema), owned(new, schema)
+    before, after = ownable_leaves(old, schema), ownable_leaves(new, schema)
     touched = {
         path
         for path, value in after.items()
@@ -210,9 +212,9 @@ def apply(
     every conflict."""
     mine = next((owner for owner in owners if owner.is_same(writer)), None)
     others = [owner for owner in owners if owner is not mine]
-    sent = set(owned(applied, schema))
+    sent = set(ownable_leaves(applied, schema))
     merged = merged_by(live, applied, schema)
-    before, after = owned(live, schema), owned(merged, schema)
+    before, after = ownable_leaves(live, schema), ownable_leaves(merged, schema)
     changed = {
         path
         for path, value in after.items()
@@ -298,7 +300,7 @@ def without(
 def conflicts(clashes: list[tuple[Owner, Path]]) -> ApiError:
     """The 409 for fields that other managers own."""
     causes = [
-        Cause(shown(path), "FieldManagerConflict", f"conflict with {_who(owner)}")
+        Cause(format_path(path), "FieldManagerConflict", f"conflict with {_who(owner)}")
         for owner, path in clashes
     ]
     text = "\n".join(f"{cause.message}: {cause.field}" for cause in causes)
@@ -307,7 +309,7 @@ def conflicts(clashes: list[tuple[Owner, Path]]) -> ApiError:
         409,
         "Conflict",
         f"Apply failed with {count}: {text}",
-        {"causes": [listed(cause) for cause in causes]},
+        {"causes": [cause_entry(cause) for cause in causes]},
     )
 
 
@@ -320,7 +322,7 @@ def _who(owner: Owner) -> str:
     return text
 
 
-def shown(path: Path) -> str:
+def format_path(path: Path) -> str:
     """A path as messages spell it: `.spec.env[name="A"].value`."""
     parts = []
     for name in path:
@@ -340,7 +342,7 @@ def shown(path: Path) -> str:
     return "".join(parts)
 
 
-def mistyped(value: Json, schema: Obj, path: str = "") -> Iterator[str]:
+def type_errors(value: Json, schema: Obj, path: str = "") -> Iterator[str]:
     """Why a value cannot be applied under its schema: unknown fields, wrong types, keyed items
     without keys or twice."""
     kind = schema.get("type")
@@ -364,7 +366,7 @@ def mistyped(value: Json, schema: Obj, path: str = "") -> Iterator[str]:
             ):
                 yield f"{path}.{name}: field not declared in schema"
             else:
-                yield from mistyped(item, child(schema, name), f"{path}.{name}")
+                yield from type_errors(item, child(schema, name), f"{path}.{name}")
     elif isinstance(value, list):
         yield from _mistyped_items(value, schema, path)
 
@@ -381,10 +383,10 @@ def _mistyped_items(value: list[Json], schema: Obj, path: str) -> Iterator[str]:
                     " key fields"
                 )
             elif name in names:
-                yield f"{path}: duplicate entries for key {shown((name,))}"
+                yield f"{path}: duplicate entries for key {format_path((name,))}"
             names.add(name)
-        yield from mistyped(
-            item, schema.get("items") or {}, f"{path}{shown((name,)) if name else '[]'}"
+        yield from type_errors(
+            item, schema.get("items") or {}, f"{path}{format_path((name,)) if name else '[]'}"
         )
 
 

@@ -13,7 +13,7 @@ something go is the test's: take `suspend` or the gate away.
 
 from collections.abc import Iterator
 
-from aimlab.apiserver.errors import ApiError, named
+from aimlab.apiserver.errors import ApiError, object_details
 from aimlab.apiserver.objects import Obj, dig, meta
 
 ISTIO, INJECT = "istio-injection", "sidecar.istio.io/inject"
@@ -94,7 +94,7 @@ def _constrain(namespace: Obj, pod: Obj) -> None:
         name = pod["metadata"]["name"]
         why = "unable to validate against any security context constraint"
         text = f'pods "{name}" is forbidden: {why}: [{", ".join(wrong)}]'
-        raise ApiError(403, "Forbidden", text, named("", "pods", name))
+        raise ApiError(403, "Forbidden", text, object_details("", "pods", name))
     _fill_in(pod, allowed.start)
 
 

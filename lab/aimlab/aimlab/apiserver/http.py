@@ -69,7 +69,7 @@ class Target:
 
 def application(cluster: Cluster, access: Access) -> web.Application:
     """The server's routes over a cluster."""
-    app = web.Application(middlewares=[_answered], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_answer_errors], client_max_size=MAX_BODY_BYTES)
     app[CLUSTER], app[ACCESS] = cluster, access
     for slash in ("", "/"):
         app.router.add_get(f"/version{slash}", _version)
@@ -87,7 +87,7 @@ def application(cluster: Cluster, access: Access) -> web.Application:
 
 
 @web.middleware
-async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         access = request.app[ACCESS]
         request[USER] = access.user_of(request.headers)
@@ -137,17 +137,17 @@ async def _review(request: web.Request) -> web.Response:
 
 async def _core(request: web.Request) -> web.Response:
     if "as=APIGroupDiscoveryList" in request.headers.get("Accept", ""):
-        return _aggregated(discovery.aggregated(request.app[CLUSTER], core=True))
+        return _aggregated_response(discovery.aggregated_document(request.app[CLUSTER], core=True))
     return _json(discovery.core_versions(request.host))
 
 
 async def _groups(request: web.Request) -> web.Response:
     if "as=APIGroupDiscoveryList" in request.headers.get("Accept", ""):
-        return _aggregated(discovery.aggregated(request.app[CLUSTER], core=False))
+        return _aggregated_response(discovery.aggregated_document(request.app[CLUSTER], core=False))
     return _json(discovery.groups(request.app[CLUSTER]))
 
 
-def _aggregated(document: Obj) -> web.Response:
+def _aggregated_response(document: Obj) -> web.Response:
     return web.Response(
         body=msgspec.json.encode(document), headers={"Content-Type": discovery.AGGREGATED}
     )
@@ -274,7 +274,7 @@ def _list(request: web.Request, cluster: Cluster, target: Target) -> web.Respons
     metadata = page.metadata(always_token=resource.custom and shape is None)
     objects = (
         [resource.view(entry.obj) for entry in page.entries]
-        if shape or resource.from_storage or not _stored(page, resource)
+        if shape or resource.from_storage or not _is_stored_version(page, resource)
         else None
     )
     if shape is table.partial:
@@ -305,7 +305,7 @@ def _list(request: web.Request, cluster: Cluster, target: Target) -> web.Respons
     )
 
 
-def _stored(page: queries.Page, resource: Resource) -> bool:
+def _is_stored_version(page: queries.Page, resource: Resource) -> bool:
     """Whether the stored form of every entry is the one asked for."""
     return all(entry.obj["apiVersion"] == resource.api_version for entry in page.entries)
 
@@ -391,7 +391,7 @@ def _storing(
     if request.method == "PUT" and target.name:
         return partial(writes.update, cluster)
     if request.method == "PATCH" and target.name:
-        return lambda written, body: writes.patched(cluster, written, body, media_type)
+        return lambda written, body: writes.apply_patch(cluster, written, body, media_type)
     raise ApiError(
         405,
         "MethodNotAllowed",

@@ -51,13 +51,13 @@ def as_json(value: Json) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def changed(obj: Obj, old: Obj) -> list[Cause]:
+def forbidden_changes(obj: Obj, old: Obj) -> list[Cause]:
     """What of the change from `old` to `obj` is not allowed, both after defaulting."""
     check = CHECKS.get(obj["kind"])
     return list(check(obj, old)) if check else []
 
 
-def _fixed(holder: Obj, old: Obj, names: Iterable[str], prefix: str = "") -> list[Cause]:
+def _check_fixed(holder: Obj, old: Obj, names: Iterable[str], prefix: str = "") -> list[Cause]:
     """These fields, each with its new value in the message."""
     return [
         Cause(
@@ -83,7 +83,7 @@ def _stateful_set(obj: Obj, old: Obj) -> list[Cause]:
 
 
 def _selector(obj: Obj, old: Obj) -> list[Cause]:
-    return _fixed(obj["spec"], old["spec"], ("selector",), "spec.")
+    return _check_fixed(obj["spec"], old["spec"], ("selector",), "spec.")
 
 
 def _job(obj: Obj, old: Obj) -> list[Cause]:
@@ -97,7 +97,7 @@ def _job(obj: Obj, old: Obj) -> list[Cause]:
                 spec["template"]["spec"].pop(name, None)
         return spec
 
-    return _fixed(fixed(obj), fixed(old), JOB_FIXED, "spec.")
+    return _check_fixed(fixed(obj), fixed(old), JOB_FIXED, "spec.")
 
 
 def _service(obj: Obj, old: Obj) -> list[Cause]:
@@ -150,7 +150,7 @@ def _volume(obj: Obj, old: Obj) -> list[Cause]:
         return {name: value for name, value in volume["spec"].items() if name not in VOLUME_FREE}
 
     causes = [] if same(source(obj), source(old)) else [_volume_source()]
-    return causes + _fixed(obj["spec"], old["spec"], ("volumeMode",))
+    return causes + _check_fixed(obj["spec"], old["spec"], ("volumeMode",))
 
 
 def _volume_source() -> Cause:
@@ -160,12 +160,12 @@ def _volume_source() -> Cause:
 
 def _storage_class(obj: Obj, old: Obj) -> list[Cause]:
     names = ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode")
-    return _fixed(obj, old, names)
+    return _check_fixed(obj, old, names)
 
 
 def _data(obj: Obj, old: Obj) -> list[Cause]:
     """A Secret's type, and everything of what calls itself immutable."""
-    causes = _fixed(obj, old, ("type",))
+    causes = _check_fixed(obj, old, ("type",))
     if not old.get("immutable"):
         return causes
     message = "Forbidden: field is immutable when `immutable` is set"
@@ -225,7 +225,7 @@ def _role_ref(obj: Obj, old: Obj) -> list[Cause]:
 
 
 def _address_type(obj: Obj, old: Obj) -> list[Cause]:
-    return _fixed(obj, old, ("addressType",))
+    return _check_fixed(obj, old, ("addressType",))
 
 
 CHECKS: dict[str, Callable[[Obj, Obj], list[Cause]]] = {

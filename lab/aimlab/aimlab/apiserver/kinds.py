@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from aimlab.apiserver import events, list_map_keys
 from aimlab.apiserver.cel import Rules
 from aimlab.apiserver.objects import Obj
-from aimschema.resources import qualified
+from aimschema.resources import qualified_name
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 CUSTOM_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
@@ -53,7 +53,7 @@ class Resource:
     @property
     def full_name(self) -> str:
         """`widgets.lab.example.com`, `pods`."""
-        return qualified(self.plural, self.group)
+        return qualified_name(self.plural, self.group)
 
     @property
     def custom(self) -> bool:

@@ -5,7 +5,7 @@ much or too little. Not known: maxLimitRequestRatio.
 from collections.abc import Iterator
 
 from aimlab.apiserver import quantity
-from aimlab.apiserver.errors import ApiError, named
+from aimlab.apiserver.errors import ApiError, object_details
 from aimlab.apiserver.objects import Obj, dig, meta
 from aimlab.apiserver.store import Store
 
@@ -31,13 +31,13 @@ def complete(store: Store, pod: Obj) -> None:
     for item in _items(store, pod["metadata"]["namespace"], "Container"):
         for kind, word in (("containers", "container"), ("initContainers", "init container")):
             for container in pod["spec"].get(kind) or []:
-                done += _completed(container, item, f"for {word} {container['name']}")
+                done += _complete_container(container, item, f"for {word} {container['name']}")
     if done:
         annotations = meta(pod).setdefault("annotations", {})
         annotations[ANNOTATION] = f"LimitRanger plugin set: {'; '.join(done)}"
 
 
-def _completed(container: Obj, item: Obj, whose: str) -> list[str]:
+def _complete_container(container: Obj, item: Obj, whose: str) -> list[str]:
     done = []
     for kind, source, word in (
         ("requests", "defaultRequest", "request"),
@@ -72,7 +72,7 @@ def require(store: Store, obj: Obj) -> None:
     if found:
         why = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
         text = f'{plural} "{name}" is forbidden: {why}'
-        raise ApiError(403, "Forbidden", text, named("", plural, name))
+        raise ApiError(403, "Forbidden", text, object_details("", plural, name))
 
 
 def _beyond(item: Obj, kind: str, resources: Obj) -> Iterator[str]:

@@ -8,7 +8,7 @@ spelling is that of structural schemas.
 from aimlab.apiserver.objects import Obj
 
 
-def keyed(*keys: str, items: Obj | None = None) -> Obj:
+def list_map_schema(*keys: str, items: Obj | None = None) -> Obj:
     """A list of type map."""
     return {
         "type": "array",
@@ -24,42 +24,49 @@ def of(**properties: Obj) -> Obj:
 
 
 META = of(
-    ownerReferences=keyed("uid"), finalizers={"type": "array", "x-kubernetes-list-type": "set"}
+    ownerReferences=list_map_schema("uid"),
+    finalizers={"type": "array", "x-kubernetes-list-type": "set"},
 )
-CONDITIONS = of(conditions=keyed("type"))
+CONDITIONS = of(conditions=list_map_schema("type"))
 PROTOCOL = of(protocol={"default": "TCP"})
 CONTAINER = of(
-    env=keyed("name"),
-    ports=keyed("containerPort", "protocol", items=PROTOCOL),
-    volumeMounts=keyed("mountPath"),
-    volumeDevices=keyed("devicePath"),
+    env=list_map_schema("name"),
+    ports=list_map_schema("containerPort", "protocol", items=PROTOCOL),
+    volumeMounts=list_map_schema("mountPath"),
+    volumeDevices=list_map_schema("devicePath"),
 )
 POD_SPEC = of(
-    containers=keyed("name", items=CONTAINER),
-    initContainers=keyed("name", items=CONTAINER),
-    ephemeralContainers=keyed("name", items=CONTAINER),
-    volumes=keyed("name"),
-    imagePullSecrets=keyed("name"),
-    hostAliases=keyed("ip"),
+    containers=list_map_schema("name", items=CONTAINER),
+    initContainers=list_map_schema("name", items=CONTAINER),
+    ephemeralContainers=list_map_schema("name", items=CONTAINER),
+    volumes=list_map_schema("name"),
+    imagePullSecrets=list_map_schema("name"),
+    hostAliases=list_map_schema("ip"),
 )
 TEMPLATE = of(template=of(metadata=META, spec=POD_SPEC))
 
 SHAPES: dict[str, Obj] = {
     "Pod": of(
-        metadata=META, spec=POD_SPEC, status=of(conditions=keyed("type"), podIPs=keyed("ip"))
+        metadata=META,
+        spec=POD_SPEC,
+        status=of(conditions=list_map_schema("type"), podIPs=list_map_schema("ip")),
     ),
     "Job": of(metadata=META, spec=TEMPLATE, status=CONDITIONS),
     "Deployment": of(metadata=META, spec=TEMPLATE, status=CONDITIONS),
     "ReplicaSet": of(metadata=META, spec=TEMPLATE, status=CONDITIONS),
     "StatefulSet": of(metadata=META, spec=TEMPLATE, status=CONDITIONS),
     "Service": of(
-        metadata=META, spec=of(ports=keyed("port", "protocol", items=PROTOCOL)), status=CONDITIONS
+        metadata=META,
+        spec=of(ports=list_map_schema("port", "protocol", items=PROTOCOL)),
+        status=CONDITIONS,
     ),
-    "ServiceAccount": of(metadata=META, secrets=keyed("name"), imagePullSecrets=keyed("name")),
+    "ServiceAccount": of(
+        metadata=META, secrets=list_map_schema("name"), imagePullSecrets=list_map_schema("name")
+    ),
     "Node": of(
         metadata=META,
         spec=of(taints={}),
-        status=of(conditions=keyed("type"), addresses=keyed("type")),
+        status=of(conditions=list_map_schema("type"), addresses=list_map_schema("type")),
     ),
 }
 DEFAULT = of(metadata=META, status=CONDITIONS)

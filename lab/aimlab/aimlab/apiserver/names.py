@@ -26,7 +26,7 @@ MOST_ANNOTATION_BYTES = 256 << 10
 SUFFIX_CHARACTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
-def generated(prefix: str) -> str:
+def generate_name(prefix: str) -> str:
     """A name from `generateName`: at most 63 characters, five of them random."""
     return prefix[:58] + "".join(random.choices(SUFFIX_CHARACTERS, k=5))  # noqa: S311  names, not secrets
 

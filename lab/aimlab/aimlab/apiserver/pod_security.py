@@ -8,7 +8,7 @@ the old annotations are not known.
 
 from collections.abc import Callable, Iterable, Iterator
 
-from aimlab.apiserver.errors import ApiError, named
+from aimlab.apiserver.errors import ApiError, object_details
 from aimlab.apiserver.objects import Json, Obj, dig
 
 ENFORCE, WARN = "pod-security.kubernetes.io/enforce", "pod-security.kubernetes.io/warn"
@@ -73,7 +73,7 @@ def require(namespace: Obj, name: str, spec: Obj) -> None:
     if found:
         why = f'violates PodSecurity "{policy}": {_violation_text(found)}'
         text = f'pods "{name}" is forbidden: {why}'
-        raise ApiError(403, "Forbidden", text, named("", "pods", name))
+        raise ApiError(403, "Forbidden", text, object_details("", "pods", name))
 
 
 def warnings(namespace: Obj, spec: Obj) -> list[str]:
@@ -123,7 +123,7 @@ def _security(holder: Obj, *path: str) -> Json:
     return dig(holder, "securityContext", *path)
 
 
-def _quoted(items: Iterable[str]) -> str:
+def _quote_items(items: Iterable[str]) -> str:
     return ", ".join(f'"{item}"' for item in items)
 
 
@@ -132,7 +132,7 @@ def _several(word: str, items: list[str]) -> str:
 
 
 def _named_containers(names: list[str]) -> str:
-    return f"{_several('container', names)} {_quoted(names)}"
+    return f"{_several('container', names)} {_quote_items(names)}"
 
 
 def _setters(spec: Obj, is_bad: Callable[[Obj], bool]) -> str:
@@ -155,22 +155,22 @@ def _app_armor(spec: Obj) -> Iterator[Violation]:
     if bad:
         who = _setters(spec, lambda holder: _security(holder, "appArmorProfile", "type") in bad)
         what = f"forbidden AppArmor {_several('profile', bad)}"
-        yield what, f"{who} must not set AppArmor profile type to {_quoted(bad)}"
+        yield what, f"{who} must not set AppArmor profile type to {_quote_items(bad)}"
 
 
 def _beyond(container: Obj, allowed: frozenset[str]) -> list[str]:
     return [one for one in _security(container, "capabilities", "add") or [] if one not in allowed]
 
 
-def _added(spec: Obj, allowed: frozenset[str]) -> str:
+def _check_added(spec: Obj, allowed: frozenset[str]) -> str:
     names = [container["name"] for container in _containers(spec) if _beyond(container, allowed)]
     added = {one for container in _containers(spec) for one in _beyond(container, allowed)}
-    what = f"must not include {_quoted(sorted(added))} in securityContext.capabilities.add"
+    what = f"must not include {_quote_items(sorted(added))} in securityContext.capabilities.add"
     return f"{_named_containers(names)} {what}" if names else ""
 
 
 def _added_capabilities(spec: Obj) -> Iterator[Violation]:
-    if who := _added(spec, CAPABILITIES):
+    if who := _check_added(spec, CAPABILITIES):
         yield "non-default capabilities", who
 
 
@@ -183,7 +183,7 @@ def _host_namespaces(spec: Obj) -> Iterator[Violation]:
 def _host_paths(spec: Obj) -> Iterator[Violation]:
     names = [volume["name"] for volume in spec.get("volumes") or [] if volume.get("hostPath")]
     if names:
-        yield "hostPath volumes", f"{_several('volume', names)} {_quoted(names)}"
+        yield "hostPath volumes", f"{_several('volume', names)} {_quote_items(names)}"
 
 
 def _host_ports(spec: Obj) -> Iterator[Violation]:
@@ -215,10 +215,10 @@ def _host_probes(spec: Obj) -> Iterator[Violation]:
     if names:
         uses = "uses" if len(names) == 1 else "use"
         what = "probe or lifecycle host"
-        yield what, f"{_named_containers(names)} {uses} {_several(what, used)} {_quoted(used)}"
+        yield what, f"{_named_containers(names)} {uses} {_several(what, used)} {_quote_items(used)}"
 
 
-def _privileged(spec: Obj) -> Iterator[Violation]:
+def _check_privileged(spec: Obj) -> Iterator[Violation]:
     names = [one["name"] for one in _containers(spec) if _security(one, "privileged")]
     if names:
         yield (
@@ -244,7 +244,7 @@ def _proc_mount(spec: Obj) -> Iterator[Violation]:
     names = [one["name"] for one in _containers(spec) if mount(one) != "Default"]
     used = sorted({mount(one) for one in _containers(spec)} - {"Default"})
     if names:
-        what = f"must not set securityContext.procMount to {_quoted(used)}"
+        what = f"must not set securityContext.procMount to {_quote_items(used)}"
         yield "procMount", f"{_named_containers(names)} {what}"
 
 
@@ -259,7 +259,7 @@ def _selinux(spec: Obj) -> Iterator[Violation]:
     if who:
         parts = {part for holder in (spec, *_containers(spec)) for part in wrong(holder)}
         kinds = sorted(part.removeprefix("type ") for part in parts if part.startswith("type "))
-        problems = [f"{_several('type', kinds)} {_quoted(kinds)}"] if kinds else []
+        problems = [f"{_several('type', kinds)} {_quote_items(kinds)}"] if kinds else []
         problems += [f"{name} may not be set" for name in ("user", "role") if name in parts]
         what = f"{who} set forbidden securityContext.seLinuxOptions: {'; '.join(problems)}"
         yield "seLinuxOptions", what
@@ -269,7 +269,7 @@ def _set_seccomp(spec: Obj) -> Iterator[Violation]:
     bad = sorted(_values(spec, "seccompProfile", "type") - PROFILES)
     if bad:
         who = _setters(spec, lambda holder: _security(holder, "seccompProfile", "type") in bad)
-        what = f"must not set securityContext.seccompProfile.type to {_quoted(bad)}"
+        what = f"must not set securityContext.seccompProfile.type to {_quote_items(bad)}"
         yield "seccompProfile", f"{who} {what}"
 
 
@@ -302,7 +302,7 @@ def _restricted_capabilities(spec: Obj) -> Iterator[Violation]:
 
     names = [one["name"] for one in _containers(spec) if not drops_all(one)]
     drops = f'{_named_containers(names)} must set securityContext.capabilities.drop=["ALL"]'
-    adds = _added(spec, frozenset({"NET_BIND_SERVICE"}))
+    adds = _check_added(spec, frozenset({"NET_BIND_SERVICE"}))
     found = ([drops] if names else []) + ([adds] if adds else [])
     if found:
         yield "unrestricted capabilities", "; ".join(found)
@@ -316,10 +316,10 @@ def _volume_types(spec: Obj) -> Iterator[Violation]:
     if bad:
         names, kinds = [volume["name"] for volume in bad], sorted({kind(volume) for volume in bad})
         uses = "uses" if len(names) == 1 else "use"
-        of_types = f"{_several('restricted volume type', kinds)} {_quoted(kinds)}"
+        of_types = f"{_several('restricted volume type', kinds)} {_quote_items(kinds)}"
         yield (
             "restricted volume types",
-            f"{_several('volume', names)} {_quoted(names)} {uses} {of_types}",
+            f"{_several('volume', names)} {_quote_items(names)} {uses} {of_types}",
         )
 
 
@@ -362,7 +362,7 @@ BASELINE: tuple[Callable[[Obj], Iterable[Violation]], ...] = (
     _host_paths,
     _host_ports,
     _host_probes,
-    _privileged,
+    _check_privileged,
     _any_proc_mount,
     _selinux,
     _set_seccomp,

@@ -15,11 +15,11 @@ import cel
 from aimlab.apiserver.access import User
 from aimlab.apiserver.cel import functions_of, program_of
 from aimlab.apiserver.cluster import Cluster
-from aimlab.apiserver.errors import ApiError, named
+from aimlab.apiserver.errors import ApiError, object_details
 from aimlab.apiserver.kinds import Resource
 from aimlab.apiserver.objects import Obj, dig
 from aimlab.apiserver.webhooks import GROUP, Call, fits
-from aimschema.resources import qualified
+from aimschema.resources import qualified_name
 
 POLICIES = (GROUP, "validatingadmissionpolicies")
 BINDINGS = (GROUP, "validatingadmissionpolicybindings")
@@ -66,7 +66,7 @@ class Write:
 
 def consult(cluster: Cluster, call: Call, user: User) -> None:
     """ApiError where a policy denies the write."""
-    found = [] if call.resource.group == GROUP else list(_concerned(cluster, call))
+    found = [] if call.resource.group == GROUP else list(_matching_policies(cluster, call))
     if not found:
         return
     entry = cluster.store.collections[call.resource.storage].get(call.namespace, call.name)
@@ -76,10 +76,10 @@ def consult(cluster: Cluster, call: Call, user: User) -> None:
     for policy, binding in found:
         denied = next(denials(policy, write), None)
         if denied is not None:
-            raise _denied(call.resource, write, (policy, binding), denied)
+            raise _denied_error(call.resource, write, (policy, binding), denied)
 
 
-def _concerned(cluster: Cluster, call: Call) -> Iterator[tuple[Obj, str]]:
+def _matching_policies(cluster: Cluster, call: Call) -> Iterator[tuple[Obj, str]]:
     """Policies that a binding puts into force, with its name."""
     for entry in cluster.store.collections[BINDINGS].entries(None):
         spec = entry.obj["spec"]
@@ -126,14 +126,14 @@ def _run(expression: str, bindings: Obj) -> Any:
     return program.execute(cel.Context(dict(bindings), functions_of(program)))
 
 
-def _denied(resource: Resource, write: Write, by: tuple[Obj, str], found: Obj) -> ApiError:
+def _denied_error(resource: Resource, write: Write, by: tuple[Obj, str], found: Obj) -> ApiError:
     """In the wording of a real server (apiserver, plugin/policy/validating)."""
     policy, binding = by
     which = f"ValidatingAdmissionPolicy '{policy['metadata']['name']}' with binding '{binding}'"
     message = f"{which} denied request: {found['message']}"
     reason = found.get("reason") or "Invalid"
-    details = named(resource.group, resource.plural, write.name) | {
+    details = object_details(resource.group, resource.plural, write.name) | {
         "causes": [{"message": message}]
     }
-    subject = f'{qualified(resource.plural, resource.group)} "{write.name}"'
+    subject = f'{qualified_name(resource.plural, resource.group)} "{write.name}"'
     return ApiError(CODES[reason], reason, f"{subject} is forbidden: {message}", details)

@@ -13,7 +13,7 @@ import msgspec
 
 from aimlab.apiserver import selectors
 from aimlab.apiserver.cluster import Cluster
-from aimlab.apiserver.errors import ApiError, bad_request, expired
+from aimlab.apiserver.errors import ApiError, bad_request, expired_error
 from aimlab.apiserver.kinds import Resource
 from aimlab.apiserver.objects import Obj
 from aimlab.apiserver.store import Collection, Entry
@@ -118,7 +118,7 @@ def _entries_at(
     if version == cluster.store.version:
         return collection.entries(chosen.namespace)
     if version < collection.floor:
-        raise expired(
+        raise expired_error(
             "The provided continue parameter is too old to display a consistent list result. Start"
             " a new list without it."
         )

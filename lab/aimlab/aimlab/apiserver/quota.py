@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from aimlab.apiserver import quantity
-from aimlab.apiserver.errors import ApiError, named
+from aimlab.apiserver.errors import ApiError, object_details
 from aimlab.apiserver.kinds import Resource
 from aimlab.apiserver.objects import Obj, dig
 from aimlab.apiserver.store import Store
-from aimschema.resources import qualified
+from aimschema.resources import qualified_name
 
 QUOTAS = ("", "resourcequotas")
 OVER = frozenset({"Succeeded", "Failed"})
@@ -57,14 +57,14 @@ def require_room(store: Store, resource: Resource, obj: Obj, old: Obj | None = N
         if obj["kind"] == "Pod" and old is None and (missing := _missing(quota, obj["spec"])):
             why = f"failed quota: {quota['metadata']['name']}: must specify {missing}"
             raise _forbidden(resource, metadata["name"], why)
-        before = _used(store, resource, metadata["namespace"], quota)
-        if why := _exceeded(
+        before = _used_amounts(store, resource, metadata["namespace"], quota)
+        if why := _describe_exceeded(
             quota, _use(resource, obj), _use(resource, old) if old else None, before
         ):
             raise _forbidden(resource, metadata["name"], why)
 
 
-def _exceeded(quota: Obj, new: Use, old: Use | None, before: dict[str, Decimal]) -> str:
+def _describe_exceeded(quota: Obj, new: Use, old: Use | None, before: dict[str, Decimal]) -> str:
     hard = dig(quota, "spec", "hard") or {}
     more = {
         name: amount - (old.amounts.get(name, Decimal(0)) if old else 0)
@@ -89,16 +89,18 @@ def _exceeded(quota: Obj, new: Use, old: Use | None, before: dict[str, Decimal])
 
 
 def _forbidden(resource: Resource, name: str, why: str) -> ApiError:
-    kind = qualified(resource.plural, resource.group)
+    kind = qualified_name(resource.plural, resource.group)
     return ApiError(
         403,
         "Forbidden",
         f'{kind} "{name}" is forbidden: {why}',
-        named(resource.group, resource.plural, name),
+        object_details(resource.group, resource.plural, name),
     )
 
 
-def _used(store: Store, resource: Resource, namespace: str, quota: Obj) -> dict[str, Decimal]:
+def _used_amounts(
+    store: Store, resource: Resource, namespace: str, quota: Obj
+) -> dict[str, Decimal]:
     """By the quota's status where there is one, else counted."""
     written = dig(quota, "status", "used")
     if written:
@@ -155,17 +157,17 @@ def _missing(quota: Obj, spec: Obj) -> str:
 
 
 def _use(resource: Resource, obj: Obj) -> Use:
-    kind = qualified(resource.plural, resource.group)
+    kind = qualified_name(resource.plural, resource.group)
     amounts, binary = {f"count/{kind}": Decimal(1)}, set()
     if kind in BARE:
         amounts[kind] = Decimal(1)
-    for name, amount, unit in _measured(obj):
+    for name, amount, unit in _amounts(obj):
         amounts[name] = amount
         binary |= {name} if unit else set()
     return Use(amounts, frozenset(binary))
 
 
-def _measured(obj: Obj) -> Iterator[tuple[str, Decimal, bool]]:
+def _amounts(obj: Obj) -> Iterator[tuple[str, Decimal, bool]]:
     """Names, amounts, and whether they are written in binary units."""
     if obj["kind"] == "PersistentVolumeClaim":
         text = str(dig(obj, "spec", "resources", "requests", "storage") or "0")

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from aimlab.apiserver.cel import MISSING, Rules, broken, item_key, keyed, shown
+from aimlab.apiserver.cel import MISSING, Rules, broken, item_key, items_by_key, quote_value
 from aimlab.apiserver.errors import Cause
 from aimlab.apiserver.objects import Json, Obj, clone, same
 
@@ -93,7 +93,7 @@ def problems(value: Json, schema: Obj, rules: Rules | None, old: Json = MISSING)
     """Everything wrong with an object: schema first, then repeated list items, then CEL rules
     unless the schema's errors forbid them."""
     found = list(validate(value, schema, "", old))
-    found += repeated(value, schema, "", old)
+    found += duplicate_items(value, schema, "", old)
     if rules is None:
         return found
     if any(cause.reason in STOPS_RULES for cause in found):
@@ -132,11 +132,11 @@ def validate(value: Json, schema: Obj, path: str, old: Json = MISSING) -> Iterat
         yield Cause(path or "<nil>", "FieldValueTypeInvalid", message)
         return
     if "enum" in schema and not any(same(value, choice) for choice in schema["enum"]):
-        choices = ", ".join(shown(choice) for choice in schema["enum"])
+        choices = ", ".join(quote_value(choice) for choice in schema["enum"])
         yield Cause(
             path,
             "FieldValueNotSupported",
-            f"Unsupported value: {shown(value)}: supported values: {choices}",
+            f"Unsupported value: {quote_value(value)}: supported values: {choices}",
         )
     match value:
         case str():
@@ -149,11 +149,13 @@ def validate(value: Json, schema: Obj, path: str, old: Json = MISSING) -> Iterat
             yield from _array(value, schema, path, old)
         case dict():
             yield from _object(value, schema, path, old)
-    yield from _combined(value, schema, path)
+    yield from _check_combinators(value, schema, path)
 
 
 def _wrong(path: str, value: Json, why: str) -> Cause:
-    return Cause(path, "FieldValueInvalid", f"Invalid value: {shown(value)}: {path} in body {why}")
+    return Cause(
+        path, "FieldValueInvalid", f"Invalid value: {quote_value(value)}: {path} in body {why}"
+    )
 
 
 def _string(value: str, schema: Obj, path: str) -> Iterator[Cause]:
@@ -170,8 +172,8 @@ def _string(value: str, schema: Obj, path: str) -> Iterator[Cause]:
         yield Cause(
             path,
             "FieldValueInvalid",
-            f"Invalid value: {shown(value)}: {path} in body must be of type {format_}:"
-            f" {shown(value)}",
+            f"Invalid value: {quote_value(value)}: {path} in body must be of type {format_}:"
+            f" {quote_value(value)}",
         )
 
 
@@ -262,7 +264,7 @@ def _array(value: list[Json], schema: Obj, path: str, old: Json) -> Iterator[Cau
             f"Too many: {len(value)}: must have at most {schema['maxItems']} items",
         )
     if isinstance(schema.get("items"), dict):
-        before = keyed(old, schema) if isinstance(old, list) else {}
+        before = items_by_key(old, schema) if isinstance(old, list) else {}
         for index, item in enumerate(value):
             yield from validate(
                 item,
@@ -293,7 +295,7 @@ def _object(value: Obj, schema: Obj, path: str, old: Json) -> Iterator[Cause]:
             yield from validate(value[name], sub, prefix + name, before)
 
 
-def _combined(value: Json, schema: Obj, path: str) -> Iterator[Cause]:
+def _check_combinators(value: Json, schema: Obj, path: str) -> Iterator[Cause]:
     def fits(sub: Obj) -> bool:
         return not any(validate(value, sub, path))
 
@@ -307,7 +309,7 @@ def _combined(value: Json, schema: Obj, path: str) -> Iterator[Cause]:
         yield _wrong(path, value, "must not validate the schema (not)")
 
 
-def repeated(value: Json, schema: Obj, path: str, old: Json = MISSING) -> Iterator[Cause]:
+def duplicate_items(value: Json, schema: Obj, path: str, old: Json = MISSING) -> Iterator[Cause]:
     """Items that occur twice in a list of type map or set."""
     if old is not MISSING and same(value, old):
         return
@@ -316,7 +318,7 @@ def repeated(value: Json, schema: Obj, path: str, old: Json = MISSING) -> Iterat
         for name in sorted(value):
             sub = properties.get(name, extra)
             if isinstance(sub, dict):
-                yield from repeated(value[name], sub, f"{path}.{name}" if path else name)
+                yield from duplicate_items(value[name], sub, f"{path}.{name}" if path else name)
     if not isinstance(value, list):
         return
     identities: set[str] = set()
@@ -327,7 +329,7 @@ def repeated(value: Json, schema: Obj, path: str, old: Json = MISSING) -> Iterat
             yield Cause(where, "FieldValueDuplicate", f"Duplicate value: {identity}")
         identities.add(identity or "")
         if isinstance(schema.get("items"), dict):
-            yield from repeated(item, schema["items"], where)
+            yield from duplicate_items(item, schema["items"], where)
 
 
 def identity_of(item: Json, schema: Obj) -> str | None:
@@ -337,10 +339,12 @@ def identity_of(item: Json, schema: Obj) -> str | None:
             pairs = ((key, item.get(key)) for key in sorted(schema["x-kubernetes-list-map-keys"]))
             return (
                 "{"
-                + ",".join(f'"{key}":{shown(value)}' for key, value in pairs if value is not None)
+                + ",".join(
+                    f'"{key}":{quote_value(value)}' for key, value in pairs if value is not None
+                )
                 + "}"
             )
         case "set":
-            return shown(item) if not isinstance(item, dict | list) else repr(item)
+            return quote_value(item) if not isinstance(item, dict | list) else repr(item)
         case _:
             return None

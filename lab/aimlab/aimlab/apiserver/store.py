@@ -132,7 +132,7 @@ class Store:
         metadata = obj["metadata"]
         space = self.collections[key].objects.setdefault(metadata.get("namespace") or "", {})
         previous = space.get(metadata["name"])
-        entry = self._stamped(obj)
+        entry = self._stamp_version(obj)
         space[metadata["name"]] = entry
         self._notify(key, Change("MODIFIED" if previous else "ADDED", entry, previous))
         return entry
@@ -150,11 +150,13 @@ class Store:
         self._notify(
             key,
             Change(
-                "DELETED", self._stamped({**final, "metadata": dict(final["metadata"])}), previous
+                "DELETED",
+                self._stamp_version({**final, "metadata": dict(final["metadata"])}),
+                previous,
             ),
         )
 
-    def _stamped(self, obj: Obj) -> Entry:
+    def _stamp_version(self, obj: Obj) -> Entry:
         self.version += 1
         obj["metadata"]["resourceVersion"] = str(self.version)
         return Entry(obj, self.version)

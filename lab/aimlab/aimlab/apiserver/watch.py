@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from aimlab.apiserver.cluster import Cluster
-from aimlab.apiserver.errors import Cause, expired, invalid
+from aimlab.apiserver.errors import Cause, expired_error, invalid
 from aimlab.apiserver.objects import Json, Obj
 from aimlab.apiserver.queries import Selection, version_of
 from aimlab.apiserver.store import Change, Entry
@@ -94,7 +94,7 @@ class Watcher:
                 self.lines.append(self.bookmark({"k8s.io/initial-events-end": "true"}))
             self.after = current
         elif options.version < self.collection.floor:
-            error = expired(
+            error = expired_error(
                 f"too old resource version: {options.version} ({self.collection.floor})"
             )
             self.lines.append(_event("ERROR", error.body()))
@@ -131,7 +131,7 @@ class Watcher:
                     (
                         change.entry
                         if change.type == "DELETED"
-                        else _left(change.previous, change.entry)
+                        else _left_selection(change.previous, change.entry)
                     ),
                 )
             )
@@ -166,7 +166,7 @@ class Watcher:
         return _event(kind, self.render(viewed) if self.render else viewed)
 
 
-def _left(previous: Entry, entry: Entry) -> Entry:
+def _left_selection(previous: Entry, entry: Entry) -> Entry:
     """The last state inside the selection, under the version that left it."""
     metadata = {**previous.obj["metadata"], "resourceVersion": str(entry.version)}
     return Entry({**previous.obj, "metadata": metadata}, entry.version)

@@ -44,10 +44,10 @@ class Call:
 
 async def consult(http: aiohttp.ClientSession, cluster: Cluster, call: Call) -> None:
     """ApiError where a webhook denies the write (its own code), or does not answer (500)."""
-    found = [] if call.resource.group == GROUP else list(_concerned(cluster, call))
+    found = [] if call.resource.group == GROUP else list(_matching_webhooks(cluster, call))
     if not found:
         return
-    obj, old = call.outcome(), _stored(cluster, call)
+    obj, old = call.outcome(), _stored_object(cluster, call)
     for webhook in found:
         if not _selects(cluster, webhook, obj or old or {}, call.namespace):
             continue
@@ -60,14 +60,14 @@ async def consult(http: aiohttp.ClientSession, cluster: Cluster, call: Call) -> 
             text = f"Internal error occurred: {why}"
             raise ApiError(500, "InternalError", text, {"causes": [{"message": why}]}) from None
         if not answer.get("allowed"):
-            raise _denied(webhook["name"], answer.get("status") or {})
+            raise _denied_error(webhook["name"], answer.get("status") or {})
 
 
 class _SilentError(Exception):
     """No answer; the message is that of the API server's client."""
 
 
-def _denied(name: str, status: Obj) -> ApiError:
+def _denied_error(name: str, status: Obj) -> ApiError:
     text = f'admission webhook "{name}" denied the request'
     if status.get("message"):
         text += f": {status['message']}"
@@ -75,7 +75,7 @@ def _denied(name: str, status: Obj) -> ApiError:
     return ApiError(code, str(status.get("reason") or ("Forbidden" if code == 403 else "")), text)
 
 
-def _concerned(cluster: Cluster, call: Call) -> Iterator[Obj]:
+def _matching_webhooks(cluster: Cluster, call: Call) -> Iterator[Obj]:
     for collection in CONFIGURATIONS:
         for entry in cluster.store.collections[collection].entries(None):
             for webhook in entry.obj.get("webhooks") or []:
@@ -104,7 +104,7 @@ def _selects(cluster: Cluster, webhook: Obj, obj: Obj, namespace: str) -> bool:
     return matches(webhook.get("namespaceSelector") or {}, labels or {})
 
 
-def _stored(cluster: Cluster, call: Call) -> Obj | None:
+def _stored_object(cluster: Cluster, call: Call) -> Obj | None:
     entry = cluster.store.collections[call.resource.storage].get(call.namespace, call.name)
     return call.resource.view(entry.obj) if entry else None
 

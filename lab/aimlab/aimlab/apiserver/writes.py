@@ -85,7 +85,7 @@ def create(cluster: Cluster, request: Request, body: Obj) -> Result:
                 )
             ]
             raise invalid(resource.group, resource.kind, "", causes)
-        metadata["name"] = names.generated(metadata["generateName"])
+        metadata["name"] = names.generate_name(metadata["generateName"])
     if "resourceVersion" in metadata:
         raise bad_request("resourceVersion should not be set on objects to be created")
     return _insert(cluster, request, body, None)
@@ -137,7 +137,7 @@ def _insert(
         )
     warnings += admission.admit(cluster, resource, obj)
     if owners is None:
-        owners = fields.updated(
+        owners = fields.owners_after_update(
             [],
             _writer(cluster, request, "Update"),
             {},
@@ -170,10 +170,10 @@ def update(cluster: Cluster, request: Request, body: Obj) -> Result:
     )
 
 
-def patched(cluster: Cluster, request: Request, body: Json, media_type: str) -> Result:
+def apply_patch(cluster: Cluster, request: Request, body: Json, media_type: str) -> Result:
     """PATCH by media type. ApiError as for `update`; 415 for a patch this kind does not take."""
     if media_type == APPLY:
-        return applied(cluster, request, body)
+        return server_side_apply(cluster, request, body)
     resource = request.resource
     if media_type not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH) or (
         media_type == STRATEGIC_PATCH and resource.custom
@@ -213,10 +213,10 @@ def bind(cluster: Cluster, request: Request, node: str) -> Result:
     if bound_to:
         why = f"pod {request.name} is already assigned to node {as_json(bound_to)}"
         raise conflict("", "pods/binding", request.name, why)
-    return patched(cluster, request, {"spec": {"nodeName": node}}, MERGE_PATCH)
+    return apply_patch(cluster, request, {"spec": {"nodeName": node}}, MERGE_PATCH)
 
 
-def applied(cluster: Cluster, request: Request, body: Json) -> Result:
+def server_side_apply(cluster: Cluster, request: Request, body: Json) -> Result:
     """Server-side apply; creates the object if it is absent. ApiError 409 on conflicts, 422
     without a field manager, 500 if it does not fit."""
     resource = request.resource
@@ -262,7 +262,7 @@ def applied(cluster: Cluster, request: Request, body: Json) -> Result:
 
 
 def _require_typed(request: Request, body: Obj) -> None:
-    wrong = list(fields.mistyped(body, request.resource.shape))
+    wrong = list(fields.type_errors(body, request.resource.shape))
     if wrong:
         resource = request.resource
         group = f"{resource.group}/{resource.version}" if resource.group else resource.version
@@ -310,7 +310,7 @@ def _replace(
         warnings += admission.admit(cluster, resource, obj, live)
     if owners is None:
         known = _owners_before(sent_owners, live)
-        owners = fields.updated(
+        owners = fields.owners_after_update(
             known, _writer(cluster, request, "Update"), live, obj, resource.shape
         )
     if _substance(resource, obj) != _substance(resource, live) and resource.counts_generation:

@@ -15,7 +15,7 @@ from rich.text import Text
 import aimbus
 from aimbus import Bus, Event
 from aimctl.analysis.causality import Link, notable_links, story
-from aimctl.nats.key_files import NATS_KEYS, guarded
+from aimctl.nats.key_files import NATS_KEYS, create_guard
 from aimctl.output.console import PlainConsole
 from aimlab.cli.environment import Stack, control_plane_on_laptop, kubectl_env
 from aimlab.cli.quickstart import MODEL, NAMESPACE, SERVICE, WEIGHTS
@@ -57,7 +57,9 @@ async def run_demo(state_dir: Path, console: PlainConsole) -> bool:
     started_s = time.monotonic()
     checks = Checks(console, [])
     _heading(console, "Starting a laptop cluster and the six services")
-    async with control_plane_on_laptop(state_dir, guard=guarded(state_dir / NATS_KEYS)) as stack:
+    async with control_plane_on_laptop(
+        state_dir, guard=create_guard(state_dir / NATS_KEYS)
+    ) as stack:
         console.print(
             f"  up after {time.monotonic() - started_s:.1f} s;"
             f" {quantities.human(stack.quickstart.size_bytes)} model put into the S3 server",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from aimctl.local.processes import fail_when_one_ends
 from aimctl.local.services import nats_environment
-from aimctl.nats.key_files import NATS_KEYS, guarded
+from aimctl.nats.key_files import NATS_KEYS, create_guard
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_command
 from aimlab.cli.environment import control_plane_on_laptop
@@ -15,7 +15,9 @@ from aimlab.cli.quickstart import MODEL, NAMESPACE, SERVICE
 async def run_dev(state_dir: Path, console: PlainConsole) -> None:
     """Until cancelled, or until a process ends: then RuntimeError names it and its log."""
     console.print("starting a laptop cluster and the six services …")
-    async with control_plane_on_laptop(state_dir, guard=guarded(state_dir / NATS_KEYS)) as stack:
+    async with control_plane_on_laptop(
+        state_dir, guard=create_guard(state_dir / NATS_KEYS)
+    ) as stack:
         kubectl = Path(sys.executable).with_name("kubectl")
         print_command(
             console,

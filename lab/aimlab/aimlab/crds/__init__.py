@@ -7,7 +7,7 @@ from aimctl.manifests import documents
 from aimlab.kinds import Body
 
 
-def bundled() -> list[Body]:
+def bundled_crds() -> list[Body]:
     """The CustomResourceDefinitions, to be created or applied."""
     found: list[Body] = []
     for file in sorted(resources.files(__name__).iterdir(), key=lambda file: file.name):

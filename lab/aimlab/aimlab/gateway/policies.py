@@ -40,11 +40,15 @@ async def other_entries(cluster: Cluster) -> AsyncIterator[None]:
 
 def plan(objects: Objects, now: datetime) -> ReconcileResult:
     return ReconcileResult(
-        [write for route in objects.all(ROUTE) if (write := _completed(route, now)) is not None]
+        [
+            write
+            for route in objects.all(ROUTE)
+            if (write := _complete_status(route, now)) is not None
+        ]
     )
 
 
-def _completed(route: Body, now: datetime) -> Patch | None:
+def _complete_status(route: Body, now: datetime) -> Patch | None:
     """The route with all entries; None if it has them. The list is written whole, without
     overwriting entries of other controllers."""
     metadata = route["metadata"]
@@ -59,7 +63,7 @@ def _completed(route: Body, now: datetime) -> Patch | None:
         for parent in route["spec"].get("parentRefs") or []
         for entry in _entries(parent, metadata["generation"], now)
     ]
-    if _untimed(existing) == _untimed([*ours, *theirs]):
+    if _without_times(existing) == _without_times([*ours, *theirs]):
         return None
     guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
     body = {"metadata": guard, "status": {"parents": [*ours, *theirs]}}
@@ -98,7 +102,7 @@ def _entries(parent: Body, generation: int, now: datetime) -> list[Body]:
     ]
 
 
-def _untimed(entries: list[Body]) -> list[Body]:
+def _without_times(entries: list[Body]) -> list[Body]:
     def bare(condition: Body) -> Body:
         return {name: value for name, value in condition.items() if name != "lastTransitionTime"}
 

@@ -85,7 +85,7 @@ def deployment_for(isvc: Body) -> Body:
         "progressDeadlineSeconds": PROGRESS_DEADLINE_S,
         "template": {"metadata": metadata, "spec": pod_spec(isvc)},
     }
-    made = _owned(isvc, "apps/v1", "Deployment", predictor_name(isvc), labels)
+    made = _owned_object(isvc, "apps/v1", "Deployment", predictor_name(isvc), labels)
     digest = hashlib.sha256(msgspec.json.encode(spec, order="deterministic")).hexdigest()[:10]
     made["metadata"]["annotations"] = pod_annotations(isvc) | {RENDERED: digest}
     return made | {"spec": spec}
@@ -101,7 +101,9 @@ def service_for(isvc: Body) -> Body:
     """Headless, as KServe's default for Standard mode."""
     port = {"name": "http", "port": SERVICE_PORT, "targetPort": main_port(isvc), "protocol": "TCP"}
     spec = {"clusterIP": "None", "ports": [port], "selector": app_of(isvc)}
-    return _owned(isvc, "v1", "Service", predictor_name(isvc), pod_labels(isvc)) | {"spec": spec}
+    return _owned_object(isvc, "v1", "Service", predictor_name(isvc), pod_labels(isvc)) | {
+        "spec": spec
+    }
 
 
 def endpoints_for(isvc: Body, pods: list[Body]) -> Body:
@@ -115,7 +117,7 @@ def endpoints_for(isvc: Body, pods: list[Body]) -> Body:
     addressed = (pod for pod in pods if pod.get("status", {}).get("podIP") and not is_finished(pod))
     endpoints = [_endpoint(pod) for pod in addressed]
     port = {"name": "http", "port": main_port(isvc), "protocol": "TCP"}
-    slice_of = _owned(isvc, "discovery.k8s.io/v1", "EndpointSlice", f"{name}-lab", labels)
+    slice_of = _owned_object(isvc, "discovery.k8s.io/v1", "EndpointSlice", f"{name}-lab", labels)
     return slice_of | {"addressType": "IPv4", "endpoints": endpoints, "ports": [port]}
 
 
@@ -128,7 +130,9 @@ def _endpoint(pod: Body) -> Body:
     return {"addresses": [pod["status"]["podIP"]], "conditions": conditions, "targetRef": target}
 
 
-def _owned(isvc: Body, api_version: str, kind: str, name: str, labels: dict[str, str]) -> Body:
+def _owned_object(
+    isvc: Body, api_version: str, kind: str, name: str, labels: dict[str, str]
+) -> Body:
     namespace, owner = isvc["metadata"]["namespace"], owner_reference(isvc)
     metadata = {"name": name, "namespace": namespace, "labels": labels, "ownerReferences": [owner]}
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata}

@@ -114,16 +114,16 @@ def model_status(before: Body, ready: Verdict, pods: list[Body]) -> Body:
     copies = sum(phase_of(pod) == "Running" and is_true(pod, "Ready") for pod in pods)
     counted = before | {"copies": {"failedCopies": 0} | ({"totalCopies": copies} if copies else {})}
     if not pods:
-        return _moved(counted, "Pending")
+        return _move_model(counted, "Pending")
     if ready[0] == "True":
-        return _moved(counted, "Loaded")
+        return _move_model(counted, "Loaded")
     newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
     for status in newest.get("status", {}).get("containerStatuses") or []:
         if status["name"] == MAIN_CONTAINER:
             failure = _failure_of(status)
             if failure is None:
-                return _moved(counted, "Pending")
-            return _moved(counted, "FailedToLoad") | {"lastFailureInfo": failure}
+                return _move_model(counted, "Pending")
+            return _move_model(counted, "FailedToLoad") | {"lastFailureInfo": failure}
     return {"transitionStatus": ""} | counted
 
 
@@ -134,7 +134,7 @@ TRANSITIONS = {
 }
 
 
-def _moved(model: Body, target: str) -> Body:
+def _move_model(model: Body, target: str) -> Body:
     active = (model.get("states") or {}).get("activeModelState", "")
     active = "Loaded" if target == "Loaded" else active
     states = {"activeModelState": active, "targetModelState": target}

@@ -55,7 +55,7 @@ def plan_one(body: Body, pods: list[Body], now: datetime) -> ReconcileResult:
     wait_s = _back_off_s(pods, now)
     for number in () if wait_s else rollout.create:
         pod = pod_for(body, number)
-        writes.append(Create(POD, pod, lambda why: _rejected(body, status, why, now)))
+        writes.append(Create(POD, pod, lambda why: _report_rejection(body, status, why, now)))
     step = ReconcileResult(writes, _deadline_s(body, status, now))
     return step + ReconcileResult(requeue_after_s=wait_s) if wait_s and rollout.create else step
 
@@ -200,7 +200,7 @@ def _deadline_s(body: Body, status: Body, now: datetime) -> float | None:
     return max(0.0, (due - now).total_seconds())
 
 
-def _rejected(body: Body, status: Body, why: str, now: datetime) -> list[Write]:
+def _report_rejection(body: Body, status: Body, why: str, now: datetime) -> list[Write]:
     """ReplicaFailure, with the message of the first rejection, and an Event."""
     failed = _condition(body, "ReplicaFailure", ("True", FAILED_CREATE, why), now)
     others = [one for one in status["conditions"] if one["type"] != "ReplicaFailure"]

@@ -40,7 +40,7 @@ def resolve(
     for variable in container.get("env") or []:
         reference = variable.get("valueFrom")
         value = (
-            _referenced(reference, pod, sources, pod_ip)
+            _resolve_reference(reference, pod, sources, pod_ip)
             if reference
             else expand(variable.get("value") or "", values)
         )
@@ -58,7 +58,7 @@ def expand(text: str, values: Mapping[str, str]) -> str:
     return _REFERENCE.sub(substitute, text)
 
 
-def _referenced(
+def _resolve_reference(
     reference: Body, pod: Body, sources: Mapping[Source, Body | None], pod_ip: str
 ) -> str | None:
     for field, kind in _KEYS.items():

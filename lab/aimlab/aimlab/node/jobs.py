@@ -59,7 +59,7 @@ def plan_job(job: Body, pods: list[Body], now: datetime) -> ReconcileResult:
         return expire(job, now)
     tally = tally_of(job, pods)
     if spec.get("suspend"):
-        return suspended(job, tally, now)
+        return suspend(job, tally, now)
     started = time_of(status.get("startTime")) or now
     if tally.succeeded:
         return finish(
@@ -143,7 +143,7 @@ def running_status(tally: Tally, started: datetime) -> Body:
     return status | {"uncountedTerminatedPods": {}}
 
 
-def suspended(job: Body, tally: Tally, now: datetime) -> ReconcileResult:
+def suspend(job: Body, tally: Tally, now: datetime) -> ReconcileResult:
     """Pods that run go, and do not count as failed; the time starts again when it is resumed."""
     reason_and_message = ("JobSuspended", "Job suspended")
     status: Body = {"active": 0, "ready": 0, "startTime": None}

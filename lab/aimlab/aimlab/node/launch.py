@@ -55,7 +55,7 @@ def prepare(container: Body, folders: Mapping[str, Path], files: ContainerFiles)
     paths.lay_out(
         files.root,
         {
-            mount["mountPath"]: _mounted(mount, folders)
+            mount["mountPath"]: _mount_folder(mount, folders)
             for mount in container.get("volumeMounts") or []
         },
     )
@@ -64,7 +64,7 @@ def prepare(container: Body, folders: Mapping[str, Path], files: ContainerFiles)
     termination.write_bytes(b"")
 
 
-def _mounted(mount: Body, folders: Mapping[str, Path]) -> Path:
+def _mount_folder(mount: Body, folders: Mapping[str, Path]) -> Path:
     folder = folders[mount["name"]]
     if mount.get("subPath"):
         folder = Path(paths.under(folder, mount["subPath"]))

@@ -122,10 +122,10 @@ def tolerates(pod: Body, node: Body) -> bool:
     taints = (node.get("spec") or {}).get("taints") or []
     keep_off = [taint for taint in taints if taint.get("effect") in {"NoSchedule", "NoExecute"}]
     tolerations = pod["spec"].get("tolerations") or []
-    return all(any(_tolerated(taint, one) for one in tolerations) for taint in keep_off)
+    return all(any(_is_tolerated(taint, one) for one in tolerations) for taint in keep_off)
 
 
-def _tolerated(taint: Body, toleration: Body) -> bool:
+def _is_tolerated(taint: Body, toleration: Body) -> bool:
     if toleration.get("effect") not in (None, "", taint["effect"]):
         return False
     if toleration.get("key") not in (None, "", taint["key"]):

@@ -31,7 +31,7 @@ class UnknownNameError(Exception):
     """No such Service has an address."""
 
 
-def resolved(env: Mapping[str, str], state: Objects) -> dict[str, str]:
+def resolve_names(env: Mapping[str, str], state: Objects) -> dict[str, str]:
     """`env` with addresses in place of the DNS names of Services. Raises UnknownNameError.
 
     A name after `tls://` stays, since it is compared with a certificate: HOSTS has its address, for

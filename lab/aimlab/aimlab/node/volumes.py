@@ -42,7 +42,7 @@ def _folder(
     volume: Body, pod: Body, state: Objects, contents: Mapping[Source, Body | None], pod_dir: Path
 ) -> Path:
     if "persistentVolumeClaim" in volume:
-        folder = _claimed(
+        folder = _claimed_folder(
             volume["persistentVolumeClaim"]["claimName"], pod["metadata"]["namespace"], state
         )
     else:
@@ -56,7 +56,7 @@ def _folder(
     return folder
 
 
-def _claimed(name: str, namespace: str, state: Objects) -> Path:
+def _claimed_folder(name: str, namespace: str, state: Objects) -> Path:
     claim = state.find(CLAIM, namespace, name)
     volume = (
         state.find(VOLUME, None, claim["spec"].get("volumeName", "")) if claim is not None else None

@@ -151,8 +151,8 @@ class PodWorker:
                 if not restarts_after(policy, ended.exit_code):
                     return
                 await self._back_off(name, ended)
-            image = await self._pulled(spec)
-            env = await self._configured(spec)
+            image = await self._pull_image(spec)
+            env = await self._read_environment(spec)
             files = ContainerFiles(self._dir / name)
             prepare(spec, folders, files)
             await self._run_once(Launch(spec, image, env, files, self._ip, await self._account()))
@@ -169,7 +169,7 @@ class PodWorker:
         await asyncio.sleep(wait_s)
         self._set(name, restarts=held.restarts + 1)
 
-    async def _pulled(self, spec: Body) -> ImageCommand:
+    async def _pull_image(self, spec: Body) -> ImageCommand:
         """The image's command, once the table has it; the waiting reasons are those of a kubelet
         that cannot pull."""
         image, wait_s = spec["image"], RETRY_S
@@ -198,12 +198,12 @@ class PodWorker:
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, LONGEST_RETRY_S)
 
-    async def _configured(self, spec: Body) -> dict[str, str]:
+    async def _read_environment(self, spec: Body) -> dict[str, str]:
         while True:
             try:
                 contents = await self._fetch(list(environment.sources_of(spec)))
                 env = environment.resolve(self.pod, spec, contents, pod_ip=self._ip)
-                return service_proxy.resolved(env, self._node.state)
+                return service_proxy.resolve_names(env, self._node.state)
             except (environment.ConfigError, service_proxy.UnknownNameError) as error:
                 self._set(spec["name"], state=Waiting("CreateContainerConfigError", str(error)))
             except KubeError as error:
@@ -281,7 +281,10 @@ class PodWorker:
             probing.cancel()
             code = await stop(process, grace_s=self.grace_s)
         self._set(
-            name, state=_ended(launch, program.output, code, started), started=False, ready=False
+            name,
+            state=_to_terminated(launch, program.output, code, started),
+            started=False,
+            ready=False,
         )
 
     async def _report(self) -> None:
@@ -308,7 +311,7 @@ class PodWorker:
         self._changed.set()
 
 
-def _ended(launch: Launch, log: Path, code: int, started: datetime) -> Terminated:
+def _to_terminated(launch: Launch, log: Path, code: int, started: datetime) -> Terminated:
     """How a process ended, with its termination message: the end of the file, or of the log
     where the container asks for that on errors."""
     exit_code = code if code >= 0 else 128 - code

@@ -114,7 +114,7 @@ def build_parts(cache: Path) -> Parts:
     with _alone(cache):
         _build_kubernetes(cache)
         _build_etcd(cache)
-        gateway_api = _downloaded("sigs.k8s.io/gateway-api", GATEWAY_API)
+        gateway_api = _download_module("sigs.k8s.io/gateway-api", GATEWAY_API)
         kserve = _build_kserve(cache, KSERVE)
         return Parts(cache / "bin", gateway_api / "config" / "crd" / "standard", kserve)
 
@@ -171,7 +171,7 @@ def _build_kserve(cache: Path, version: str) -> KServe:
     if not source.is_dir():
         part = source.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
-        module = _downloaded("github.com/kserve/kserve", version)
+        module = _download_module("github.com/kserve/kserve", version)
         shutil.copytree(module, part, copy_function=shutil.copyfile)
         for folder in [part, *part.rglob("*/")]:
             folder.chmod(0o755)
@@ -222,7 +222,7 @@ def _go(command: list[str], folder: Path, log: Path, failed: str) -> None:
         raise PartError(f"{failed}; the log is {log}, and ends:\n{last}")
 
 
-def _downloaded(module: str, version: str) -> Path:
+def _download_module(module: str, version: str) -> Path:
     """The folder of a module in Go's module cache. Raises PartError."""
     command = ["go", "mod", "download", "-json", f"{module}@{version}"]
     done = subprocess.run(

@@ -256,7 +256,7 @@ class Hub:
                 await asyncio.sleep(model.delay_s)
                 if model.errors:
                     return model.errors.pop(0).response()
-            injected_error = self._denied(model, request)
+            injected_error = self._access_error(model, request)
             if injected_error is not None or model is None:
                 return (injected_error or InjectedError(404)).response()
             if (
@@ -270,7 +270,7 @@ class Hub:
 
         return handle
 
-    def _denied(self, model: Model | None, request: web.Request) -> InjectedError | None:
+    def _access_error(self, model: Model | None, request: web.Request) -> InjectedError | None:
         """Why the caller may not have this; rules 1 and 2 of the module."""
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token and token not in self.tokens:

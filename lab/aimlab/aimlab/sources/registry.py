@@ -103,7 +103,9 @@ class Registry:
         app.router.add_get("/token", self._token)
         app.router.add_post("/token", self._token_for_identity)
         app.router.add_get("/v2/", self._base)
-        app.router.add_get("/v2/{repository:.+}/{kind:manifests|blobs}/{reference}", self._counted)
+        app.router.add_get(
+            "/v2/{repository:.+}/{kind:manifests|blobs}/{reference}", self._serve_counted
+        )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, HOST, self._port, ssl_context=self._tls).start()
@@ -144,7 +146,7 @@ class Registry:
         return self.put(
             repository,
             types[0],
-            _encoded({"schemaVersion": 2, "mediaType": types[0], "manifests": entries}),
+            _encode({"schemaVersion": 2, "mediaType": types[0], "manifests": entries}),
             tag,
         )
 
@@ -166,7 +168,7 @@ class Registry:
     ) -> bytes:
         os, _, architecture = platform.partition("/")
         rootfs = {"type": "layers", "diff_ids": []}
-        config = _encoded(
+        config = _encode(
             {
                 "os": os,
                 "architecture": architecture,
@@ -176,14 +178,14 @@ class Registry:
         )
         digest = self.put(repository, types[2], config)
         described = {"mediaType": types[2], "digest": digest, "size": len(config)}
-        return _encoded(
+        return _encode(
             {"schemaVersion": 2, "mediaType": types[1], "config": described, "layers": []}
         )
 
     async def _base(self, _request: web.Request) -> web.Response:
         return web.Response() if not self.users else self._challenge("")
 
-    async def _counted(self, request: web.Request) -> web.StreamResponse:
+    async def _serve_counted(self, request: web.Request) -> web.StreamResponse:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
@@ -266,7 +268,7 @@ class Registry:
         return web.json_response({"access_token": token, "expires_in": 300})
 
 
-def _encoded(document: Mapping[str, Any]) -> bytes:
+def _encode(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True).encode()
 
 

@@ -6,7 +6,7 @@ from aimkube.rbac import Grant
 from aimlab.apiserver.access import ACCOUNT_PREFIX, Call
 
 
-def used(grants: Sequence[Grant], calls: Iterable[Call], accounts_in: str) -> set[Grant]:
+def used_grants(grants: Sequence[Grant], calls: Iterable[Call], accounts_in: str) -> set[Grant]:
     """The grants that calls needed; one for a namespace stands before one for all.
     `accounts_in`: the namespace of the accounts."""
     found = set()

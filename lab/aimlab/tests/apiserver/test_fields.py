@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimlab.apiserver.errors import ApiError
-from aimlab.apiserver.fields import Owner, apply, decode, encode, mistyped, owned, updated
+from aimlab.apiserver.fields import (
+    Owner,
+    apply,
+    decode,
+    encode,
+    ownable_leaves,
+    owners_after_update,
+    type_errors,
+)
 
 Obj = dict[str, Any]
 SCHEMA: Obj = {
@@ -98,7 +106,7 @@ def test_equal_values_are_shared_and_different_ones_conflict() -> None:
 def test_an_update_takes_over_what_it_changes() -> None:
     live, owners = applied({}, {"n": 1, "m": {"a": "x"}}, [], "one")
     changed = {"n": 2, "m": {"a": "x"}}
-    owners = updated(owners, by("editor", "Update"), live, changed, SCHEMA)
+    owners = owners_after_update(owners, by("editor", "Update"), live, changed, SCHEMA)
     assert {owner.manager: owner.paths for owner in owners} == {
         "one": {("f:m", "f:a")},
         "editor": {("f:n",)},
@@ -116,7 +124,7 @@ def test_an_update_takes_over_what_it_changes() -> None:
     ],
 )
 def test_what_does_not_fit_its_schema_is_named(sent: Obj, why: str) -> None:
-    (text,) = mistyped(sent, SCHEMA)
+    (text,) = type_errors(sent, SCHEMA)
     assert why in text
 
 
@@ -139,7 +147,9 @@ objects = st.fixed_dictionaries(
 
 def filled(obj: Obj) -> dict[Any, Any]:
     """The leaves without empty containers, which a merge cannot distinguish from missing ones."""
-    return {path: value for path, value in owned(obj, SCHEMA).items() if value not in ({}, [])}
+    return {
+        path: value for path, value in ownable_leaves(obj, SCHEMA).items() if value not in ({}, [])
+    }
 
 
 @settings(max_examples=50)
@@ -164,6 +174,6 @@ def test_sole_manager_gets_exactly_what_it_sends(first: Obj, second: Obj) -> Non
 @given(objects)
 def test_managed_fields_survive_a_round_trip(obj: Obj) -> None:
     owner = by("one")
-    owner.paths = set(owned(obj, SCHEMA))
+    owner.paths = set(ownable_leaves(obj, SCHEMA))
     again, *_ = decode(encode([owner])) or [by("one")]
     assert again.paths == owner.paths

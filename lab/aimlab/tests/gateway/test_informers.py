@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from aimkube import Cluster
 from aimlab.apiserver import ApiServer
-from aimlab.crds import bundled
+from aimlab.crds import bundled_crds
 from aimlab.gateway.traefik import Api, traefik
 from aimlab.testing import NAMESPACE, eventually
 from aimlab.testing.recording_proxy import RecordedRequest, recording_proxy
@@ -35,7 +35,7 @@ def watched(recorded_requests: list[RecordedRequest]) -> set[str]:
 
 
 async def test_every_kind_is_watched(cluster: Cluster, api: ApiServer, tmp_path: Path) -> None:
-    for crd in bundled():
+    for crd in bundled_crds():
         await cluster.create(crd)
     async with (
         recording_proxy(api.url) as (recorded_requests, url),

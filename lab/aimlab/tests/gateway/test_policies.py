@@ -5,7 +5,7 @@ from typing import Any
 
 from aimkube import Cluster
 from aimlab.apiserver import ApiServer
-from aimlab.crds import bundled
+from aimlab.crds import bundled_crds
 from aimlab.gateway.policies import FORMER_CONTROLLER, POLICY_CONTROLLER, other_entries
 from aimlab.gateway.traefik import CONTROLLER, Api, traefik
 from aimlab.testing import NAMESPACE, Wait
@@ -22,7 +22,7 @@ def controllers(route: Body) -> list[str]:
 async def test_every_controller_has_its_entry_also_after_a_change(
     cluster: Cluster, api: ApiServer, until: Wait, tmp_path: Path
 ) -> None:
-    for crd in bundled():
+    for crd in bundled_crds():
         await cluster.create(crd)
     route = {
         "apiVersion": ROUTE.api_version,

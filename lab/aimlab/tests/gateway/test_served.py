@@ -14,7 +14,7 @@ import pytest
 from aimctl.local.processes import Children
 from aimkube import Cluster
 from aimlab.apiserver import ApiServer
-from aimlab.crds import bundled
+from aimlab.crds import bundled_crds
 from aimlab.gateway.traefik import Api, Gateway, traefik
 from aimlab.kinds import SERVICE, is_true
 from aimlab.node.images import ImageCommand, read_images, write_images
@@ -104,7 +104,7 @@ async def gateway(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "of-another-cluster"))
     (tmp_path / "checkout" / "lab").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "checkout")
-    for crd in bundled():
+    for crd in bundled_crds():
         await cluster.create(crd)
     async with traefik(
         cluster, Api(api.url, token="lab"), namespace=NAMESPACE, folder=tmp_path / "logs"

@@ -26,7 +26,7 @@ from aimlab.apiserver.controllers import Controllers
 from aimlab.apiserver.errors import ApiError
 from aimlab.apiserver.store import Change, CollectionKey
 from aimlab.controller_loop import Create, Delete, Patch, Write
-from aimlab.crds import bundled
+from aimlab.crds import bundled_crds
 from aimlab.informer import Objects
 from aimlab.kinds import RESOURCE_QUOTA
 from aimlab.kserve import controller
@@ -53,7 +53,7 @@ class Lab:
         self.garbage = Controllers(self.cluster, lambda: None)
         self.statuses: list[Body] = []
         self.make(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ns"}})
-        for crd in bundled():
+        for crd in bundled_crds():
             self.make(CRD, crd)
         self.cluster.store.observers.append(self._see)
 
@@ -77,7 +77,7 @@ class Lab:
         ).body
 
     def edit(self, resource: Resource, name: str, patch: Body, subresource: str = "") -> None:
-        writes.patched(
+        writes.apply_patch(
             self.cluster, self._request(resource, name, subresource), patch, writes.MERGE_PATCH
         )
 

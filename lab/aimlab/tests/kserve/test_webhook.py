@@ -8,7 +8,7 @@ import pytest
 
 from aimctl.local.processes import Children
 from aimkube import Cluster, Forbidden, KubeError
-from aimlab.crds import bundled
+from aimlab.crds import bundled_crds
 from aimlab.kserve.modes import MODE_ANNOTATION, ONLY_RAW
 from aimlab.kserve.webhook import CONFIGURATION, WEBHOOK
 from aimlab.testing import NAMESPACE, Wait, eventually
@@ -34,7 +34,7 @@ def isvc(name: str, mode: str) -> Body:
 
 async def start(cluster: Cluster, children: Children, kubeconfig: str, version: str) -> None:
     """KServe of this version, once it is asked."""
-    for crd in bundled():
+    for crd in bundled_crds():
         await cluster.create(crd)
     await children.start(
         "kserve",

@@ -13,7 +13,7 @@ from aimlab.controller_loop import Create, Delete, Patch
 from aimlab.informer import Objects
 from aimlab.node.events import CORE_EVENT
 from aimlab.node.launch import address_of
-from aimlab.node.service_proxy import HOSTS, UnknownNameError, backends, resolved
+from aimlab.node.service_proxy import HOSTS, UnknownNameError, backends, resolve_names
 from aimlab.node.workloads import plan
 from aimschema.resources import CLAIM, DEPLOYMENT, POD
 
@@ -246,7 +246,7 @@ def test_a_pod_too_many_goes() -> None:
 @pytest.mark.parametrize("host", ["bus.ns.svc", "bus.ns.svc.cluster.local"])
 def test_a_name_becomes_the_address_of_the_service(host: str) -> None:
     env = {"URL": f"nats://{host}:4222", "PLAIN": "bus.ns"}
-    assert resolved(env, Objects([SERVICE])) == {
+    assert resolve_names(env, Objects([SERVICE])) == {
         "URL": f"nats://{address_of('svc')}:4222",
         "PLAIN": "bus.ns",
     }
@@ -255,7 +255,7 @@ def test_a_name_becomes_the_address_of_the_service(host: str) -> None:
 def test_a_certified_name_stays_with_its_address_beside_it() -> None:
     env = {"URL": "tls://bus.ns.svc:4222", "OTHER": "nats://bus.ns.svc:4222"}
     address = address_of("svc")
-    assert resolved(env, Objects([SERVICE])) == {
+    assert resolve_names(env, Objects([SERVICE])) == {
         "URL": env["URL"],
         "OTHER": f"nats://{address}:4222",
         HOSTS: f"bus.ns.svc={address}",
@@ -284,7 +284,7 @@ def test_a_process_of_the_pod_resolves_such_a_name(tmp_path: Path) -> None:
 )
 def test_a_name_without_an_address_is_reported(objects: Objects) -> None:
     with pytest.raises(UnknownNameError, match="no Service ns/bus has an address"):
-        resolved({"URL": "nats://bus.ns.svc:4222"}, objects)
+        resolve_names({"URL": "nats://bus.ns.svc:4222"}, objects)
 
 
 def test_connections_go_to_the_ready_pods_of_the_selector() -> None:

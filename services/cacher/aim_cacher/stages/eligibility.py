@@ -1,7 +1,7 @@
 """Caches that are not filled: unrequested, duplicate, without a name or a config. Pure."""
 
 from aim_cacher.holders import find_holders
-from aim_cacher.reporting import filled, repeat_report, report_cache, storage_not_ready
+from aim_cacher.reporting import filled_condition, repeat_report, report_cache, storage_not_ready
 from aim_cacher.view import CacheView
 from aimcontroller.action import DeleteObject
 from aimcontroller.plan import EMPTY_PLAN, Plan, actions, condition, report
@@ -53,7 +53,7 @@ def report_name_conflict(view: CacheView, other: KubeObject) -> Plan:
     else:
         message = of_former(view.cache, other)
         reason = reasons.PVC_PENDING
-    files = filled(False, reasons.WAITING_FOR_PVC, message)
+    files = filled_condition(False, reasons.WAITING_FOR_PVC, message)
     return report(view.cache, storage_not_ready(reason, message), files) | follow_up
 
 
@@ -61,5 +61,5 @@ def report_missing_config(view: CacheView, message: str) -> Plan:
     return report_cache(
         view,
         storage_not_ready(reasons.PVC_PENDING, message),
-        filled(False, reasons.RUNTIME_CONFIG_MISSING, message),
+        filled_condition(False, reasons.RUNTIME_CONFIG_MISSING, message),
     )

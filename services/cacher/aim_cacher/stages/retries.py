@@ -19,7 +19,7 @@ from aim_cacher.downloader_output import (
     read_result,
 )
 from aim_cacher.render import CONTAINER, Body, ca_config_map, requested_size
-from aim_cacher.reporting import filled, last_filled, percent, report_cache, with_removal
+from aim_cacher.reporting import filled_condition, last_filled, percent, report_cache, with_removal
 from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.view import CacheView
 from aimcontroller.action import ApplyObject, DeleteObject
@@ -141,7 +141,7 @@ def _plan_existing(attempt: AttemptView, storage: ReportedCondition) -> Plan:
 
 def _start_when_due(view: CacheView, storage: ReportedCondition, task: RetryableJob) -> Plan:
     if view.config_missing is not None:
-        missing = filled(False, reasons.RUNTIME_CONFIG_MISSING, view.config_missing)
+        missing = filled_condition(False, reasons.RUNTIME_CONFIG_MISSING, view.config_missing)
         return report_cache(view, storage, missing)
     due = view.next_attempt
     if due is not None and view.now < due:
@@ -170,7 +170,7 @@ def _cannot_start(view: CacheView, working: ReportedCondition) -> ReportedCondit
         if rejection.target.kind == JOB.kind
         else f"ConfigMap {rejection.target.name} for the Job"
     )
-    return filled(
+    return filled_condition(
         False,
         rejection.reason(working.reason),
         f"{target} cannot be created: {rejection.message}",
@@ -189,7 +189,7 @@ def _follow(
     diagnosis = diagnose_job(view.state, job, view.now, CONTAINER)
     working = task.working
     if diagnosis.message is not None:
-        working = filled(False, working.reason, diagnosis.message)
+        working = filled_condition(False, working.reason, diagnosis.message)
     reported = report_cache(view, storage, working, progress=percent(view))
     return reported | actions(*followed) | diagnosis.follow_up
 
@@ -208,7 +208,9 @@ def _fail(view: CacheView, storage: ReportedCondition, task: RetryableJob, job: 
         message += f"; {MORE_MEMORY}"
     if reason == reasons.INSUFFICIENT_CAPACITY:
         message += _advise_more_space(view, result)
-    failed = filled(False, reason, f"try {attempt}: {message}; next try at {timestamp(due)}")
+    failed = filled_condition(
+        False, reason, f"try {attempt}: {message}; next try at {timestamp(due)}"
+    )
     reported = report_cache(view, storage, failed, attempts=attempt, nextAttemptTime=timestamp(due))
     is_recorded = int(view.cache.status.get("attempts", 0)) == attempt
     if not is_recorded:

@@ -8,7 +8,7 @@
 from typing import Any
 
 from aim_cacher.downloader_output import POD_STATUS_GRACE_S, is_result_final, read_result
-from aim_cacher.reporting import downloading, filled, last_filled, report_cache
+from aim_cacher.reporting import downloading, filled_condition, last_filled, report_cache
 from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.stages.storage import apply_claim, storage_condition
 from aim_cacher.view import CacheView
@@ -26,7 +26,7 @@ def mark_filled(view: CacheView, claim: KubeObject, job: KubeObject) -> Plan:
         waiting = report_cache(view, storage, last_filled(view) or downloading(view))
         return waiting | requeue_after(POD_STATUS_GRACE_S)
     revision = read_result(view.state, job).revision or NO_REVISION
-    marking = filled(False, reasons.VERIFYING, "download verified; recording completion")
+    marking = filled_condition(False, reasons.VERIFYING, "download verified; recording completion")
     verifying = report_cache(view, storage, marking, **_download_facts(view))
     return actions(apply_claim(view, claim, **{labels.ANNOTATION_FILLED: revision})) | verifying
 
@@ -40,9 +40,9 @@ def report_warm(view: CacheView, claim: KubeObject) -> Plan:
     message = quantities.human(size_bytes) if size_bytes is not None else "all files"
     if revision is not None:
         message += f" at revision {revision}"
-    files = filled(True, reasons.WARM, message)
+    files = filled_condition(True, reasons.WARM, message)
     if claim.status.get("phase") == "Lost":
-        files = filled(False, reasons.PVC_LOST, storage.message)
+        files = filled_condition(False, reasons.PVC_LOST, storage.message)
     changed = facts | {
         "progress": "100%",
         "revision": revision,

@@ -8,7 +8,7 @@
 
 from aim_cacher.holders import find_holders
 from aim_cacher.render import CONTAINER, claim_for, requested_size
-from aim_cacher.reporting import filled, report_cache, storage_not_ready
+from aim_cacher.reporting import filled_condition, report_cache, storage_not_ready
 from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.view import CacheView
 from aimcontroller.action import ApplyObject
@@ -38,13 +38,15 @@ def apply_claim(view: CacheView, claim: KubeObject, **marks: str) -> ApplyObject
 def await_volume(view: CacheView) -> Plan:
     """No pod can mount the claim yet."""
     storage = storage_condition(view)
-    return report_cache(view, storage, filled(False, reasons.WAITING_FOR_PVC, storage.message))
+    return report_cache(
+        view, storage, filled_condition(False, reasons.WAITING_FOR_PVC, storage.message)
+    )
 
 
 def replace_claim(view: CacheView, claim: KubeObject) -> Plan:
     """Delete a claim whose class is wrong; the next one is created once it has disappeared."""
     storage = storage_condition(view)
-    waiting = filled(False, reasons.WAITING_FOR_PVC, storage.message)
+    waiting = filled_condition(False, reasons.WAITING_FOR_PVC, storage.message)
     return delete_objects(claim) | report_cache(view, storage, waiting, progress=None)
 
 
@@ -61,7 +63,7 @@ def await_removal(view: CacheView, claim: KubeObject) -> Plan:
         reasons.PVC_TERMINATING if holders.is_blocked else reasons.PVC_PENDING,
         f"PVC {claim.key.name} is being deleted, {holders.message}",
     )
-    waiting = filled(False, reasons.WAITING_FOR_PVC, storage.message)
+    waiting = filled_condition(False, reasons.WAITING_FOR_PVC, storage.message)
     reported = report_cache(view, storage, waiting, progress=None)
     return delete_objects(*deleted_jobs) | reported | holders.follow_up
 

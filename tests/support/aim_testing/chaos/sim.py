@@ -19,7 +19,7 @@ from uuid import UUID
 from aim_cacher.actions import FollowLog
 from aim_discovery.actions import InspectImage, ReadLog
 from aim_discovery.catalogue import INSPECTION, Inspection
-from aim_discovery.dry_run_output import LOG, ReadLogResult, digested
+from aim_discovery.dry_run_output import LOG, ReadLogResult, digest_log
 from aim_discovery.image_labels import ImageLabels
 from aim_statuswriter.actions import SendEvent, WriteStatus
 from aim_testing.chaos.observer import Get
@@ -412,7 +412,7 @@ class Process:
                 result = (
                     ReadLogResult(problem="the log is gone")
                     if text is None
-                    else digested(text.encode())
+                    else digest_log(text.encode())
                 )
                 self.state = fold(self.state, Observation(action.of, LOG, result))
                 self.queue.setdefault(key)

@@ -32,7 +32,7 @@ from aimctl.manifests import crds, rbac
 from aimkube import Cluster, NotFound
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
-from aimlab.crds import bundled
+from aimlab.crds import bundled_crds
 from aimlab.gateway.traefik import Api
 from aimlab.lab import install
 from aimschema.names import SYSTEM_NAMESPACE
@@ -178,7 +178,9 @@ async def world(
         stack.push_async_callback(cluster.close)
         node_rng, proxy_rng = branch(rng), branch(rng)
         proxy = await stack.enter_async_context(Proxy(api.url, proxy_rng))
-        accounts = await install(cluster, Api(proxy.url), [*bundled(), *crds(), *rbac()], folder)
+        accounts = await install(
+            cluster, Api(proxy.url), [*bundled_crds(), *crds(), *rbac()], folder
+        )
         node = await stack.enter_async_context(FastNode(api, cluster, node_rng, flaky=flaky))
         observer = Observer(api, node.truth)
         nats = await _nats(stack, folder / "nats")

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from aim_testing.fault_catalogue.case import Case, Expected, Step
 from aim_testing.fault_catalogue.place import KEYS, Place
 from aimctl.local.ports import free_ports
-from aimlab.crds import bundled
+from aimlab.crds import bundled_crds
 from aimschema import reasons
 from aimschema.messages import timestamp
 from aimschema.resources import (
@@ -84,7 +84,9 @@ def without(kind: Resource) -> Step:
 def installed(kind: Resource) -> Step:
     async def heal(place: Place) -> None:
         [crd] = [
-            crd for crd in bundled() if crd["metadata"]["name"] == f"{kind.plural}.{kind.group}"
+            crd
+            for crd in bundled_crds()
+            if crd["metadata"]["name"] == f"{kind.plural}.{kind.group}"
         ]
         await place.stack.lab.cluster.create(crd)
 
