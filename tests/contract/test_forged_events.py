@@ -216,7 +216,7 @@ async def running(
     bus: Bus, case: Case, published: Body, real: Body | None
 ) -> AsyncIterator[Running]:
     """The service of a case, to which all of it was published; the cluster has `real` in place
-    of `published`."""
+    of `published_part`."""
     objects = [*case.others, *([] if real is None else [real])]
     cluster = FakeCluster({key_of(body): copy.deepcopy(body) for body in objects})
     service, planned = planner(case.service), set[Key]()

@@ -13,7 +13,7 @@
    owner writes.
 
 A planner that reads a path needs it here. `aimcontroller.testing` passes each object through
-`published`, so its test fails otherwise.
+`published_part`, so its test fails otherwise.
 """
 
 import hashlib
