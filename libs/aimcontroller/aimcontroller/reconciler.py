@@ -117,8 +117,8 @@ class Reconciler:
             return
         before = set(self.component.map_to_keys(self.store.state, key))
         self.store.drop(key)
-        for map_to_keys in before | set(self.component.map_to_keys(self.store.state, key)):
-            self.queue.add(map_to_keys, obj.seq)
+        for other in before | set(self.component.map_to_keys(self.store.state, key)):
+            self.queue.add(other, obj.seq)
 
     async def _on_unexpected(self, key: Key, error: Exception, causes: Sequence[int]) -> None:
         failures = self.queue.failed(key, causes)
