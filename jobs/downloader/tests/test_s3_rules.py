@@ -92,7 +92,7 @@ async def test_pages_add_up_to_a_listing(pages: list[Page], keys: list[str]) -> 
             "lists the same keys again",
             id="the-same-page-and-token",
         ),
-        pytest.param([page(**MORE)], "lists nothing", id="empty"),
+        pytest.param([page(**MORE)], "lists none", id="empty"),
         pytest.param([page("m/b", "m/a", **MORE)], "out of order", id="out-of-order"),
         pytest.param([page(KeyCount=2)], "counts 2 keys", id="counted-and-not-listed"),
         pytest.param([{"Contents": [{"Size": 1}]}], "without a key", id="no-key"),
