@@ -1,15 +1,19 @@
 """What the bus has, as far as the watcher knows.
 
-It changes only by acknowledgements and by messages from the bus: `fold` and `note_age`.
+1. It changes only by acknowledgements and by messages from the bus: `fold` and `note_age`.
+2. Readers drop an object that is not newer than its delete. A watcher that was killed after a
+   delete for a kind or namespace that is not watched, and before the marker that begins an epoch,
+   leaves such a delete. So the deletes of a load are known until their kind is listed.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from aim_watcher.plan import ObjectMessage, Outgoing, is_older_than_published, newest_of
 from aim_watcher.projection import NOTHING, PublishedObjects, fold
-from aimschema.messages import KindSynced
-from aimschema.resources import GATEWAY, RESOURCES, Key, Resource
+from aimschema.messages import KindSynced, ObjectDeleted
+from aimschema.resources import GATEWAY, RESOURCES, Key, Resource, key_of
 
 EVERYWHERE = frozenset({GATEWAY.kind})
 """Namespaced kinds that objects of other namespaces refer to."""
@@ -37,6 +41,8 @@ class BusState:
         self._newest: defaultdict[tuple[str, str | None], tuple[int, int]] = defaultdict(
             lambda: (0, 0)
         )
+        # Epoch and version of deletes, by kind; without the kinds that have been listed.
+        self._deletes: dict[str, dict[Key, tuple[int, int]]] = {kind: {} for kind in RESOURCES}
 
     def scopes(self, resource: Resource) -> Sequence[str | None]:
         """The namespaces in which a kind is watched. None is the whole cluster."""
@@ -46,6 +52,9 @@ class BusState:
     def fold(self, message: ObjectMessage, seq: int) -> None:
         self.known[message.kind] = fold(self.known[message.kind], message, seq)
         self.note_age(message)
+        if isinstance(message, ObjectDeleted) and message.kind in self._deletes:
+            key = Key(message.kind, message.namespace, message.name)
+            self._deletes[message.kind][key] = newest_of(message)
 
     def note_age(self, message: Outgoing) -> None:
         self.epoch = max(self.epoch, message.epoch)
@@ -59,3 +68,17 @@ class BusState:
     def is_newer_than(self, kind: str, scope: str | None, resource_version: str) -> bool:
         """Whether the bus has a newer message of this kind than a list at this version."""
         return is_older_than_published(self._newest[kind, scope], resource_version, self.epoch)
+
+    def hides(self, kind: str, items: Iterable[dict[str, Any]]) -> bool:
+        """Whether the bus has a delete that is not older than one of these listed objects, so that
+        readers would drop the object."""
+        deletes = self._deletes.get(kind, {})
+        return bool(deletes) and any(
+            deletes.get(key_of(item), (-1, 0))
+            >= (self.epoch, int(item["metadata"]["resourceVersion"]))
+            for item in items
+        )
+
+    def listed(self, kind: str) -> None:
+        """The kind is listed in all namespaces; its deletes count no more."""
+        self._deletes.pop(kind, None)

@@ -5,7 +5,8 @@
 2. A KindSynced follows when all before it is stored, and all namespaces of the kind are listed.
 3. Gateways are watched in all namespaces: other namespaces use them. Objects in namespaces that are
    not watched count as missing.
-4. If the cluster went back in time, a new epoch begins: every kind is listed and republished.
+4. If the cluster went back in time, or a delete on the bus hides an object, a new epoch begins:
+   every kind is listed and republished.
 """
 
 import asyncio
@@ -46,14 +47,14 @@ class ClusterWatch:
         self._state = state
         self._objects = objects
         self._tasks: list[asyncio.Task[None]] = []
-        self._back_in_time = asyncio.Event()
+        self._epoch_began = asyncio.Event()
         self._reset()
 
     async def run(self) -> None:
         """List all kinds again whenever an epoch begins, until cancelled."""
         while True:
-            await self._back_in_time.wait()
-            self._back_in_time.clear()
+            await self._epoch_began.wait()
+            self._epoch_began.clear()
             await self._cancel()
             self.start()
 
@@ -134,7 +135,7 @@ class ClusterWatch:
 
     async def _publish_all(self, resource: Resource, scope: str | None, change: WatchEvent) -> None:
         async with self._publishing[resource.kind]:
-            await self._check_time(resource, scope, change)
+            await self._check_epoch(resource, scope, change)
             known = self._state.known[resource.kind]
             if scope is not None and isinstance(change, Snapshot | KindNotServed):
                 known = within(known, scope)
@@ -145,21 +146,23 @@ class ClusterWatch:
                 if isinstance(marker, KindSynced):
                     await self._on_scope_listed(resource, scope, marker, len(messages))
 
-    async def _check_time(self, resource: Resource, scope: str | None, change: WatchEvent) -> None:
-        """If the cluster went back in time, begin an epoch and wait until `run` cancels this
+    async def _check_epoch(self, resource: Resource, scope: str | None, change: WatchEvent) -> None:
+        """If readers would drop what is listed, begin an epoch and wait until `run` cancels this
         task."""
         if not isinstance(change, Snapshot):
             return
-        if self._state.is_newer_than(resource.kind, scope, change.resource_version):
-            self._state.epoch += 1
-            log.warning(
-                "cluster-restored",
-                kind=resource.kind,
-                resource_version=change.resource_version,
-                epoch=self._state.epoch,
-            )
-            self._back_in_time.set()
-            await asyncio.get_running_loop().create_future()
+        state = self._state
+        version = change.resource_version
+        if state.is_newer_than(resource.kind, scope, version):
+            event = "cluster-restored"
+        elif state.hides(resource.kind, change.items):
+            event = "delete-outdated"
+        else:
+            return
+        state.epoch += 1
+        log.warning(event, kind=resource.kind, resource_version=version, epoch=state.epoch)
+        self._epoch_began.set()
+        await asyncio.get_running_loop().create_future()
 
     async def _on_scope_listed(
         self, resource: Resource, scope: str | None, marker: KindSynced, published: int
@@ -176,6 +179,7 @@ class ClusterWatch:
         await self._objects.publish_in_batches(outside)
         synced = plan.join_markers(listed.values(), begins_epoch=bool(outside))
         await self._objects.publish_marker(synced)
+        state.listed(synced.kind)
         self._markers[synced.kind] = synced
         self._health.set_ready(synced.kind)
         log.info(

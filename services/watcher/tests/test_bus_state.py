@@ -3,7 +3,7 @@
 import pytest
 
 from aim_watcher.bus_state import BusState
-from aimschema.messages import KindSynced, ObjectChanged
+from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
 from aimschema.resources import GATEWAY, JOB, STORAGE_CLASS, Key, Resource
 
 
@@ -71,3 +71,39 @@ def test_a_new_load_begins_with_nothing() -> None:
     state.reset()
     assert (state.epoch, state.loaded_seq, state.hidden, dict(state.known)) == (0, 0, {}, {})
     assert not state.is_newer_than(JOB.kind, None, "1")
+
+
+def deleted(version: int, epoch: int = 0) -> ObjectDeleted:
+    return ObjectDeleted(
+        kind=JOB.kind,
+        namespace="ml",
+        name="j",
+        uid="u",
+        resource_version=str(version),
+        object={},
+        epoch=epoch,
+    )
+
+
+@pytest.mark.parametrize(
+    ("messages", "version", "hides"),
+    [
+        pytest.param([deleted(7)], 7, True, id="same-version"),
+        pytest.param([deleted(7)], 8, False, id="created-after-the-delete"),
+        pytest.param([deleted(7), changed(1, epoch=1)], 7, False, id="former-epoch"),
+        pytest.param([changed(7)], 7, False, id="no-delete"),
+    ],
+)
+def test_a_delete_that_hides_an_object_is_noticed(
+    messages: list[ObjectChanged | ObjectDeleted], version: int, *, hides: bool
+) -> None:
+    item = {
+        "kind": JOB.kind,
+        "metadata": {"namespace": "ml", "name": "j", "resourceVersion": str(version)},
+    }
+    state = BusState()
+    for seq, message in enumerate(messages, start=1):
+        state.fold(message, seq)
+    assert state.hides(JOB.kind, [item]) is hides
+    state.listed(JOB.kind)
+    assert not state.hides(JOB.kind, [item])

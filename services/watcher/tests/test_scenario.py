@@ -27,7 +27,7 @@ from aimcontroller.projection import Projection, fold
 from aimkube import Cluster, NotFound, Timing, WatchEvent
 from aimlab.apiserver import ApiServer
 from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted
-from aimschema.resources import CONFIG_MAP, LEASE, TEMPLATE, WATCHED
+from aimschema.resources import CONFIG_MAP, LEASE, TEMPLATE, WATCHED, Key
 
 LABEL, _, VALUE = MANAGED.partition("=")
 
@@ -316,6 +316,29 @@ async def test_a_namespace_leaves_and_comes_back_with_the_setting(lab: Lab) -> N
     ):
         async with lab.watcher(*named):
             await lab.reader.until(lambda left=left: existing() == left)  # type: ignore[misc]
+
+
+async def test_a_delete_without_its_marker_hides_nothing(lab: Lab) -> None:
+    """A watcher of a only was killed between the delete of in-b and the marker that follows it."""
+    await in_namespaces(lab, "a", "b")
+    async with lab.watcher("a", "b"):
+        await lab.reader.until(lambda: len(lab.reader.synced) == len(WATCHED))
+    hidden = lab.reader.objects["in-b"]
+    await lab.bus.publisher.publish(
+        ObjectDeleted(
+            kind=hidden.kind,
+            namespace=hidden.namespace,
+            name=hidden.name,
+            uid=hidden.uid,
+            resource_version=hidden.resource_version,
+            object=hidden.object,
+            epoch=hidden.epoch,
+        )
+    )
+    key = Key(hidden.kind, hidden.namespace, hidden.name)
+    await lab.reader.until(lambda: lab.reader.state.get(key) is None)
+    async with lab.watcher("a", "b"):
+        await lab.reader.until(lambda: lab.reader.state.get(key) is not None)
 
 
 async def test_a_wiped_bus_is_filled_again(lab: Lab) -> None:
