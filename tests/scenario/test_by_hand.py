@@ -142,16 +142,8 @@ async def applied(stack: Stack) -> list[tuple[str, str]]:
     ]
 
 
-async def test_restarted_services_repair_only_what_was_edited(stack: Stack) -> None:
-    makers = (DISCOVERY, CACHER, DEPLOYER, ROUTER)
-    before = await applied(stack)
-    name = await cache_name(stack)
-    owned = (
-        (CLAIM, cache_claim(name), "cache"),
-        (INFERENCE_SERVICE, SERVICE, "inference"),
-        (CONFIG_MAP, ANSWER, "discovery"),
-        (ROUTE, SERVICE, "routing"),
-    )
+async def restart(stack: Stack, *makers: str) -> None:
+    """Stop these services, then start them one after another."""
     await asyncio.gather(*(stack.services.stop(name) for name in makers))
     for maker in makers:
         url = await start_service(
@@ -162,6 +154,19 @@ async def test_restarted_services_repair_only_what_was_edited(stack: Stack) -> N
             port=free_ports(1)[0],
         )
         await until_answers(stack.services.running[maker], f"{url}/readyz", maker)
+
+
+async def test_restarted_services_repair_only_what_was_edited(stack: Stack) -> None:
+    makers = (DISCOVERY, CACHER, DEPLOYER, ROUTER)
+    before = await applied(stack)
+    name = await cache_name(stack)
+    owned = (
+        (CLAIM, cache_claim(name), "cache"),
+        (INFERENCE_SERVICE, SERVICE, "inference"),
+        (CONFIG_MAP, ANSWER, "discovery"),
+        (ROUTE, SERVICE, "routing"),
+    )
+    await restart(stack, *makers)
     for resource, of, _ in owned:
         await stack.lab.cluster.merge_patch(
             resource, NAMESPACE, of, {"metadata": {"labels": {COMPONENT: "edited"}}}
@@ -301,7 +306,12 @@ class Controller:
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
-        self.rewrites = 0
+        self._generations: set[int] = set()
+
+    @property
+    def rewrites(self) -> int:
+        """How often it changed the spec; a second event of one generation is not counted."""
+        return len(self._generations)
 
     async def run(self) -> None:
         cluster = await Cluster.connect(str(self.kubeconfig), user_agent=BULLY)
@@ -312,13 +322,13 @@ class Controller:
                     if isinstance(event, Modified):
                         bodies = (event.body,)
                     if any(strategy(body) != ROLLS for body in bodies):
-                        self.rewrites += 1
-                        await cluster.merge_patch(
+                        rewritten = await cluster.merge_patch(
                             INFERENCE_SERVICE,
                             NAMESPACE,
                             SERVICE,
                             {"spec": {"predictor": {"deploymentStrategy": {"type": ROLLS}}}},
                         )
+                        self._generations.add(rewritten["metadata"]["generation"])
         finally:
             await cluster.close()
 
@@ -339,6 +349,8 @@ async def at_work(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
 
 
 async def test_a_controller_that_insists_is_not_fought_with_but_named(stack: Stack) -> None:
+    """A new process has repaired nothing yet, so the next repair is at most 10 s away."""
+    await restart(stack, DEPLOYER)
     controller = Controller(stack.lab.kubeconfig)
     async with at_work(controller.run):
         fought = await until(
@@ -353,7 +365,7 @@ async def test_a_controller_that_insists_is_not_fought_with_but_named(stack: Sta
             f" {BULLY}" in message
         )
         assert condition_of(fought, READY)["status"] == "True"
-        assert 1 <= controller.rewrites <= 5  # the edits of other tests count too
+        assert 1 <= controller.rewrites <= 5
     await until(stack, INFERENCE_SERVICE, SERVICE, lambda body: strategy(body) == RECREATES)
 
 

@@ -152,15 +152,14 @@ class ClusterWatch:
         if not isinstance(change, Snapshot):
             return
         state = self._state
-        version = change.resource_version
-        if state.is_newer_than(resource.kind, scope, version):
-            event = "cluster-restored"
+        where = log.bind(kind=resource.kind, resource_version=change.resource_version)
+        if state.is_newer_than(resource.kind, scope, change.resource_version):
+            where.warning("cluster-restored", epoch=state.epoch + 1)
         elif state.hides(resource.kind, change.items):
-            event = "delete-outdated"
+            where.warning("delete-outdated", epoch=state.epoch + 1)
         else:
             return
         state.epoch += 1
-        log.warning(event, kind=resource.kind, resource_version=version, epoch=state.epoch)
         self._epoch_began.set()
         await asyncio.get_running_loop().create_future()
 
