@@ -18,7 +18,7 @@ from aimctl.local.ports import free_ports
 from aimctl.local.processes import POLL_S, READY_WITHIN_S, Children, until_answers
 from aimkube import AlreadyExists, Cluster, KubeError, NotFound
 from aimlab.accounts import account_kubeconfigs, api_of, write_kubeconfig
-from aimlab.capabilities import DOUBLE, probe
+from aimlab.capabilities import DOUBLE, Capabilities, probe
 from aimlab.crds import bundled_crds
 from aimlab.gateway.traefik import Api, Gateway, traefik
 from aimlab.kinds import RBAC_KINDS, Body, is_true
@@ -133,27 +133,10 @@ async def _start_cluster(
             *((STORAGE_CLASS, None, one["metadata"]["name"]) for one in pv_binder.STORAGE_CLASSES),
         ]
         stack.push_async_callback(remove, cluster, made)
-    where = ["--kubeconfig", str(plan.kubeconfig)]
-    available = {
-        JOBS: able.runs_jobs,
-        WORKLOADS: able.runs_jobs,
-        OWNERS: able.collects,
-        SCHEDULER: able.schedules,
-    }
-    node = [
-        "--state",
-        str(plan.state_dir / "node"),
-        "--images",
-        str(plan.state_dir / "images.json"),
-    ]
-    node += [
-        "--controllers",
-        *(name for name, is_available in available.items() if not is_available),
-    ]
     pod_network = not able.loopback_endpoints and has_pod_network()
-    if pod_network:
-        node += ["--pod-network", str(POD_NETWORK)]
-    await children.start("node", [sys.executable, "-m", "aimlab.node", *where, *node])
+    where = ["--kubeconfig", str(plan.kubeconfig)]
+    node = [*where, *_node_options(plan.state_dir, able, pod_network=pod_network)]
+    await children.start("node", [sys.executable, "-m", "aimlab.node", *node])
     if plan.theirs:
         stack.push_async_callback(children.stop, "node")  # it would make its Node again
     if not able.serves:
@@ -166,6 +149,19 @@ async def _start_cluster(
     return accounts, await stack.enter_async_context(
         traefik(cluster, api, namespace=SYSTEM_NAMESPACE, folder=plan.state_dir / "log")
     )
+
+
+def _node_options(state_dir: Path, able: Capabilities, *, pod_network: bool) -> list[str]:
+    """The node runs the controllers that the cluster does not have."""
+    available = {
+        JOBS: able.runs_jobs,
+        WORKLOADS: able.runs_jobs,
+        OWNERS: able.collects,
+        SCHEDULER: able.schedules,
+    }
+    options = ["--state", str(state_dir / "node"), "--images", str(state_dir / "images.json")]
+    options += ["--controllers", *(name for name, exists in available.items() if not exists)]
+    return [*options, "--pod-network", str(POD_NETWORK)] if pod_network else options
 
 
 async def define(cluster: Cluster, manifests: Collection[Body]) -> list[Made]:

@@ -168,62 +168,54 @@ def kserve(facts: Facts) -> Iterator[Finding]:
             f"InferenceService {INFERENCE_SERVICE.version} is not installed",
             INSTALL_KSERVE,
         )
-        return
-    controllers = facts.of(DEPLOYMENT)
-    for each in controllers:
-        image = _controller_image(each)
-        ready = each.get("status", {}).get("readyReplicas", 0)
-        desired = each["spec"].get("replicas", 1)
-        if ready < desired or not desired:
-            command = (
-                f"kubectl -n {each['metadata']['namespace']} describe deployment"
-                f" {each['metadata']['name']}"
-            )
-            yield Finding(
-                "kserve",
-                "error",
-                f"its controller {name_of(each)} ({image}) has {ready} of {desired} pods ready",
-                command,
-            )
-        elif (version := _version(image)) is not None and version < OLDEST_KSERVE:
-            message = (
-                f"its controller {name_of(each)} ({image}) is older than {OLDEST}: it does not know"
-                " the mode Standard, and may run models in another"
-            )
-            fix = (
-                f"upgrade KServe to {OLDEST} or newer, or set kserveMode=RawDeployment in the chart"
-                " (AIM_KSERVE_MODE)"
-            )
-            yield Finding("kserve", "warning", message, fix)
-        else:
-            yield Finding("kserve", "ok", f"its controller {name_of(each)} is ready ({image})")
-    if not controllers:
-        acts = next(
-            (
-                name_of(each)
-                for each in facts.of(INFERENCE_SERVICE)
-                if each.get("status", {}).get("conditions")
-            ),
-            "",
+    elif controllers := facts.of(DEPLOYMENT):
+        yield from map(_kserve_controller, controllers)
+    else:
+        yield _without_kserve_controller(facts)
+
+
+def _kserve_controller(controller: Body) -> Finding:
+    image = _controller_image(controller)
+    who = f"its controller {name_of(controller)}"
+    ready = controller.get("status", {}).get("readyReplicas", 0)
+    desired = controller["spec"].get("replicas", 1)
+    if ready < desired or not desired:
+        metadata = controller["metadata"]
+        command = f"kubectl -n {metadata['namespace']} describe deployment {metadata['name']}"
+        message = f"{who} ({image}) has {ready} of {desired} pods ready"
+        return Finding("kserve", "error", message, command)
+    if (version := _version(image)) is not None and version < OLDEST_KSERVE:
+        message = (
+            f"{who} ({image}) is older than {OLDEST}: it does not know the mode Standard, and may"
+            " run models in another"
         )
-        if acts:
-            yield Finding(
-                "kserve",
-                "ok",
-                f"InferenceService {INFERENCE_SERVICE.version} is served, and a controller"
-                f" writes the status of {acts}",
-            )
-        else:
-            message = (
-                "no Deployment labelled control-plane=kserve-controller-manager, and no"
-                " InferenceService with a status"
-            )
-            yield Finding(
-                "kserve",
-                "warning",
-                f"whether a controller runs is not known: {message}",
-                INSTALL_KSERVE,
-            )
+        fix = (
+            f"upgrade KServe to {OLDEST} or newer, or set kserveMode=RawDeployment in the chart"
+            " (AIM_KSERVE_MODE)"
+        )
+        return Finding("kserve", "warning", message, fix)
+    return Finding("kserve", "ok", f"{who} is ready ({image})")
+
+
+def _without_kserve_controller(facts: Facts) -> Finding:
+    """An InferenceService with a status shows that a controller runs under another label."""
+    reconciled = (
+        name_of(each)
+        for each in facts.of(INFERENCE_SERVICE)
+        if each.get("status", {}).get("conditions")
+    )
+    name = next(reconciled, "")
+    if name:
+        message = (
+            f"InferenceService {INFERENCE_SERVICE.version} is served, and a controller writes the"
+            f" status of {name}"
+        )
+        return Finding("kserve", "ok", message)
+    message = (
+        "whether a controller runs is not known: no Deployment labelled"
+        " control-plane=kserve-controller-manager, and no InferenceService with a status"
+    )
+    return Finding("kserve", "warning", message, INSTALL_KSERVE)
 
 
 def _controller_image(deployment: Body) -> str:
@@ -323,46 +315,49 @@ def permissions(facts: Facts) -> Iterator[Finding]:
             "run aimctl doctor from a checkout, as a user with access",
         )
         return
-    accounts = {body["metadata"]["name"] for body in facts.of(SERVICE_ACCOUNT)}
-    expected = [f"aim-{service}" for service in SERVICES]
-    hidden = isinstance(facts.objects.get(SERVICE_ACCOUNT.kind), Unknown)
-    missing = [account for account in expected if account not in accounts and not hidden]
-    if len(missing) == len(expected):
+    missing = _missing_accounts(facts)
+    none_exists = len(missing) == len(SERVICES)
+    if none_exists:
         message = (
             f"none of the services' ServiceAccounts is in {facts.namespace}: needed in the cluster,"
             " not for aimctl up"
         )
         yield Finding("permissions", "warning", message, RBAC_FIX)
     elif missing:
-        yield Finding(
-            "permissions",
-            "error",
-            f"no ServiceAccount {', '.join(missing)} in {facts.namespace}",
-            RBAC_FIX,
-        )
+        message = f"no ServiceAccount {', '.join(missing)} in {facts.namespace}"
+        yield Finding("permissions", "error", message, RBAC_FIX)
     if isinstance(facts.access.accounts, Unknown):
-        fix = "grant create on subjectaccessreviews.authorization.k8s.io"
         yield Finding(
             "permissions",
             "warning",
             f"the permissions of the services are unknown: {facts.access.accounts.why}",
-            fix,
+            "grant create on subjectaccessreviews.authorization.k8s.io",
         )
-    elif len(missing) < len(expected):
+    elif not none_exists:
         yield from _check_granted(facts.access.accounts)
-    lacking = _lacking(facts.access.own)
+    yield from _own_permissions(facts.access.own)
+
+
+def _missing_accounts(facts: Facts) -> list[str]:
+    """ServiceAccounts of services that do not exist; none where they cannot be listed."""
+    if isinstance(facts.objects.get(SERVICE_ACCOUNT.kind), Unknown):
+        return []
+    existing = {body["metadata"]["name"] for body in facts.of(SERVICE_ACCOUNT)}
+    expected = (f"aim-{service}" for service in SERVICES)
+    return [account for account in expected if account not in existing]
+
+
+def _own_permissions(own: tuple[Checked, ...]) -> Iterator[Finding]:
+    lacking = _lacking(own)
     if lacking:
-        message = (
-            f"you may not {'; '.join(f'{verbs} {what}' for (_, what), verbs in lacking.items())}:"
-            " aimctl up needs that"
-        )
+        grants = "; ".join(f"{verbs} {what}" for (_, what), verbs in lacking.items())
         yield Finding(
             "permissions",
             "warning",
-            message,
+            f"you may not {grants}: aimctl up needs that",
             f"request it, or run the services under their accounts: {RBAC_FIX}",
         )
-    elif facts.access.own:
+    elif own:
         yield Finding("permissions", "ok", "your user has all permissions for aimctl up")
 
 

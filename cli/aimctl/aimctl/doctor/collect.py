@@ -3,10 +3,10 @@
 import asyncio
 import datetime
 import os
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -221,33 +221,9 @@ async def _reviews(
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def review(grant: Grant) -> Checked:
-        kind = "SubjectAccessReview" if grant.account else "SelfSubjectAccessReview"
-        resource, _, subresource = grant.resource.partition("/")
-        reviewed = {
-            "verb": grant.verb,
-            "group": grant.group,
-            "resource": resource,
-            "subresource": subresource,
-            "namespace": grant.namespace,
-        }
-        names = [{"name": name} for name in grant.names] or [{}]
-        who = {
-            "user": f"system:serviceaccount:{namespace}:{grant.account}",
-            "groups": [ACCOUNTS, f"{ACCOUNTS}:{namespace}", "system:authenticated"],
-        }
         answers = []
-        for name in names:
-            spec = {
-                "resourceAttributes": {
-                    key: value for key, value in (reviewed | name).items() if value
-                }
-            } | (who if grant.account else {})
-            body = {
-                "apiVersion": "authorization.k8s.io/v1",
-                "kind": kind,
-                "metadata": {},
-                "spec": spec,
-            }
+        for body in _review_bodies(grant, namespace):
+            kind = body["kind"]
             where = Resource(
                 kind, "authorization.k8s.io", "v1", f"{kind.lower()}s", namespaced=False
             )
@@ -256,6 +232,30 @@ async def _reviews(
         return Checked(grant, all(answer["status"]["allowed"] for answer in answers))
 
     return tuple(await asyncio.gather(*map(review, grants)))
+
+
+def _review_bodies(grant: Grant, namespace: str) -> Iterator[dict[str, Any]]:
+    """One for each name that the grant is limited to."""
+    resource, _, subresource = grant.resource.partition("/")
+    reviewed = {
+        "verb": grant.verb,
+        "group": grant.group,
+        "resource": resource,
+        "subresource": subresource,
+        "namespace": grant.namespace,
+    }
+    account = {
+        "user": f"system:serviceaccount:{namespace}:{grant.account}",
+        "groups": [ACCOUNTS, f"{ACCOUNTS}:{namespace}", "system:authenticated"],
+    }
+    for name in grant.names or ("",):
+        attributes = {key: value for key, value in (reviewed | {"name": name}).items() if value}
+        yield {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview" if grant.account else "SelfSubjectAccessReview",
+            "metadata": {},
+            "spec": {"resourceAttributes": attributes} | (account if grant.account else {}),
+        }
 
 
 async def _registries(models: tuple[Body, ...]) -> dict[str, str]:

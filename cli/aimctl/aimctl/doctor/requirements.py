@@ -2,7 +2,6 @@
 gateways, GPUs, registries. Pure."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from aim_deployer.gpus import Gpu
 from aim_deployer.render import CPU_PER_GPU, MEMORY_REQUEST_GI_PER_GPU
@@ -61,6 +60,21 @@ def storage(facts: Facts) -> Iterator[Finding]:
         if (body["metadata"].get("annotations") or {}).get(DEFAULT_STORAGE_CLASS) == "true"
     ]
     requested, needs_default = _requested_classes(facts)
+    yield from _default_classes(defaults, needs_default)
+    for name, who in requested.items():
+        if name not in classes:
+            message = f"there is no storage class {name}, which {', '.join(who)} names"
+            yield Finding("storage", "error", message, f"create it, or change {who[0]}")
+    used = [name for name in classes if name in requested or name in defaults]
+    shared = {
+        claim["spec"].get("storageClassName") for claim in facts.of(CLAIM) if _is_shared(claim)
+    }
+    yield from (
+        _sharing(classes[name], requested.get(name, []), proved=name in shared) for name in used
+    )
+
+
+def _default_classes(defaults: list[str], needs_default: list[str]) -> Iterator[Finding]:
     if not defaults:
         message = "there is no default storage class" + (
             f"; {', '.join(needs_default)} would use it" if needs_default else ""
@@ -72,28 +86,8 @@ def storage(facts: Facts) -> Iterator[Finding]:
         yield Finding("storage", "error" if needs_default else "warning", message, fix)
     elif len(defaults) > 1:
         message = f"{', '.join(defaults)} are all the default: the newest is used"
-        yield Finding(
-            "storage",
-            "warning",
-            message,
-            "take storageclass.kubernetes.io/is-default-class off all but one",
-        )
-    for name, who in requested.items():
-        if name not in classes:
-            fix = f"create it, or change {who[0]}"
-            yield Finding(
-                "storage",
-                "error",
-                f"there is no storage class {name}, which {', '.join(who)} names",
-                fix,
-            )
-    used = [name for name in classes if name in requested or name in defaults]
-    shared = {
-        claim["spec"].get("storageClassName") for claim in facts.of(CLAIM) if _is_shared(claim)
-    }
-    yield from (
-        _sharing(classes[name], requested.get(name, []), proved=name in shared) for name in used
-    )
+        fix = "take storageclass.kubernetes.io/is-default-class off all but one"
+        yield Finding("storage", "warning", message, fix)
 
 
 def _requested_classes(facts: Facts) -> tuple[dict[str, list[str]], list[str]]:
@@ -152,16 +146,6 @@ def gateways(facts: Facts) -> Iterator[Finding]:
     """The Gateways that configs name."""
     if isinstance(facts.objects.get(GATEWAY.kind), Unknown):
         return
-    found_gateways = {
-        (body["metadata"]["namespace"], body["metadata"]["name"]): body
-        for body in facts.of(GATEWAY)
-    }
-    spaces = {body["metadata"]["name"]: body for body in facts.of(NAMESPACE)}
-    routed = [
-        config
-        for config in facts.of(CONFIG)
-        if config["spec"].get("routing", {}).get("autoCreateRoute", True)
-    ]
     if not any(is_condition_true(body, "Accepted") for body in facts.of(GATEWAY_CLASS)):
         yield Finding(
             "gateway",
@@ -169,77 +153,72 @@ def gateways(facts: Facts) -> Iterator[Finding]:
             "no GatewayClass is accepted by a controller: no Gateway can work",
             "install a Gateway API implementation",
         )
-    for config in routed:
+    for config in facts.of(CONFIG):
         routing = config["spec"].get("routing")
-        if routing is None:
-            continue
-        reference = routing.get("gateway") or {}
-        namespace = config["metadata"]["namespace"]
-        who = f"AIMNamespaceConfig {name_of(config)}"
-        place = (reference.get("namespace") or namespace, reference.get("name", ""))
-        if not reference.get("name"):
-            yield Finding(
-                "gateway",
-                "error",
-                f"{who} has routing without a gateway: its services stay Degraded",
-                f"spec.routing.gateway.name of {who}",
-            )
-        elif place not in found_gateways:
-            yield Finding(
-                "gateway",
-                "error",
-                f"there is no Gateway {'/'.join(place)}, which {who} names",
-                f"create it, or change spec.routing of {who}",
-            )
-        else:
-            space = spaces.get(namespace, {"metadata": {"name": namespace}})
-            yield from _gateway_state(found_gateways[place], reference, space, who)
+        if routing is not None and routing.get("autoCreateRoute", True):
+            yield from _gateway_of(config, facts)
 
 
-def _gateway_state(gateway: Body, reference: Body, namespace: Body, who: str) -> Iterator[Finding]:
-    name = name_of(gateway)
-    command = (
-        f"kubectl -n {gateway['metadata']['namespace']} describe gateway"
-        f" {gateway['metadata']['name']}"
-    )
-    unmet = [type_ for type_ in ("Accepted", "Programmed") if not is_condition_true(gateway, type_)]
-    if unmet:
+def _gateway_of(config: Body, facts: Facts) -> Iterator[Finding]:
+    """The Gateway that the routing of a config names."""
+    reference = config["spec"]["routing"].get("gateway") or {}
+    namespace = config["metadata"]["namespace"]
+    who = f"AIMNamespaceConfig {name_of(config)}"
+    place = (reference.get("namespace") or namespace, reference.get("name", ""))
+    existing = {
+        (body["metadata"]["namespace"], body["metadata"]["name"]): body
+        for body in facts.of(GATEWAY)
+    }
+    if not reference.get("name"):
         yield Finding(
             "gateway",
             "error",
-            f"Gateway {name}, which {who} names, is not {' and '.join(unmet)}",
-            command,
+            f"{who} has routing without a gateway: its services stay Degraded",
+            f"spec.routing.gateway.name of {who}",
         )
-        return
+    elif place not in existing:
+        yield Finding(
+            "gateway",
+            "error",
+            f"there is no Gateway {'/'.join(place)}, which {who} names",
+            f"create it, or change spec.routing of {who}",
+        )
+    else:
+        spaces = {body["metadata"]["name"]: body for body in facts.of(NAMESPACE)}
+        space = spaces.get(namespace, {"metadata": {"name": namespace}})
+        yield _gateway_state(existing[place], reference, space, who)
+
+
+def _gateway_state(gateway: Body, reference: Body, namespace: Body, who: str) -> Finding:
+    name = name_of(gateway)
+    metadata = gateway["metadata"]
+    command = f"kubectl -n {metadata['namespace']} describe gateway {metadata['name']}"
+    unmet = [type_ for type_ in ("Accepted", "Programmed") if not is_condition_true(gateway, type_)]
+    if unmet:
+        message = f"Gateway {name}, which {who} names, is not {' and '.join(unmet)}"
+        return Finding("gateway", "error", message, command)
     chosen = [each for each in gateway["spec"]["listeners"] if _is_meant(each, reference)]
-    open_ = [each for each in chosen if _lets_in(each, gateway["metadata"]["namespace"], namespace)]
     if not chosen:
         message = (
             f"Gateway {name} has no listener as {who} names it (sectionName"
             f" {reference.get('sectionName')}, port {reference.get('port')})"
         )
-        yield Finding("gateway", "error", message, f"spec.routing.gateway of {who}")
-    elif not open_:
+        return Finding("gateway", "error", message, f"spec.routing.gateway of {who}")
+    if not any(_lets_in(each, metadata["namespace"], namespace) for each in chosen):
         message = (
             f"no listener of Gateway {name} accepts HTTPRoutes from namespace"
             f" {namespace['metadata']['name']}"
         )
-        yield Finding(
-            "gateway",
-            "error",
-            message,
+        fix = (
             f"allowedRoutes of a listener of Gateway {name}: namespaces.from All, or a Selector"
-            " that fits",
+            " that fits"
         )
-    elif not gateway.get("status", {}).get("addresses"):
-        yield Finding("gateway", "warning", f"Gateway {name} has no address yet", command)
-    else:
-        yield Finding(
-            "gateway",
-            "ok",
-            f"Gateway {name} at {gateway['status']['addresses'][0].get('value')} accepts the routes"
-            f" of {who}",
-        )
+        return Finding("gateway", "error", message, fix)
+    addresses = gateway.get("status", {}).get("addresses")
+    if not addresses:
+        return Finding("gateway", "warning", f"Gateway {name} has no address yet", command)
+    message = f"Gateway {name} at {addresses[0].get('value')} accepts the routes of {who}"
+    return Finding("gateway", "ok", message)
 
 
 def _is_meant(listener: Body, reference: Body) -> bool:
@@ -306,7 +285,7 @@ def nodes(facts: Facts) -> Iterator[Finding]:
     }
     for template in facts.of(TEMPLATE):
         in_use = (template["metadata"]["namespace"], template["metadata"]["name"]) in used
-        yield from _template(template, facts, usable, level="error" if in_use else "warning")
+        yield _template(template, facts, usable, level="error" if in_use else "warning")
 
 
 def _node(node: Body, resource: str, label: str) -> Iterator[Finding]:
@@ -338,9 +317,9 @@ def _node(node: Body, resource: str, label: str) -> Iterator[Finding]:
         yield Finding("gpu", "ok", f"node {name} has {count} {resource}, {label}={value}")
 
 
-def _template(template: Body, facts: Facts, usable: list[Body], level: Level) -> Iterator[Finding]:
+def _template(template: Body, facts: Facts, usable: list[Body], level: Level) -> Finding:
     """Level: how bad it is where no node fits it."""
-    name = name_of(template)
+    who = f"AIMServiceTemplate {name_of(template)}"
     model = template["spec"]["gpuModel"]
     gpus = int(template["spec"]["gpusPerReplica"])
     gpu = facts.gpus.get(model)
@@ -349,50 +328,30 @@ def _template(template: Body, facts: Facts, usable: list[Body], level: Level) ->
             f"add {model} to the table that AIM_GPU_TABLE names, or use one of"
             f" {', '.join(facts.gpus)}"
         )
-        yield Finding(
-            "gpu", level, f"AIMServiceTemplate {name} needs {model}, which is in no GPU table", fix
-        )
-        return
+        return Finding("gpu", level, f"{who} needs {model}, which is in no GPU table", fix)
     fitting = [node for node in usable if _labels(node).get(gpu.label) in gpu.values]
-    most = max((_count(node, gpu.resource) for node in fitting), default=0)
     if not fitting:
-        yield Finding(
-            "gpu",
-            level,
-            f"AIMServiceTemplate {name} needs {model}, which no ready node has",
-            _add(gpu, gpus),
-        )
-    elif most < gpus:
-        yield Finding(
-            "gpu",
-            level,
-            f"AIMServiceTemplate {name} needs {gpus} {model} in one node; {most} is the most"
-            " there is",
-            _add(gpu, gpus),
-        )
-    elif not (
-        roomy := [
-            node for node in fitting if _count(node, gpu.resource) >= gpus and _has_room(node, gpus)
-        ]
-    ):
+        message = f"{who} needs {model}, which no ready node has"
+        return Finding("gpu", level, message, _add(gpu, gpus))
+    most = max(_count(node, gpu.resource) for node in fitting)
+    if most < gpus:
+        message = f"{who} needs {gpus} {model} in one node; {most} is the most there is"
+        return Finding("gpu", level, message, _add(gpu, gpus))
+    large_enough = [node for node in fitting if _count(node, gpu.resource) >= gpus]
+    roomy = [node for node in large_enough if _has_room(node, gpus)]
+    if not roomy:
         cpu, memory = CPU_PER_GPU * gpus, f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi"
-        large_enough = [node for node in fitting if _count(node, gpu.resource) >= gpus]
         message = (
-            f"AIMServiceTemplate {name} needs {gpus} {model} with cpu {cpu} and memory {memory}"
-            f" in one node; allocatable: {_rooms(large_enough)}"
+            f"{who} needs {gpus} {model} with cpu {cpu} and memory {memory} in one node;"
+            f" allocatable: {_rooms(large_enough)}"
         )
         fix = (
             f"add a node with {gpu.resource}: {gpus}, cpu: {cpu} and memory: {memory}, or use a"
             " template with fewer GPUs"
         )
-        yield Finding("gpu", level, message, fix)
-    else:
-        yield Finding(
-            "gpu",
-            "ok",
-            f"AIMServiceTemplate {name} needs {gpus} {model}:"
-            f" available in {', '.join(_names(roomy))}",
-        )
+        return Finding("gpu", level, message, fix)
+    message = f"{who} needs {gpus} {model}: available in {', '.join(_names(roomy))}"
+    return Finding("gpu", "ok", message)
 
 
 def _has_room(node: Body, gpus: int) -> bool:
@@ -457,36 +416,7 @@ def hosts(models: tuple[Body, ...]) -> dict[str, str]:
 
 def registries(facts: Facts) -> Iterator[Finding]:
     for model in facts.of(MODEL):
-        inspected: dict[str, Any] = next(
-            (
-                c
-                for c in model.get("status", {}).get("conditions") or ()
-                if c.get("type") == reasons.IMAGE_INSPECTED and c.get("status") == "False"
-            ),
-            {},
-        )
-        try:
-            parse_image(model["spec"]["image"])
-        except ValueError as error:
-            yield Finding(
-                "registry",
-                "error",
-                f"AIMClusterModel {name_of(model)}: {error}",
-                f"spec.image of AIMClusterModel {name_of(model)}",
-            )
-        else:
-            if inspected:
-                fix = (
-                    "correct spec.image, the registry or its credentials, then aimctl retry"
-                    f" aimclm/{name_of(model)}"
-                )
-                yield Finding(
-                    "registry",
-                    "error",
-                    f"AIMClusterModel {name_of(model)}:"
-                    f" {inspected.get('message', inspected.get('reason'))}",
-                    fix,
-                )
+        yield from _image_of(model)
     for host, problem in facts.registries.items():
         if problem:
             yield Finding(
@@ -497,3 +427,23 @@ def registries(facts: Facts) -> Iterator[Finding]:
             )
         else:
             yield Finding("registry", "ok", f"{host} answers")
+
+
+def _image_of(model: Body) -> Iterator[Finding]:
+    """What is wrong with the image of an AIMClusterModel."""
+    name = name_of(model)
+    try:
+        parse_image(model["spec"]["image"])
+    except ValueError as error:
+        yield Finding(
+            "registry",
+            "error",
+            f"AIMClusterModel {name}: {error}",
+            f"spec.image of AIMClusterModel {name}",
+        )
+        return
+    fix = f"correct spec.image, the registry or its credentials, then aimctl retry aimclm/{name}"
+    for condition in model.get("status", {}).get("conditions") or ():
+        if (condition.get("type"), condition.get("status")) == (reasons.IMAGE_INSPECTED, "False"):
+            problem = condition.get("message", condition.get("reason"))
+            yield Finding("registry", "error", f"AIMClusterModel {name}: {problem}", fix)

@@ -1,6 +1,8 @@
 """CustomResourceDefinitions (apiextensions.k8s.io/v1): defaults, checks, conditions, and the
 resources they define. Pure."""
 
+from collections.abc import Iterator
+
 from aimlab.apiserver import list_map_keys
 from aimlab.apiserver.cel import compile_rules
 from aimlab.apiserver.errors import Cause
@@ -74,50 +76,41 @@ def condition(kind: str, reason: str, message: str, time: str) -> Obj:
 
 def validate(crd: Obj, old: Obj | None) -> list[Cause]:
     """What is wrong with a definition, including rules that do not compile."""
-    spec, names = crd["spec"], crd["spec"]["names"]
-    required = {
-        "spec.group": spec.get("group"),
-        "spec.scope": spec.get("scope"),
-        "spec.versions": spec.get("versions"),
-    }
-    required |= {"spec.names.plural": names.get("plural"), "spec.names.kind": names.get("kind")}
-    found = [
-        Cause(field, "FieldValueRequired", "Required value")
-        for field, value in required.items()
-        if not value
-    ]
+    spec = crd["spec"]
+    found = list(_missing_fields(spec))
     if found:
         return found
-    expected = f"{names['plural']}.{spec['group']}"
-    if crd["metadata"].get("name") != expected:
-        message = (
-            f'Invalid value: "{crd["metadata"].get("name")}": must be'
-            ' spec.names.plural+"."+spec.group'
-        )
+    name = crd["metadata"].get("name")
+    if name != f"{spec['names']['plural']}.{spec['group']}":
+        message = f'Invalid value: "{name}": must be spec.names.plural+"."+spec.group'
         found.append(Cause("metadata.name", "FieldValueInvalid", message))
     if sum(bool(version.get("storage")) for version in spec["versions"]) != 1:
-        found.append(
-            Cause(
-                "spec.versions",
-                "FieldValueInvalid",
-                "Invalid value: must have exactly one version marked as storage version",
-            )
-        )
+        message = "Invalid value: must have exactly one version marked as storage version"
+        found.append(Cause("spec.versions", "FieldValueInvalid", message))
     for field in ("group", "scope"):
         if old is not None and old["spec"].get(field) != spec[field]:
-            found.append(
-                Cause(
-                    f"spec.{field}",
-                    "FieldValueInvalid",
-                    f'Invalid value: "{spec[field]}": field is immutable',
-                )
-            )
+            message = f'Invalid value: "{spec[field]}": field is immutable'
+            found.append(Cause(f"spec.{field}", "FieldValueInvalid", message))
     for index, version in enumerate(spec["versions"]):
         found += _validate_schema(
             dig(version, "schema", "openAPIV3Schema"),
             f"spec.versions[{index}].schema.openAPIV3Schema",
         )
     return found
+
+
+def _missing_fields(spec: Obj) -> Iterator[Cause]:
+    names = spec["names"]
+    required = {
+        "spec.group": spec.get("group"),
+        "spec.scope": spec.get("scope"),
+        "spec.versions": spec.get("versions"),
+        "spec.names.plural": names.get("plural"),
+        "spec.names.kind": names.get("kind"),
+    }
+    for field, value in required.items():
+        if not value:
+            yield Cause(field, "FieldValueRequired", "Required value")
 
 
 def _validate_schema(schema: Obj | None, path: str) -> list[Cause]:

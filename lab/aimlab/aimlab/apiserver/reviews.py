@@ -5,6 +5,8 @@ Nothing is stored; the answer is the request with a `status`. Validation follows
 k8s.io/kubernetes/pkg/apis/authorization/validation.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 
 from aimlab.apiserver.access import Access, Attributes, User
@@ -24,44 +26,42 @@ def answer(plural: str, body: Json, asking: User, access: Access) -> Obj:
     if not isinstance(body, dict):
         raise bad_request("the body is not an object")
     kind, spec = KINDS[plural], body.get("spec") or {}
-    resource_attributes, url = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-    problems = []
-    if resource_attributes is None and url is None:
-        message = (
-            "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must"
-            " be specified"
-        )
-        problems.append(Cause("spec.resourceAttributes", "FieldValueInvalid", message))
-    if resource_attributes is not None and url is not None:
-        message = (
-            f"Invalid value: {msgspec.json.encode(url).decode()}: cannot be specified in"
-            " combination with resourceAttributes"
-        )
-        problems.append(Cause("spec.nonResourceAttributes", "FieldValueInvalid", message))
-    if kind == "SubjectAccessReview" and not spec.get("user") and not spec.get("groups"):
-        problems.append(
-            Cause(
-                "spec.user",
-                "FieldValueInvalid",
-                'Invalid value: "": at least one of user or group must be specified',
-            )
-        )
+    problems = list(_problems(kind, spec))
     if problems:
         raise invalid(GROUP, kind, "", problems)
-    who = (
-        asking
-        if kind == "SelfSubjectAccessReview"
-        else User(spec.get("user") or "", frozenset(spec.get("groups") or ()))
+    who = asking
+    if kind == "SubjectAccessReview":
+        who = User(spec.get("user") or "", frozenset(spec.get("groups") or ()))
+    attributes = _requested_attributes(
+        spec.get("resourceAttributes") or {}, spec.get("nonResourceAttributes") or {}
     )
-    allowed, why = access.decide(who, _requested_attributes(resource_attributes or {}, url or {}))
-    status = {"allowed": allowed, **({"reason": why} if why else {})}
+    allowed, why = access.decide(who, attributes)
     return {
         "kind": kind,
         "apiVersion": f"{GROUP}/v1",
         "metadata": dig(body, "metadata") or {},
         "spec": spec,
-        "status": status,
+        "status": {"allowed": allowed, **({"reason": why} if why else {})},
     }
+
+
+def _problems(kind: str, spec: Obj) -> Iterator[Cause]:
+    resource_attributes, url = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    if resource_attributes is None and url is None:
+        message = (
+            "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must"
+            " be specified"
+        )
+        yield Cause("spec.resourceAttributes", "FieldValueInvalid", message)
+    if resource_attributes is not None and url is not None:
+        message = (
+            f"Invalid value: {msgspec.json.encode(url).decode()}: cannot be specified in"
+            " combination with resourceAttributes"
+        )
+        yield Cause("spec.nonResourceAttributes", "FieldValueInvalid", message)
+    if kind == "SubjectAccessReview" and not spec.get("user") and not spec.get("groups"):
+        message = 'Invalid value: "": at least one of user or group must be specified'
+        yield Cause("spec.user", "FieldValueInvalid", message)
 
 
 def _requested_attributes(resource_attributes: Obj, url: Obj) -> Attributes:

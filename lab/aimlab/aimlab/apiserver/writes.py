@@ -36,6 +36,14 @@ SERVER_FIELDS = (
     "name",
     "selfLink",
 )
+UNSET_ON_CREATE = (
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+    "resourceVersion",
+    "generation",
+    "managedFields",
+)
 APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -103,38 +111,15 @@ def _insert(
         metadata.pop("namespace", None)
     if owners is not None:
         request.authorize_create()
-    for name in (
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "resourceVersion",
-        "generation",
-        "managedFields",
-    ):
+    for name in UNSET_ON_CREATE:
         metadata.pop(name, None)
     metadata |= {"uid": str(uuid4()), "creationTimestamp": cluster.time()}
     if resource.to_storage:
         body = resource.to_storage(body)
     obj, warnings = _filled(request, body)
-    if resource.counts_generation:
-        metadata["generation"] = 1
-    if resource.custom and resource.status:
-        obj.pop("status", None)
-    if resource.kind == crd.KIND:
-        obj["status"] = crd.first_status(obj)
-    elif not resource.custom:
-        admission.complete(cluster, obj, new=True)
-        builtin.fill(obj)
-        builtin.create(obj, cluster.time())
+    _complete_new(cluster, resource, obj)
     _validate(cluster, resource, obj, None)
-    entry = cluster.store.collections[resource.storage].get(request.namespace, metadata["name"])
-    if entry is not None:
-        raise already_exists(
-            resource.group,
-            resource.plural,
-            metadata["name"],
-            deleting="deletionTimestamp" in meta(entry.obj),
-        )
+    _require_absent(cluster, request, metadata["name"])
     warnings += admission.admit(cluster, resource, obj)
     if owners is None:
         owners = fields.owners_after_update(
@@ -149,6 +134,28 @@ def _insert(
         obj = cluster.store.put(resource.storage, obj).obj
         admission.count(cluster, resource, obj)
     return Result(201, resource.view(obj), warnings)
+
+
+def _complete_new(cluster: Cluster, resource: Resource, obj: Obj) -> None:
+    """Write what the server itself writes into a new object of this kind."""
+    if resource.counts_generation:
+        meta(obj)["generation"] = 1
+    if resource.custom and resource.status:
+        obj.pop("status", None)
+    if resource.kind == crd.KIND:
+        obj["status"] = crd.first_status(obj)
+    elif not resource.custom:
+        admission.complete(cluster, obj, new=True)
+        builtin.fill(obj)
+        builtin.create(obj, cluster.time())
+
+
+def _require_absent(cluster: Cluster, request: Request, name: str) -> None:
+    resource = request.resource
+    entry = cluster.store.collections[resource.storage].get(request.namespace, name)
+    if entry is not None:
+        deleting = "deletionTimestamp" in meta(entry.obj)
+        raise already_exists(resource.group, resource.plural, name, deleting=deleting)
 
 
 def update(cluster: Cluster, request: Request, body: Obj) -> Result:
@@ -235,20 +242,11 @@ def server_side_apply(cluster: Cluster, request: Request, body: Json) -> Result:
     if entry is None and request.subresource:
         raise not_found(resource.group, resource.plural, request.name)
     _require_typed(request, body)
-    body_sent = body
-    if request.subresource:
-        body_sent = {
-            name: body[name]
-            for name in ("apiVersion", "kind", "metadata", "status")
-            if name in body
-        }
-    elif resource.status:
-        body_sent = {name: value for name, value in body.items() if name != "status"}
     writer = _writer(cluster, request, "Apply")
     live = entry.obj if entry else {}
     owners = fields.decode(dig(live, "metadata", "managedFields"))
     merged, owners = fields.apply(
-        live, body_sent, owners, writer, resource.shape, force=request.force
+        live, _applied_part(request, body), owners, writer, resource.shape, force=request.force
     )
     if entry is None:
         if metadata.get("uid"):
@@ -259,6 +257,14 @@ def server_side_apply(cluster: Cluster, request: Request, body: Json) -> Result:
             raise conflict(resource.group, resource.plural, request.name, why)
         return _insert(cluster, request, clone(merged), owners)
     return _replace(cluster, request, live, clone(merged), owners)
+
+
+def _applied_part(request: Request, body: Obj) -> Obj:
+    """Without the status, or with little else, as the path of the request says."""
+    if request.subresource:
+        parts = ("apiVersion", "kind", "metadata", "status")
+        return {name: body[name] for name in parts if name in body}
+    return _without_status(request, body)
 
 
 def _require_typed(request: Request, body: Obj) -> None:
@@ -287,22 +293,7 @@ def _replace(
     resource, metadata = request.resource, meta(candidate)
     _check_preconditions(request, live, metadata, apply=owners is not None)
     sent_owners = metadata.pop("managedFields", None)
-    if request.subresource == "status":
-        obj, warnings = _filled(request, {**clone(live), "status": candidate.get("status")}, live)
-        if obj.get("status") is None:
-            obj.pop("status", None)
-    else:
-        metadata |= {
-            name: live["metadata"][name] for name in SERVER_FIELDS if name in live["metadata"]
-        }
-        for name in SERVER_FIELDS:
-            if name not in live["metadata"]:
-                metadata.pop(name, None)
-        if resource.status:
-            candidate = _with_status(candidate, live.get("status"))
-        obj, warnings = _filled(request, candidate, live)
-        if not resource.custom:
-            admission.complete(cluster, obj, new=False)
+    obj, warnings = _replacement(cluster, request, live, candidate)
     metadata = meta(obj)
     metadata.pop("managedFields", None)
     _validate(cluster, resource, obj, None if request.subresource == "binding" else live)
@@ -318,6 +309,29 @@ def _replace(
     metadata["resourceVersion"] = live["metadata"]["resourceVersion"]
     metadata["managedFields"] = fields.encode(owners)
     return Result(200, resource.view(_commit(cluster, request, live, obj)), warnings)
+
+
+def _replacement(
+    cluster: Cluster, request: Request, live: Obj, candidate: Obj
+) -> tuple[Obj, list[str]]:
+    """The live object with the part that the path of the request writes, and the warnings."""
+    if request.subresource == "status":
+        obj, warnings = _filled(request, {**clone(live), "status": candidate.get("status")}, live)
+        if obj.get("status") is None:
+            obj.pop("status", None)
+        return obj, warnings
+    metadata, live_metadata = meta(candidate), live["metadata"]
+    for name in SERVER_FIELDS:
+        if name in live_metadata:
+            metadata[name] = live_metadata[name]
+        else:
+            metadata.pop(name, None)
+    if request.resource.status:
+        candidate = _with_status(candidate, live.get("status"))
+    obj, warnings = _filled(request, candidate, live)
+    if not request.resource.custom:
+        admission.complete(cluster, obj, new=False)
+    return obj, warnings
 
 
 def _commit(cluster: Cluster, request: Request, live: Obj, obj: Obj) -> Obj:
@@ -462,33 +476,13 @@ def _filled(request: Request, obj: Obj, live: Obj | None = None) -> tuple[Obj, l
 def _validate(cluster: Cluster, resource: Resource, obj: Obj, live: Obj | None) -> None:
     """ApiError 422 with everything that is wrong."""
     metadata = obj["metadata"]
-    causes = (
-        names.bad_name(metadata["name"], resource.kind, path_names=resource.path_names)
-        if live is None
-        else []
-    )
-    found = [
-        *names.bad_labels(metadata.get("labels")),
-        *names.bad_annotations(metadata.get("annotations")),
-    ]
-    if live is not None and "deletionTimestamp" in live["metadata"]:
-        late = [
-            name
-            for name in metadata.get("finalizers") or ()
-            if name not in (live["metadata"].get("finalizers") or ())
-        ]
-        quoted = ", ".join(f'"{name}"' for name in late)
-        message = (
-            "Forbidden: no new finalizers can be added if the object is being deleted, found new"
-            f" finalizers []string{{{quoted}}}"
-        )
-        found += (
-            [Cause("metadata.finalizers", "FieldValueForbidden", message)]
-            * (2 if resource.custom else 1)
-            if late
-            else []
-        )
-    causes += found
+    causes: list[Cause] = []
+    if live is None:
+        causes += names.bad_name(metadata["name"], resource.kind, path_names=resource.path_names)
+    causes += names.bad_labels(metadata.get("labels"))
+    causes += names.bad_annotations(metadata.get("annotations"))
+    if live is not None:
+        causes += _late_finalizers(resource, metadata, live)
     if resource.kind == crd.KIND:
         causes += crd.validate(obj, live)
     elif resource.schema is None:
@@ -501,6 +495,24 @@ def _validate(cluster: Cluster, resource: Resource, obj: Obj, live: Obj | None) 
         )
     if causes:
         raise invalid(resource.group, resource.kind, metadata["name"], causes)
+
+
+def _late_finalizers(resource: Resource, metadata: Obj, live: Obj) -> list[Cause]:
+    """Finalizers that were added to an object that is being deleted. For a custom resource the
+    server lists them twice."""
+    if "deletionTimestamp" not in live["metadata"]:
+        return []
+    before = live["metadata"].get("finalizers") or ()
+    late = [name for name in metadata.get("finalizers") or () if name not in before]
+    if not late:
+        return []
+    quoted = ", ".join(f'"{name}"' for name in late)
+    message = (
+        "Forbidden: no new finalizers can be added if the object is being deleted, found new"
+        f" finalizers []string{{{quoted}}}"
+    )
+    cause = Cause("metadata.finalizers", "FieldValueForbidden", message)
+    return [cause] * (2 if resource.custom else 1)
 
 
 def _substance(resource: Resource, obj: Obj) -> Json:

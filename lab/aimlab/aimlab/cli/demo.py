@@ -89,44 +89,15 @@ def _heading(console: PlainConsole, text: str) -> None:
 
 async def the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
     """From the manifests to an answer, with a check at each step."""
-    console, quickstart = checks.console, stack.quickstart
+    console, manifests = checks.console, str(stack.quickstart.manifests)
     _heading(console, "kubectl apply -f examples/quickstart")
-    checks.check(
-        "the manifests are accepted",
-        holds=await _kubectl(stack, console, "apply", "-f", str(quickstart.manifests)),
-    )
+    applied = await _kubectl(stack, console, "apply", "-f", manifests)
+    checks.check("the manifests are accepted", holds=applied)
     _heading(console, "Waiting until the service is ready")
-    try:
-        async with (
-            asyncio.timeout(READY_WITHIN_S),
-            watching(stack.lab.cluster, bus, NAMESPACE) as progress,
-        ):
-            service = await show_until_ready(progress, SERVICE, console)
-            not_ready = [
-                f"{kind}/{name}"
-                for (kind, name), body in progress.objects.items()
-                if not is_ready(body)
-            ]
-    except TimeoutError:
-        checks.check(
-            f"the service is ready within {READY_WITHIN_S:.0f} s (logs:"
-            f" {stack.lab.state_dir / 'log'})",
-            holds=False,
-        )
+    service = await _wait_until_ready(stack, bus, checks)
+    if service is None:
         return
-    checks.check(
-        "service, template and cache are"
-        f" ready{': but not ' + ', '.join(not_ready) if not_ready else ''}",
-        holds=not not_ready,
-    )
-    model = (await stack.lab.cluster.list(CATALOGUE)).items[0]
-    inspected = {c["type"]: c for c in (model.get("status") or {}).get("conditions") or ()}.get(
-        reasons.IMAGE_INSPECTED, {}
-    )
-    checks.check(
-        f"the model's image was inspected: {inspected.get('message', 'no condition')}",
-        holds=inspected.get("status") == "True",
-    )
+    await _check_image(stack, checks)
     await _kubectl(stack, console, "get", "aim", "-n", NAMESPACE)
     _heading(console, "Calling the model through the gateway")
     await _call(stack, service, checks)
@@ -147,6 +118,40 @@ async def the_way(stack: Stack, bus: Bus, checks: Checks) -> None:
         "the S3 store's secret key is in no event, object, metric or"
         f" log{''.join(f', but in {place}' for place in found)}",
         holds=not found,
+    )
+
+
+async def _wait_until_ready(stack: Stack, bus: Bus, checks: Checks) -> dict[str, Any] | None:
+    """The service; None if it did not become ready in time."""
+    try:
+        async with (
+            asyncio.timeout(READY_WITHIN_S),
+            watching(stack.lab.cluster, bus, NAMESPACE) as progress,
+        ):
+            service = await show_until_ready(progress, SERVICE, checks.console)
+            not_ready = [
+                f"{kind}/{name}"
+                for (kind, name), body in progress.objects.items()
+                if not is_ready(body)
+            ]
+    except TimeoutError:
+        logs = stack.lab.state_dir / "log"
+        checks.check(
+            f"the service is ready within {READY_WITHIN_S:.0f} s (logs: {logs})", holds=False
+        )
+        return None
+    exceptions = f": but not {', '.join(not_ready)}" if not_ready else ""
+    checks.check(f"service, template and cache are ready{exceptions}", holds=not not_ready)
+    return service
+
+
+async def _check_image(stack: Stack, checks: Checks) -> None:
+    model = (await stack.lab.cluster.list(CATALOGUE)).items[0]
+    conditions = (model.get("status") or {}).get("conditions") or ()
+    inspected = {c["type"]: c for c in conditions}.get(reasons.IMAGE_INSPECTED, {})
+    checks.check(
+        f"the model's image was inspected: {inspected.get('message', 'no condition')}",
+        holds=inspected.get("status") == "True",
     )
 
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
@@ -94,38 +95,28 @@ async def prepare(
     await asyncio.to_thread(lab.hub.put_model, MODEL, files)
     sums_file = lab.state_dir / "sums.json"
     sums_file.write_text(json.dumps(sums))
-    size_gib = f"{size_bytes / GIB:.6f}"
-    serve = (
-        "-m",
-        "aimlab.model_image",
-        "--source",
-        SOURCE,
-        "--name",
-        MODEL,
-        "--size-gb",
-        size_gib,
-        "--sums",
-        str(sums_file),
-    )
     lab.registry.put_image(REPOSITORY, TAG, LABELS, platforms=("linux/amd64", "linux/arm64"))
+    downloader_program = str(Path(sys.executable).with_name("aim-downloader"))
     lab.set_images(
         {
-            f"{lab.registry.host}/{REPOSITORY}:{TAG}": ImageCommand((sys.executable, *serve)),
+            f"{lab.registry.host}/{REPOSITORY}:{TAG}": _model_command(size_bytes, sums_file),
             **more_images,
-            downloader: ImageCommand(
-                (str(Path(sys.executable).with_name("aim-downloader")),),
-                {"HF_ENDPOINT": lab.hub.endpoint},
-            ),
+            downloader: ImageCommand((downloader_program,), {"HF_ENDPOINT": lab.hub.endpoint}),
         }
     )
-    return Quickstart(
-        write_manifests(
-            lab,
-            "quickstart",
-            {EXAMPLE_ENDPOINT: lab.s3.endpoint_url, EXAMPLE_REGISTRY: lab.registry.host},
-        ),
-        sums,
-        size_bytes,
+    addresses = {EXAMPLE_ENDPOINT: lab.s3.endpoint_url, EXAMPLE_REGISTRY: lab.registry.host}
+    return Quickstart(write_manifests(lab, "quickstart", addresses), sums, size_bytes)
+
+
+def _model_command(size_bytes: int, sums_file: Path) -> ImageCommand:
+    options = {
+        "--source": SOURCE,
+        "--name": MODEL,
+        "--size-gb": f"{size_bytes / GIB:.6f}",
+        "--sums": str(sums_file),
+    }
+    return ImageCommand(
+        (sys.executable, "-m", "aimlab.model_image", *chain.from_iterable(options.items()))
     )
 
 

@@ -51,6 +51,36 @@ def plan(state: Objects, now: datetime) -> ReconcileResult:
     return step
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a Job ends: its final condition, the one that announces it, and why, in both."""
+
+    final: str
+    announcing: str
+    reason: str
+    message: str
+
+
+SUCCEEDED = Verdict(
+    "Complete",
+    "SuccessCriteriaMet",
+    "CompletionsReached",
+    "Reached expected number of succeeded pods",
+)
+OUT_OF_TIME = Verdict(
+    "Failed",
+    "FailureTarget",
+    "DeadlineExceeded",
+    "Job was active longer than specified deadline",
+)
+OUT_OF_TRIES = Verdict(
+    "Failed",
+    "FailureTarget",
+    "BackoffLimitExceeded",
+    "Job has reached the specified backoff limit",
+)
+
+
 def plan_job(job: Body, pods: list[Body], now: datetime) -> ReconcileResult:
     """First match wins: finished, suspended, succeeded, out of time, out of tries, running,
     waiting to try again, to be tried."""
@@ -62,51 +92,19 @@ def plan_job(job: Body, pods: list[Body], now: datetime) -> ReconcileResult:
         return suspend(job, tally, now)
     started = time_of(status.get("startTime")) or now
     if tally.succeeded:
-        return finish(
-            job,
-            tally,
-            now,
-            (
-                "Complete",
-                "SuccessCriteriaMet",
-                "CompletionsReached",
-                "Reached expected number of succeeded pods",
-            ),
-        )
+        return finish(job, tally, now, SUCCEEDED)
     deadline_s = spec.get("activeDeadlineSeconds")
-    late = deadline_s is not None and now >= started + timedelta(seconds=deadline_s)
-    if late:
-        return finish(
-            job,
-            tally,
-            now,
-            (
-                "Failed",
-                "FailureTarget",
-                "DeadlineExceeded",
-                "Job was active longer than specified deadline",
-            ),
-        )
+    deadline = None if deadline_s is None else started + timedelta(seconds=deadline_s)
+    if deadline is not None and now >= deadline:
+        return finish(job, tally, now, OUT_OF_TIME)
     if tally.failed > spec.get("backoffLimit", 6):
-        return finish(
-            job,
-            tally,
-            now,
-            (
-                "Failed",
-                "FailureTarget",
-                "BackoffLimitExceeded",
-                "Job has reached the specified backoff limit",
-            ),
-        )
+        return finish(job, tally, now, OUT_OF_TRIES)
     status = running_status(tally, started)
     if is_true(job, "Suspended"):
         status["conditions"] = [suspension(job, "False", ("JobResumed", "Job resumed"), now)]
     step = ReconcileResult(report(job, status))
-    if deadline_s is not None:
-        step += ReconcileResult(
-            requeue_after_s=(started + timedelta(seconds=deadline_s) - now).total_seconds()
-        )
+    if deadline is not None:
+        step += ReconcileResult(requeue_after_s=(deadline - now).total_seconds())
     return step if tally.active else step + retry(job, tally, now)
 
 
@@ -199,16 +197,14 @@ def pod_for(job: Body, attempt: int) -> Body:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": own, "spec": template["spec"]}
 
 
-def finish(
-    job: Body, tally: Tally, now: datetime, verdict: tuple[str, str, str, str]
-) -> ReconcileResult:
+def finish(job: Body, tally: Tally, now: datetime, verdict: Verdict) -> ReconcileResult:
     """Writes the final condition and the one that announces it (KEP-3998), and deletes the pods
     that still run, which count as failed."""
-    final, announcing, reason, message = verdict
     since = {"lastProbeTime": stamp(now), "lastTransitionTime": stamp(now)}
     conditions = [
-        {"type": kind, "status": "True", "reason": reason, "message": message} | since
-        for kind in (announcing, final)
+        {"type": kind, "status": "True", "reason": verdict.reason, "message": verdict.message}
+        | since
+        for kind in (verdict.announcing, verdict.final)
     ]
     status: Body = {
         "active": 0,
@@ -219,7 +215,7 @@ def finish(
     }
     status["startTime"] = job.get("status", {}).get("startTime") or stamp(now)
     status["uncountedTerminatedPods"] = {}
-    if final == "Complete":
+    if verdict.final == "Complete":
         status |= {"succeeded": tally.succeeded, "completionTime": stamp(now)}
     deletions: list[Write] = [delete_of(POD, pod) for pod in tally.active if not is_deleting(pod)]
     return ReconcileResult([patch_of(JOB, job, {"status": status}, "status"), *deletions])

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -55,7 +55,6 @@ class Options:
 
 async def run(kubeconfig: str, options: Options) -> None:
     """Runs the node until cancelled; then every process of its pods has ended."""
-    state_dir, controllers = options.state_dir, options.controllers
     cluster = await Cluster.connect(kubeconfig, user_agent="aimlab-node")
     try:
         async with aiohttp.ClientSession(trust_env=False) as client:
@@ -66,7 +65,7 @@ async def run(kubeconfig: str, options: Options) -> None:
             node = Node(
                 cluster,
                 mirror.objects,
-                state_dir,
+                options.state_dir,
                 options.images,
                 client,
                 api_of(Path(kubeconfig)),
@@ -76,33 +75,36 @@ async def run(kubeconfig: str, options: Options) -> None:
             server = web.AppRunner(make_app(kubelet), handle_signals=False, shutdown_timeout=1.0)
             await server.setup()
             try:
-                port = await _listen(server, make_certificate(state_dir, "kubelet"))
+                port = await _listen(server, make_certificate(options.state_dir, "kubelet"))
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(_register(cluster, port))
                     tasks.create_task(mirror.run())
-                    if SCHEDULER in controllers:
-                        tasks.create_task(control(cluster, mirror, scheduler.plan))
-                    tasks.create_task(
-                        control(
-                            cluster,
-                            mirror,
-                            partial(pv_binder.plan, volumes_dir=state_dir / "volumes"),
-                        )
-                    )
-                    if JOBS in controllers:
-                        tasks.create_task(control(cluster, mirror, jobs.plan))
-                    if WORKLOADS in controllers:
-                        tasks.create_task(control(cluster, mirror, workloads.plan))
-                    tasks.create_task(service_proxy.serve(mirror))
-                    if OWNERS in controllers:
-                        owned = Informer(cluster, garbage_collector.KINDS)
-                        tasks.create_task(owned.run())
-                        tasks.create_task(garbage_collector.collect(cluster, owned))
+                    for controller in _controllers(cluster, mirror, options):
+                        tasks.create_task(controller)
                     tasks.create_task(kubelet.run())
             finally:
                 await server.cleanup()
     finally:
         await cluster.close()
+
+
+def _controllers(
+    cluster: Cluster, mirror: Informer, options: Options
+) -> Iterator[Coroutine[None, None, None]]:
+    """Those that the cluster does not have, and those of the node itself."""
+    if SCHEDULER in options.controllers:
+        yield control(cluster, mirror, scheduler.plan)
+    volumes_dir = options.state_dir / "volumes"
+    yield control(cluster, mirror, partial(pv_binder.plan, volumes_dir=volumes_dir))
+    if JOBS in options.controllers:
+        yield control(cluster, mirror, jobs.plan)
+    if WORKLOADS in options.controllers:
+        yield control(cluster, mirror, workloads.plan)
+    yield service_proxy.serve(mirror)
+    if OWNERS in options.controllers:
+        owned = Informer(cluster, garbage_collector.KINDS)
+        yield owned.run()
+        yield garbage_collector.collect(cluster, owned)
 
 
 async def _listen(server: web.AppRunner, certificate: Certificate) -> int:

@@ -21,7 +21,6 @@ from aimschema.resources import CLAIM, NODE, POD, STORAGE_CLASS, Resource
 
 SCHEDULER = "default-scheduler"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
-_NO_HELP = "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
 
 Amounts = Counter[str]
 
@@ -76,45 +75,37 @@ def decide(pod: Body, node: Body, free: Amounts, state: Objects) -> Fits | DoesN
     """First match wins: a node that is cordoned, a taint, a claim in the way, the wrong node,
     not enough free, fits."""
     if node.get("spec", {}).get("unschedulable"):
-        return DoesNotFit(f"0/1 nodes are available: 1 node(s) were unschedulable. {_NO_HELP}")
+        return _no_node("1 node(s) were unschedulable")
     if not tolerates(pod, node):
-        return DoesNotFit(
-            f"0/1 nodes are available: 1 node(s) had untolerated taint(s). {_NO_HELP}"
-        )
+        return _no_node("1 node(s) had untolerated taint(s)")
     to_place: list[Body] = []
     for name in claims_of(pod):
         claim = state.find(CLAIM, pod["metadata"]["namespace"], name)
         if claim is None:
-            return DoesNotFit(
-                f'0/1 nodes are available: persistentvolumeclaim "{name}" not found. {_NO_HELP}'
-            )
+            return _no_node(f'persistentvolumeclaim "{name}" not found')
         if is_deleting(claim):
-            return DoesNotFit(
-                f'0/1 nodes are available: persistentvolumeclaim "{name}" is being deleted.'
-                f" {_NO_HELP}"
-            )
+            return _no_node(f'persistentvolumeclaim "{name}" is being deleted')
         if phase_of(claim) != "Bound":
             if not waits_for_consumer(claim, state):
-                return DoesNotFit(
-                    "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
-                    f" {_NO_HELP}"
-                )
+                return _no_node("pod has unbound immediate PersistentVolumeClaims")
             to_place.append(claim)
     if not matches_node(pod, node):
-        return DoesNotFit(
-            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
-            f" {_NO_HELP}"
-        )
+        return _no_node("1 node(s) didn't match Pod's node affinity/selector")
     short = [
         resource for resource, amount in sorted(requests_of(pod).items()) if amount > free[resource]
     ]
     if short:
         lacking = ", ".join(f"1 Insufficient {resource}" for resource in short)
-        return DoesNotFit(
-            f"0/1 nodes are available: {lacking}. preemption: 0/1 nodes are available: 1 No"
-            " preemption victims found for incoming pod."
-        )
+        return _no_node(lacking, "No preemption victims found for incoming pod")
     return Fits(tuple(to_place))
+
+
+def _no_node(
+    why: str, no_preemption: str = "Preemption is not helpful for scheduling"
+) -> DoesNotFit:
+    """With the message of the scheduler."""
+    none_available = "0/1 nodes are available"
+    return DoesNotFit(f"{none_available}: {why}. preemption: {none_available}: 1 {no_preemption}.")
 
 
 def tolerates(pod: Body, node: Body) -> bool:
