@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import nats.errors
-import nkeys
 from nats.aio.client import Client, RawCredentials
 
 from aimbus.errors import AccessDenied
@@ -52,6 +51,8 @@ class NatsCredentials:
         text = _read(CREDS_SETTING, self.creds)
         if all(part in text for part in _CREDS_PARTS):
             return {"user_credentials": RawCredentials(text)}
+        import nkeys  # noqa: PLC0415 (2 MB that a server without authentication does not need)
+
         try:
             nkeys.from_seed(bytearray(text.strip().encode()))
         except (

@@ -15,11 +15,15 @@ from typing import Any, NamedTuple, TypeAlias
 import aiohttp
 import msgspec
 import yaml
-from kubernetes.aio import config
-from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
 
 from aimkube import errors
+from aimkube.kubernetes_aio import (
+    ApiClient,
+    ConfigException,
+    Configuration,
+    load_incluster_config,
+    load_kube_config,
+)
 
 Body = dict[str, Any]
 Query = dict[str, str | int | bool]
@@ -48,12 +52,10 @@ async def _configure(configuration: Configuration, kubeconfig: str | None) -> No
     path = kubeconfig or os.environ.get("KUBECONFIG")
     try:
         if path:
-            await config.load_kube_config(
-                path, client_configuration=configuration, persist_config=False
-            )  # type: ignore[no-untyped-call]
+            await load_kube_config(path, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
         else:
-            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except (config.ConfigException, yaml.YAMLError, OSError, TypeError, AttributeError) as error:
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except (ConfigException, yaml.YAMLError, OSError, TypeError, AttributeError) as error:
         where = (
             f"kubeconfig {path}"
             if path

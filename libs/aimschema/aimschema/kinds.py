@@ -52,7 +52,11 @@ class CamelModel(BaseModel):
     """Camel case on the wire; unknown fields are kept out, as the API server prunes them."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        defer_build=True,  # a service validates few of the models
     )
 
 
