@@ -252,6 +252,9 @@ async def count(
         if isinstance(message, ObjectChanged)
     }
     lost = sum(living.get(key) != version for key, version in latest.items())
+    repeated = len(versions) - len(set(versions))
+    deletes = sum(isinstance(last[key], ObjectDeleted) for key in deleted)
+    changes = sum(living.get(key) == latest[key] for key in changed)
     return [
         (
             f"Killed when {before:,} messages were in the log; {len(deleted)} of their objects"
@@ -259,19 +262,10 @@ async def count(
         ),
         "",
         f"- lost: {lost} (objects whose last message is not their state)",
-        (
-            f"- repeated: {len(versions) - len(set(versions))} (messages of the same object and"
-            " version)"
-        ),
+        f"- repeated: {repeated} (messages of the same object and version)",
         f"- published but deleted: {len(living.keys() - latest.keys())}",
-        (
-            f"- deletes published: {sum(isinstance(last[key], ObjectDeleted) for key in deleted)}"
-            f" of {len(deleted)}"
-        ),
-        (
-            f"- changes published: {sum(living.get(key) == latest[key] for key in changed)} of"
-            f" {len(changed)}"
-        ),
+        f"- deletes published: {deletes} of {len(deleted)}",
+        f"- changes published: {changes} of {len(changed)}",
         (
             f"- messages in all: {len(messages):,} = {TOTAL:,} first versions + {len(changed)}"
             f" changes + {len(deleted)} deletes"

@@ -55,18 +55,7 @@ def asyncapi() -> dict[str, Any]:
         "channels": {_id(family): _channel(family) for family in FAMILIES},
         "operations": dict(entry for contract in CONTRACTS for entry in _operations(contract)),
         "components": {
-            "messages": {
-                message.__name__: {
-                    "name": tag(message),
-                    "summary": (message.__doc__ or "").strip().partition("\n")[0],
-                    "headers": {"$ref": "#/components/schemas/Headers"},
-                    "payload": {
-                        "schemaFormat": "application/schema+json;version=2020-12",
-                        "schema": {"$ref": f"./{tag(message)}{SUFFIX}"},
-                    },
-                }
-                for message in MESSAGES
-            },
+            "messages": {message.__name__: _message(message) for message in MESSAGES},
             "schemas": {
                 "Headers": {
                     "type": "object",
@@ -77,6 +66,18 @@ def asyncapi() -> dict[str, Any]:
                     },
                 }
             },
+        },
+    }
+
+
+def _message(message: type) -> dict[str, Any]:
+    return {
+        "name": tag(message),
+        "summary": (message.__doc__ or "").strip().partition("\n")[0],
+        "headers": {"$ref": "#/components/schemas/Headers"},
+        "payload": {
+            "schemaFormat": "application/schema+json;version=2020-12",
+            "schema": {"$ref": f"./{tag(message)}{SUFFIX}"},
         },
     }
 

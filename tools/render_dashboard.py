@@ -19,6 +19,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,32 +46,16 @@ async def run(data: Path) -> None:
             control_plane_on_laptop(folder / "stack") as stack,
             Children(folder / "log") as children,
         ):
-            targets = [url.removeprefix("http://") for url in stack.health.values()]
-            scraped = {"job_name": "aim", "static_configs": [{"targets": targets}]}
-            config = {"global": {"scrape_interval": "2s"}, "scrape_configs": [scraped]}
-            (folder / "prometheus.yml").write_text(json.dumps(config))
             (port,) = free_ports(1)
-            files = [
-                f"--config.file={folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={folder / 'tsdb'}",
-            ]
-            await children.start(
-                "prometheus", [str(PROMETHEUS), *files, f"--web.listen-address=127.0.0.1:{port}"]
-            )
+            urls = stack.health.values()
+            await children.start("prometheus", prometheus_command(folder, port, urls))
             began_s = time.time()
             await asyncio.sleep(10)
             await kubectl(stack.lab, "apply", "-f", str(stack.quickstart.manifests))
-            await kubectl(
-                stack.lab,
-                "wait",
-                "aimsvc/minilm",
-                "-n",
-                "quickstart",
-                "--for=condition=Ready",
-                "--timeout=120s",
-            )
+            service = ("aimsvc/minilm", "-n", "quickstart")
+            await kubectl(stack.lab, "wait", *service, "--for=condition=Ready", "--timeout=120s")
             await asyncio.sleep(AFTER_S)
-            await kubectl(stack.lab, "delete", "aimsvc/minilm", "-n", "quickstart")
+            await kubectl(stack.lab, "delete", *service)
             await asyncio.sleep(15)
             span = {"start": began_s, "end": time.time(), "step": STEP_S}
             results = [
@@ -79,6 +64,20 @@ async def run(data: Path) -> None:
                 for target in panel["targets"]
             ]
         await asyncio.to_thread(data.write_text, json.dumps(results))
+
+
+def prometheus_command(folder: Path, port: int, urls: Iterable[str]) -> list[str]:
+    """Writes its configuration, which scrapes these URLs, into the folder."""
+    targets = [url.removeprefix("http://") for url in urls]
+    scraped = {"job_name": "aim", "static_configs": [{"targets": targets}]}
+    config = {"global": {"scrape_interval": "2s"}, "scrape_configs": [scraped]}
+    (folder / "prometheus.yml").write_text(json.dumps(config))
+    return [
+        str(PROMETHEUS),
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
 
 
 def query_range(port: int, query: str, span: dict[str, float]) -> Any:

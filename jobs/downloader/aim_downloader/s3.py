@@ -283,42 +283,31 @@ class S3Source:
         """The exception for a failed read of a listed object."""
         store_error = store_error_of(error, self._store)
         conditional = "IfMatch" in options
+        text = f"{store_error.text} while reading {file.key}"
         # A HEAD has just found this version, so perhaps the store rejects every condition. The ETag
         # of the response still shows a change.
-        if (
-            conditional
-            and store_error.status == 412
-            and file.key in self._etags
-            and not self._meets_conditions
-        ):
+        found_by_head = file.key in self._etags and not self._meets_conditions
+        if conditional and store_error.status == 412 and found_by_head:
             self._takes_conditions = False
-            return Retryable(f"{store_error.text} while reading {file.key}")
+            return Retryable(text)
         if (
             store_error.status == 412
             or store_error.code == "PreconditionFailed"
             or store_error.kind == "not_there"
         ):
-            return (
-                _changed_failure(file)
-                if store_error.status in {404, 412}
-                else _unreadable(Outcome.TRANSIENT, file, store_error)
-            )
+            if store_error.status in {404, 412}:
+                return _changed_failure(file)
+            return _unreadable(Outcome.TRANSIENT, file, store_error)
         if store_error.kind == "no_access":
             return _unreadable(Outcome.NO_ACCESS, file, store_error)
         if store_error.retryable:
-            return Retryable(
-                f"{store_error.text} while reading {file.key}",
-                retry_after_s=store_error.retry_after_s,
-            )
-        if (
-            store_error.is_unsupported_request
-            and conditional
-            and (store_error.status == 501 or "Range" not in options)
-        ):
-            self._takes_conditions = False
-            return Retryable(f"{store_error.text} while reading {file.key}")
-        if store_error.is_unsupported_request and "Range" in options:
-            return RangesIgnored()
+            return Retryable(text, retry_after_s=store_error.retry_after_s)
+        if store_error.is_unsupported_request:
+            if conditional and (store_error.status == 501 or "Range" not in options):
+                self._takes_conditions = False
+                return Retryable(text)
+            if "Range" in options:
+                return RangesIgnored()
         return _unreadable(Outcome.TRANSIENT, file, store_error)
 
     def _version(self, file: SourceFile) -> str:

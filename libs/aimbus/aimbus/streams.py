@@ -120,16 +120,9 @@ async def ensure_streams(
             made |= await _ensure(session, replicas, max_bytes)
             await wait_until_mirrored(session, stalled_after_s, on_level)
         except MirrorStalled as stalled:
-            _log.error(
-                "mirror-stalled",
-                stream=STATE,
-                lag=stalled.lag,
-                still_s=round(stalled.still_s),
-                action="it is re-created",
-            )
             on_level(Level(stalled.lag, stalled.still_s, stalled=True))
             stalled_after_s = min(stalled_after_s * 2, LONGEST_STALL_S)
-            await _drop_state(session)
+            await _drop_state(session, stalled)
         except (Unreachable, TimeoutError, ApiError) as error:
             if isinstance(error, ApiError) and error.code != 503:
                 raise StreamsRejected(str(error)) from error
@@ -140,8 +133,15 @@ async def ensure_streams(
             return made
 
 
-async def _drop_state(session: Session) -> None:
-    """It is made again by the next pass; where NATS is away, so is the reason to drop it."""
+async def _drop_state(session: Session, stalled: MirrorStalled) -> None:
+    """The next pass re-creates it; where NATS is away, so is the reason to drop it."""
+    _log.error(
+        "mirror-stalled",
+        stream=STATE,
+        lag=stalled.lag,
+        still_s=round(stalled.still_s),
+        action="it is re-created",
+    )
     with contextlib.suppress(Unreachable, TimeoutError, ApiError):
         await api(session, f"STREAM.DELETE.{STATE}")
 

@@ -243,25 +243,30 @@ class Watch:
         if kind in {"ADDED", "MODIFIED"}:
             body = self.reduce(body)
         if initial is not None:
-            key = (metadata.get("namespace", ""), metadata.get("name", ""))
-            match kind:
-                case "BOOKMARK" if (metadata.get("annotations") or {}).get(
-                    INITIAL_EVENTS_END
-                ) == "true":
-                    return self._to_snapshot(
-                        Snapshot(tuple(initial.values()), metadata["resourceVersion"])
-                    )
-                case "ADDED" | "MODIFIED":
-                    initial[key] = body
-                case "DELETED":
-                    initial.pop(key, None)
-            return None
+            return self._collect(initial, kind, metadata, body)
         self.version = metadata["resourceVersion"]
         match kind:
             case "ADDED" | "MODIFIED":
                 return Modified(body)
             case "DELETED":
                 return Deleted(body)
+        return None
+
+    def _collect(
+        self, initial: Initial, kind: object, metadata: Body, body: Body
+    ) -> Snapshot | None:
+        """The snapshot, once the bookmark shows that it is whole."""
+        key = (metadata.get("namespace", ""), metadata.get("name", ""))
+        match kind:
+            case "BOOKMARK":
+                annotations = metadata.get("annotations") or {}
+                if annotations.get(INITIAL_EVENTS_END) == "true":
+                    listed = Snapshot(tuple(initial.values()), metadata["resourceVersion"])
+                    return self._to_snapshot(listed)
+            case "ADDED" | "MODIFIED":
+                initial[key] = body
+            case "DELETED":
+                initial.pop(key, None)
         return None
 
     def _to_snapshot(self, listed: Snapshot) -> Snapshot:

@@ -13,7 +13,7 @@ later. Pure.
 import datetime
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,44 +86,85 @@ def build_timeline(events: Sequence[Event], key: Key) -> list[Entry]:
         for m in (event.message for event in ours)
         if isinstance(m, ObjectChanged)
     }
-    entries: dict[int, Entry] = {}
-    latest: dict[Key, int] = {}
-    before: dict[Key, ObjectChanged] = {}
-    instead: dict[int, int | None] = {}
-    last: dict[tuple[str, Key], str] = {}
-    last_reports: dict[tuple[str, Key], StatusReported] = {}
+    story = _Story(versions)
     for seq in _causal(parents):
-        link = linked[seq]
-        subject = _key(link.event.message)
+        story.add(linked[seq], parents[seq], epoch_at[seq])
+    return list(story.entries.values())
+
+
+class _Story:
+    """The steps so far, and what the next one is compared with. `versions` are by epoch, object
+    and resourceVersion."""
+
+    def __init__(self, versions: Mapping[tuple[int, Key | None, str], ObjectChanged]) -> None:
+        self.entries: dict[int, Entry] = {}
+        self._versions = versions
+        self._shown_by: dict[int, int | None] = {}
+        """By the sequence of each event: the entry that its effects belong to."""
+        self._latest_entry: dict[Key, int] = {}
+        self._latest_text: dict[tuple[str, Key], str] = {}
+        self._latest_version: dict[Key, ObjectChanged] = {}
+        self._latest_report: dict[tuple[str, Key], StatusReported] = {}
+
+    def add(self, link: Link, parents: Iterable[int], epoch: int) -> None:
+        """Add the step of an event that comes after all before it. One without news adds none."""
+        seq, subject = link.event.seq, _key(link.event.message)
         assert subject is not None
-        cause = max(
-            (found for parent in parents[seq] if (found := instead.get(parent)) is not None),
-            default=None,
-        )
-        if cause is None and isinstance(link.event.message, ObjectChanged):
-            cause = max(
-                (
-                    latest[owner]
-                    for owner in _owners(subject, link.event.message.object)
-                    if owner in latest
-                ),
-                default=None,
-            )
-        who, what, why = _describe(link, epoch_at[seq], last_reports, versions, before)
-        if link.written or not what or last.get((who, subject)) == what + why:
-            instead[seq] = cause
-            continue
-        last[who, subject] = what + why
-        instead[seq] = latest[subject] = seq
-        after_s = (
-            0.0
-            if cause is None
-            else max(0.0, (link.event.time - entries[cause].time).total_seconds())
-        )
-        entries[seq] = Entry(
-            seq, link.event.time, who, subject, what, why, cause, after_s, epoch_at[seq]
-        )
-    return list(entries.values())
+        cause = self._cause(link.event.message, subject, parents)
+        who, what, why = self._describe(link.event.message, epoch)
+        if link.written or not what or self._latest_text.get((who, subject)) == what + why:
+            self._shown_by[seq] = cause
+            return
+        self._latest_text[who, subject] = what + why
+        self._shown_by[seq] = self._latest_entry[subject] = seq
+        time = link.event.time
+        after_s = 0.0
+        if cause is not None:
+            after_s = max(0.0, (time - self.entries[cause].time).total_seconds())
+        self.entries[seq] = Entry(seq, time, who, subject, what, why, cause, after_s, epoch)
+
+    def _cause(self, message: Message, subject: Key, parents: Iterable[int]) -> int | None:
+        """The latest entry that led to it; for a version that none did, that of its owner."""
+        shown = (self._shown_by.get(parent) for parent in parents)
+        cause = max((seq for seq in shown if seq is not None), default=None)
+        if cause is None and isinstance(message, ObjectChanged):
+            owners = (self._latest_entry.get(key) for key in _owners(subject, message.object))
+            cause = max((seq for seq in owners if seq is not None), default=None)
+        return cause
+
+    def _describe(self, message: Message, epoch: int) -> tuple[str, str, str]:
+        """Who, what and why."""
+        match message:
+            case StatusReported(service=service):
+                place = (service, Key(message.kind, message.namespace, message.name))
+                last = self._latest_report.get(place)
+                self._latest_report[place] = message
+                return (service, *_news(last, message))
+            case ActionTaken(verb=verb, service=service) if verb == WRITE_STATUS:
+                version = self._versions.get((epoch, _key(message), message.resource_version))
+                state = verb if version is None else f"is now {state_of(version)}"
+                return service, state, _ready_message(version)
+            case ActionTaken(verb=verb, service=service, outcome=outcome):
+                what = verb if outcome == "done" else f"{verb} {outcome}"
+                return service, what, message.detail
+            case ObjectDeleted():
+                return "cluster", "is gone", ""
+            case ObjectChanged():
+                return self._describe_version(message)
+            case _:
+                return "", "", ""
+
+    def _describe_version(self, message: ObjectChanged) -> tuple[str, str, str]:
+        here = Key(message.kind, message.namespace, message.name)
+        before = self._latest_version.get(here)
+        self._latest_version[here] = message
+        edit = _describe_edit(None if before is None else before.object, message.object)
+        news = edit or state_of(message)
+        if before is None or message.epoch <= before.epoch:
+            return author_of(message), news, ""
+        if message.object == before.object:
+            return "cluster", "", ""
+        return "cluster", f"went back in time: {news}", ""
 
 
 def without_unconfirmed_writes(events: Sequence[Event], key: Key) -> list[Entry]:
@@ -176,51 +217,6 @@ def _key(message: Message) -> Key | None:
             return Key(message.kind, message.namespace, message.name)
         case _:
             return None
-
-
-def _describe(
-    link: Link,
-    epoch: int,
-    last_reports: dict[tuple[str, Key], StatusReported],
-    versions: dict[tuple[int, Key | None, str], ObjectChanged],
-    before: dict[Key, ObjectChanged],
-) -> tuple[str, str, str]:
-    """Who, what and why. Updates `last_reports` and `before`, which have the latest report and
-    version of each object."""
-    message = link.event.message
-    match message:
-        case StatusReported():
-            place = (message.service, Key(message.kind, message.namespace, message.name))
-            last, last_reports[place] = last_reports.get(place), message
-            return (message.service, *_news(last, message))
-        case ActionTaken(verb=verb) if verb == WRITE_STATUS:
-            version = versions.get((epoch, _key(message), message.resource_version))
-            state = verb if version is None else f"is now {state_of(version)}"
-            return message.service, state, _ready_message(version)
-        case ActionTaken():
-            return (
-                message.service,
-                f"{message.verb}{'' if message.outcome == 'done' else f' {message.outcome}'}",
-                message.detail,
-            )
-        case ObjectDeleted():
-            return "cluster", "is gone", ""
-        case ObjectChanged():
-            here = Key(message.kind, message.namespace, message.name)
-            then, before[here] = before.get(here), message
-            who = author_of(message)
-            news = _describe_edit(
-                None if then is None else then.object, message.object
-            ) or state_of(message)
-            if then is not None and message.epoch > then.epoch:
-                return (
-                    "cluster",
-                    "" if message.object == then.object else f"went back in time: {news}",
-                    "",
-                )
-            return who, news, ""
-        case _:
-            return "", "", ""
 
 
 def _news(before: StatusReported | None, now: StatusReported) -> tuple[str, str]:
@@ -287,14 +283,8 @@ def _edges(here: Key, body: dict[str, Any]) -> Iterator[tuple[Key, Key]]:
     metadata, spec = body.get("metadata") or {}, body.get("spec") or {}
     for owner in metadata.get("ownerReferences") or ():
         resource = RESOURCES.get(str(owner.get("kind")))
-        yield (
-            Key(
-                str(owner.get("kind")),
-                here.namespace if resource is None or resource.namespaced else None,
-                str(owner.get("name")),
-            ),
-            here,
-        )
+        namespace = here.namespace if resource is None or resource.namespaced else None
+        yield Key(str(owner.get("kind")), namespace, str(owner.get("name"))), here
     match here.kind:
         case SERVICE.kind:
             yield here, Key(TEMPLATE.kind, here.namespace, str(spec.get("templateRef")))
@@ -302,30 +292,15 @@ def _edges(here: Key, body: dict[str, Any]) -> Iterator[tuple[Key, Key]]:
         case TEMPLATE.kind:
             yield here, Key(CONFIG.kind, here.namespace, DEFAULT_CONFIG)
         case CACHE.kind:
-            yield (
-                here,
-                Key(
-                    CONFIG.kind,
-                    here.namespace,
-                    str(
-                        (metadata.get("annotations") or {}).get(
-                            labels.ANNOTATION_CONFIG, DEFAULT_CONFIG
-                        )
-                    ),
-                ),
-            )
+            annotations = metadata.get("annotations") or {}
+            config = annotations.get(labels.ANNOTATION_CONFIG, DEFAULT_CONFIG)
+            yield here, Key(CONFIG.kind, here.namespace, str(config))
         case POD.kind if service := (metadata.get("labels") or {}).get(labels.KSERVE_ISVC_LABEL):
             yield Key(INFERENCE_SERVICE.kind, here.namespace, str(service)), here
         case ROUTE.kind:
             for parent in spec.get("parentRefs") or ():
-                yield (
-                    here,
-                    Key(
-                        GATEWAY.kind,
-                        parent.get("namespace") or here.namespace,
-                        str(parent.get("name")),
-                    ),
-                )
+                namespace = parent.get("namespace") or here.namespace
+                yield here, Key(GATEWAY.kind, namespace, str(parent.get("name")))
 
 
 def _referenced_names(here: Key, body: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -157,37 +157,56 @@ def _difference(difference: Difference) -> dict[str, Any]:
     }
 
 
+RecordingFile = Annotated[
+    Path | None, typer.Argument(help="A recording.", exists=True, dir_okay=False)
+]
+FromBus = Annotated[
+    bool,
+    typer.Option("--live", help="Read from the NATS server of AIM_NATS_URL instead of a file."),
+]
+ServiceName = Annotated[
+    str | None,
+    typer.Option("--service", help=f"One of {', '.join(PLANNERS)}; left out, all in the file."),
+]
+Steps = Annotated[
+    bool,
+    typer.Option("--step", help="For each step, compare planned and recorded actions and reports."),
+]
+Until = Annotated[int | None, typer.Option("--until", help="Stop after this sequence number.")]
+Rate = Annotated[
+    float,
+    typer.Option("--rate", min=1, help="With --live: read at most this many events per second."),
+]
+
+
 def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
-    file: Annotated[
-        Path | None, typer.Argument(help="A recording.", exists=True, dir_okay=False)
-    ] = None,
-    from_bus: Annotated[
-        bool,
-        typer.Option("--live", help="Read from the NATS server of AIM_NATS_URL instead of a file."),
-    ] = False,
-    service: Annotated[
-        str | None,
-        typer.Option("--service", help=f"One of {', '.join(PLANNERS)}; left out, all in the file."),
-    ] = None,
-    steps: Annotated[
-        bool,
-        typer.Option(
-            "--step", help="For each step, compare planned and recorded actions and reports."
-        ),
-    ] = False,
-    until: Annotated[
-        int | None, typer.Option("--until", help="Stop after this sequence number.")
-    ] = None,
-    most_per_s: Annotated[
-        float,
-        typer.Option(
-            "--rate", min=1, help="With --live: read at most this many events per second."
-        ),
-    ] = LIVE_MOST_PER_S,
+    file: RecordingFile = None,
+    from_bus: FromBus = False,
+    service: ServiceName = None,
+    steps: Steps = False,
+    until: Until = None,
+    most_per_s: Rate = LIVE_MOST_PER_S,
     output: Output = "text",
 ) -> None:
     """Replay recorded events through a service without writing anything, and show where it would
     now act differently. Exits 1 if it would."""
+    _check_options(file, service, from_bus=from_bus)
+    console = a_console()
+
+    async def work() -> bool:
+        recording = load(file) if file is not None else await live(str(service), most_per_s)
+        recording = up_to(recording, until)
+        services = services_in(recording, service)
+        flush = tracing.configure("aimctl")
+        try:
+            return replay_and_print(recording, services, console, steps=steps, form=output)
+        finally:
+            flush(FLUSH_S)
+
+    raise typer.Exit(0 if run(console, work()) else 1)
+
+
+def _check_options(file: Path | None, service: str | None, *, from_bus: bool) -> None:
     if (file is None) != from_bus:
         raise typer.BadParameter("name a file, or --live")
     if service is not None and service not in PLANNERS:
@@ -196,18 +215,3 @@ def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
         )
     if from_bus and service is None:
         raise typer.BadParameter("--live needs --service", param_hint="--service")
-    console = a_console()
-
-    async def work() -> bool:
-        recording = up_to(
-            load(file) if file is not None else await live(str(service), most_per_s), until
-        )
-        flush = tracing.configure("aimctl")
-        try:
-            return replay_and_print(
-                recording, services_in(recording, service), console, steps=steps, form=output
-            )
-        finally:
-            flush(FLUSH_S)
-
-    raise typer.Exit(0 if run(console, work()) else 1)

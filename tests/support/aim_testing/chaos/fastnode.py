@@ -109,28 +109,10 @@ def outcome_of(job: Body, truth: Truth, *, flaky: bool) -> tuple[int, str, str]:
         and source.endswith(f"-{fleet.FLAKY}")
         and all((run.namespace, run.job) != place for run in truth.runs)
     ):
-        return (
-            EXIT_AGAIN,
-            "",
-            json.dumps(
-                {"event": "result", "outcome": "again", "message": "the connection was reset"}
-            ),
-        )
+        return EXIT_AGAIN, "", _result("again", "the connection was reset")
     if source == fleet.MISSING_SOURCE:
-        return (
-            EXIT_NOT_FOUND,
-            "",
-            json.dumps(
-                {"event": "result", "outcome": "not-found", "message": f"{source} is not there"}
-            ),
-        )
-    facts = {
-        "event": "result",
-        "outcome": "done",
-        "message": "done",
-        "bytes": SIZE_BYTES,
-        "revision": "r1",
-    }
+        return EXIT_NOT_FOUND, "", _result("not-found", f"{source} is not there")
+    result = _result("done", "done", bytes=SIZE_BYTES, revision="r1")
     line = {
         "event": "progress",
         "phase": "downloading",
@@ -138,7 +120,11 @@ def outcome_of(job: Body, truth: Truth, *, flaky: bool) -> tuple[int, str, str]:
         "total": SIZE_BYTES,
         "rate": 1e9,
     }
-    return 0, f"{json.dumps(line)}\n{json.dumps(facts)}\n", json.dumps(facts)
+    return 0, f"{json.dumps(line)}\n{result}\n", result
+
+
+def _result(outcome: str, message: str, **more: int | str) -> str:
+    return json.dumps({"event": "result", "outcome": outcome, "message": message, **more})
 
 
 class FastNode:
@@ -272,43 +258,21 @@ class FastNode:
         exit_code, output, message = outcome_of(job, self.truth, flaky=self._flaky)
         self._logs[pod["metadata"]["namespace"], pod["metadata"]["name"]] = output
         made = await self._cluster.create(pod)
-        container = pod["spec"]["containers"][0]["name"]
-        await self._patch(
-            POD,
-            made,
-            {
-                "status": {
-                    "phase": "Running",
-                    "containerStatuses": [
-                        _container(container, {"running": {"startedAt": self._now()}})
-                    ],
-                }
-            },
-            "status",
-        )
+        running = {"running": {"startedAt": self._now()}}
+        await self._patch(POD, made, _pod_status(pod, "Running", running), "status")
         await self._pause()
-        if (
-            self._api.cluster.store.collections["", "pods"].get(
-                made["metadata"]["namespace"], made["metadata"]["name"]
-            )
-            is None
-        ):
+        if not self._exists(made):
             return  # killed before it came to its end
         self.truth.remember(job, exit_code, started_s, self._api.cluster.now().timestamp())
-        times = {
+        terminated = {
+            "exitCode": exit_code,
+            "message": message,
             "startedAt": self._now(),
             "finishedAt": self._now(),
             "reason": "Completed" if exit_code == 0 else "Error",
         }
-        ended = _container(
-            container, {"terminated": {"exitCode": exit_code, "message": message, **times}}
-        )
-        pod_status = {
-            "status": {
-                "phase": "Succeeded" if exit_code == 0 else "Failed",
-                "containerStatuses": [ended],
-            }
-        }
+        phase = "Succeeded" if exit_code == 0 else "Failed"
+        pod_status = _pod_status(pod, phase, {"terminated": terminated})
         await self._pause()
         if self._rng.random() < 0.3:  # (the Job's last word may come before its pod's)
             await self._finish(job, succeeded=exit_code == 0)
@@ -316,6 +280,10 @@ class FastNode:
         else:
             await self._patch(POD, made, pod_status, "status")
             await self._finish(job, succeeded=exit_code == 0)
+
+    def _exists(self, pod: Body) -> bool:
+        pods = self._api.cluster.store.collections["", "pods"]
+        return pods.get(pod["metadata"]["namespace"], pod["metadata"]["name"]) is not None
 
     async def _finish(self, job: Body, *, succeeded: bool) -> None:
         since = {"lastProbeTime": self._now(), "lastTransitionTime": self._now()}
@@ -465,6 +433,11 @@ class FastNode:
 
 def _container(name: str, state: Body) -> Body:
     return {"name": name, "restartCount": 0, "ready": False, "state": state}
+
+
+def _pod_status(pod: Body, phase: str, state: Body) -> Body:
+    container = _container(pod["spec"]["containers"][0]["name"], state)
+    return {"status": {"phase": phase, "containerStatuses": [container]}}
 
 
 def _answer(image: str) -> list[Body]:

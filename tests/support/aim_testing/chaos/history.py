@@ -217,51 +217,19 @@ class History:
 
     def _job_step(self, job: Body) -> None:
         """No pod yet, running, ended, reported."""
+        uid = job["metadata"]["uid"]
         pod = next(
             (
                 pod
                 for pod in self.cluster.of(POD.kind)
-                if pod["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
+                if pod["metadata"]["ownerReferences"][0]["uid"] == uid
             ),
             None,
         )
-        container = job["spec"]["template"]["spec"]["containers"][0]["name"]
         if pod is None:
-            own = {
-                "name": f"{job['metadata']['name']}-pod",
-                "namespace": job["metadata"]["namespace"],
-                "ownerReferences": [owner_reference(job)],
-            }
-            metadata = own | {"labels": job["spec"]["template"]["metadata"]["labels"]}
-            status = {"phase": "Running", "startedAt": self.clock.now.timestamp()}
-            self.cluster.create(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Pod",
-                    "metadata": metadata,
-                    "spec": {},
-                    "status": status,
-                }
-            )
+            self._start_pod(job)
         elif pod["status"]["phase"] == "Running":
-            exit_code, log, message = self.outcome(job, self.truth)
-            self._logs[key_of(pod)] = log
-            self.truth.remember(
-                job, exit_code, pod["status"]["startedAt"], self.clock.now.timestamp()
-            )
-            ended = [
-                {
-                    "name": container,
-                    "state": {"terminated": {"exitCode": exit_code, "message": message}},
-                }
-            ]
-            self.cluster.patch(
-                pod,
-                status={
-                    "phase": "Failed" if exit_code else "Succeeded",
-                    "containerStatuses": ended,
-                },
-            )
+            self._end_pod(job, pod)
         else:
             kind = "Complete" if pod["status"]["phase"] == "Succeeded" else "Failed"
             condition = {
@@ -272,6 +240,29 @@ class History:
                 "lastTransitionTime": stamp(self.clock.now),
             }
             self.cluster.patch(job, status={"conditions": [condition]})
+
+    def _start_pod(self, job: Body) -> None:
+        metadata = {
+            "name": f"{job['metadata']['name']}-pod",
+            "namespace": job["metadata"]["namespace"],
+            "ownerReferences": [owner_reference(job)],
+            "labels": job["spec"]["template"]["metadata"]["labels"],
+        }
+        status = {"phase": "Running", "startedAt": self.clock.now.timestamp()}
+        self.cluster.create(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}, "status": status}
+        )
+
+    def _end_pod(self, job: Body, pod: Body) -> None:
+        exit_code, log, message = self.outcome(job, self.truth)
+        self._logs[key_of(pod)] = log
+        self.truth.remember(job, exit_code, pod["status"]["startedAt"], self.clock.now.timestamp())
+        container = {
+            "name": job["spec"]["template"]["spec"]["containers"][0]["name"],
+            "state": {"terminated": {"exitCode": exit_code, "message": message}},
+        }
+        phase = "Failed" if exit_code else "Succeeded"
+        self.cluster.patch(pod, status={"phase": phase, "containerStatuses": [container]})
 
     def _serve(self, isvc: Body) -> None:
         metadata, predictor = isvc["metadata"], isvc["spec"]["predictor"]

@@ -385,17 +385,7 @@ class Process:
     def _act(self, action: Action, key: Key, answers: list[Body]) -> None:
         match action:
             case ApplyObject():
-                obj = self.state.get(action.key)
-                if obj is None or not obj.deleting:
-                    uid = {} if obj is None else {"uid": obj.uid}
-                    body = {**action.body, "metadata": {**action.body["metadata"], **uid}}
-                    self.state = fold(
-                        self.state, Observation(action.key, PENDING_CREATE, value=True)
-                    )
-                    try:
-                        answers += self._applied(body)
-                    finally:
-                        self.state = fold(self.state, Observation(action.key, PENDING_CREATE, None))
+                self._apply(action, answers)
             case DeleteObject():
                 self._cluster.delete(action.key, action.uid)
             case PatchObject():
@@ -428,6 +418,18 @@ class Process:
                 self.queue.setdefault(key)
             case FollowLog() | SendEvent():
                 pass
+
+    def _apply(self, action: ApplyObject, answers: list[Body]) -> None:
+        obj = self.state.get(action.key)
+        if obj is not None and obj.deleting:
+            return
+        uid = {} if obj is None else {"uid": obj.uid}
+        body = {**action.body, "metadata": {**action.body["metadata"], **uid}}
+        self.state = fold(self.state, Observation(action.key, PENDING_CREATE, value=True))
+        try:
+            answers += self._applied(body)
+        finally:
+            self.state = fold(self.state, Observation(action.key, PENDING_CREATE, None))
 
     def _applied(self, body: Body) -> list[Body]:
         """The answers to an apply: what others added and must be absent is removed by a patch."""
