@@ -53,6 +53,10 @@ class Cluster:
         """Raises NotFound."""
         return decode(await self._transport.send("GET", _path(resource, namespace, name)))
 
+    async def serves(self, resource: Resource) -> bool:
+        """Whether the discovery documents have the kind."""
+        return await watch.is_served(self._transport, resource)
+
     async def list(
         self,
         resource: Resource,

@@ -1,7 +1,8 @@
 """Lists and watches all kinds, and publishes the changes through the planner.
 
 1. Each kind has one task per namespace, and one of them publishes at a time. Lists are published
-   one kind after another, so that only one list is in memory.
+   one kind after another, so that only one list is in memory. Kinds that the API server does not
+   serve have no list: their absence is confirmed at the same time.
 2. A KindSynced follows when all before it is stored, and all namespaces of the kind are listed.
 3. Gateways are watched in all namespaces: other namespaces use them. Objects in namespaces that are
    not watched count as missing.
@@ -24,7 +25,7 @@ from aim_watcher.plan import Outgoing
 from aim_watcher.projection import PublishedObjects, within
 from aim_watcher.prune import reduce_body
 from aimcontroller.health import Health
-from aimkube import Cluster, Deleted, KindNotServed, Modified, Snapshot, WatchEvent
+from aimkube import Cluster, Deleted, KindNotServed, KubeError, Modified, Snapshot, WatchEvent
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
 from aimschema.messages import KindSynced
 from aimschema.resources import BUDGET, CONFIG_MAP, POD, WATCHED, Resource
@@ -111,7 +112,7 @@ class ClusterWatch:
             )
             try:
                 async with contextlib.aclosing(stream):
-                    async with self._list_slot():
+                    async with self._list_slot(resource):
                         await self._publish_all(resource, scope, await anext(stream))
                     async for change in stream:
                         await self._publish_all(resource, scope, change)
@@ -120,18 +121,25 @@ class ClusterWatch:
             await asyncio.sleep(RETRY_S)
 
     @contextlib.asynccontextmanager
-    async def _list_slot(self) -> AsyncIterator[None]:
+    async def _list_slot(self, resource: Resource) -> AsyncIterator[None]:
         """Wait until no other kind is being listed, at most LIST_SLOT_S: a kind that hangs must not
-        block the others."""
+        block the others. A kind that is not served does not wait."""
         is_acquired = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LIST_SLOT_S):
-                is_acquired = await self._listing.acquire()
+                if await self._may_be_served(resource):
+                    is_acquired = await self._listing.acquire()
         try:
             yield
         finally:
             if is_acquired:
                 self._listing.release()
+
+    async def _may_be_served(self, resource: Resource) -> bool:
+        try:
+            return await self._cluster.serves(resource)
+        except KubeError:
+            return True
 
     async def _publish_all(self, resource: Resource, scope: str | None, change: WatchEvent) -> None:
         async with self._publishing[resource.kind]:

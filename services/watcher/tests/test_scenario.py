@@ -18,16 +18,16 @@ import aiohttp
 import pytest
 
 import aimbus
-from aim_watcher.cluster_watch import MANAGED
+from aim_watcher.cluster_watch import LIST_SLOT_S, MANAGED
 from aim_watcher.streams import publish_cluster
 from aimbus import Bus, CaughtUp, Event, Loading, NatsServer
 from aimbus.jetstream import api
 from aimcontroller.health import Health
 from aimcontroller.projection import Projection, fold
-from aimkube import Cluster, NotFound, Timing, WatchEvent
+from aimkube import Cluster, KindNotServed, NotFound, Timing, WatchEvent
 from aimlab.apiserver import ApiServer
 from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted
-from aimschema.resources import CONFIG_MAP, LEASE, TEMPLATE, WATCHED, Key
+from aimschema.resources import CONFIG_MAP, LEASE, TEMPLATE, WATCHED, Key, Resource
 
 LABEL, _, VALUE = MANAGED.partition("=")
 
@@ -366,6 +366,32 @@ class Impatient(Cluster):
 
     def list_and_watch(self, *args: Any, **options: Any) -> AsyncGenerator[WatchEvent]:
         return super().list_and_watch(*args, **options, timing=Timing(quiet_s=1.0))
+
+
+class Hanging(Cluster):
+    """A server that does not answer a list of ConfigMaps."""
+
+    def list_and_watch(
+        self, resource: Resource, *args: Any, **options: Any
+    ) -> AsyncGenerator[WatchEvent]:
+        if resource == CONFIG_MAP:
+            return _without_an_event()
+        return super().list_and_watch(resource, *args, **options)
+
+
+async def _without_an_event() -> AsyncGenerator[WatchEvent]:
+    await asyncio.get_running_loop().create_future()
+    yield KindNotServed()
+
+
+async def test_absent_kinds_do_not_wait_for_the_list_of_another(lab: Lab) -> None:
+    await lab.cluster.close()
+    lab.cluster = await Hanging.connect(lab.kubeconfig)
+    absent = {resource.kind for resource in WATCHED if not await lab.cluster.serves(resource)}
+    assert len(absent) > 5
+    async with lab.watcher(), asyncio.timeout(LIST_SLOT_S * 0.8):
+        await lab.reader.until(lambda: absent <= lab.reader.synced.keys())
+        assert not any(lab.reader.synced[kind].installed for kind in absent)
 
 
 async def test_a_restored_older_cluster_is_republished(lab: Lab) -> None:
