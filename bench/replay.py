@@ -80,11 +80,11 @@ def again(events: list[Event], number: int) -> Iterator[Event]:
     uid = b"%04x" % number
     later = datetime.timedelta(seconds=EVERY_S * number)
 
-    def shifted(found: re.Match[bytes]) -> bytes:
+    def shift(found: re.Match[bytes]) -> bytes:
         return timestamp(parse_timestamp(found[0].decode()) + later).encode()
 
     for event in events:
-        data = _TIME.sub(shifted, encode(event.message))
+        data = _TIME.sub(shift, encode(event.message))
         data = _UID.sub(
             uid,
             data.replace(b'"quickstart"', b'"%s"' % namespace).replace(

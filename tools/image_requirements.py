@@ -95,7 +95,7 @@ def names(requirement: Requirement) -> Iterator[tuple[str, str]]:
     yield from ((canonicalize_name(requirement.name), extra) for extra in ("", *requirement.extras))
 
 
-def listed(target: str) -> str:
+def requirements_of(target: str) -> str:
     """The list of a target. Raises KeyError for a package that is not pinned."""
     third_party, with_extra = closure(target)
     pinned = pins()
@@ -113,7 +113,7 @@ def main() -> None:
     for old in LISTS.glob("*.txt"):
         old.unlink()
     for target in targets():
-        (LISTS / f"{target}.txt").write_text(listed(target))
+        (LISTS / f"{target}.txt").write_text(requirements_of(target))
         sys.stdout.write(f"{target}: {len(closure(target)[0])} packages\n")
 
 

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 from aimctl.local.ports import free_ports
 from aimlab.testing import eventually
-from tools.image_requirements import closure, listed, projects
+from tools.image_requirements import closure, projects, requirements_of
 from tools.image_requirements import targets as image_targets
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def test_there_is_an_image_for_each_service_and_job() -> None:
 
 @images
 def test_an_image_has_only_what_its_distribution_needs(target: str) -> None:
-    assert (IMAGES / "requirements" / f"{target}.txt").read_text() == listed(target)
+    assert (IMAGES / "requirements" / f"{target}.txt").read_text() == requirements_of(target)
     assert packages(target) == set(closure(target)[0])
     assert not packages(target) & NOT_IN_ANY
 

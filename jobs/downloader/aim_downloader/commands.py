@@ -177,10 +177,10 @@ async def _fault(
 
     def take(data: bytes) -> None:
         digests.update(data)
-        meter.checked(len(data), file.path)
+        meter.add_checked(len(data), file.path)
 
     await in_thread(disk.read_through, dest / file.path, take)
-    meter.done()
+    meter.count_file()
     wrong = digests.mismatches()
     if digests.sha256 != entry.sha256:
         return f"{file.path}: sha256 is not the manifest's"

@@ -45,12 +45,12 @@ class Meter:
         self._checked -= size_bytes
         self._samples.clear()
 
-    def checked(self, size_bytes: int, path: str) -> None:
+    def add_checked(self, size_bytes: int, path: str) -> None:
         self._checked += size_bytes
         if self._verifying:
             self._file = path
 
-    def done(self) -> None:
+    def count_file(self) -> None:
         self._files_done += 1
 
     @property

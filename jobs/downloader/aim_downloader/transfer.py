@@ -88,7 +88,7 @@ async def _fetch_in_turn(run: Transfer, file: SourceFile) -> Entry:
                         expected=expected,
                     )
                     await in_thread(part.place, entry)
-                    run.meter.done()
+                    run.meter.count_file()
                     return entry
                 part.discard()
                 run.meter.discard(file.size_bytes)
@@ -120,7 +120,7 @@ async def _fetch_content(run: Transfer, part: Part, expected: ExpectedChecksums)
         for rng in part.ranges:
             await landed[rng.index].wait()
             await in_thread(part.read, rng, digests.update)
-            run.meter.checked(rng.size_bytes, part.file.path)
+            run.meter.add_checked(rng.size_bytes, part.file.path)
     return digests
 
 
@@ -156,7 +156,7 @@ async def _fetch_range(
                 ):
                     await _copy(run, part, body, (cursor, rng.end), stall)
             except (Retryable, TimeoutError) as error:
-                await tries.failed(error, has_progress=cursor.at > before)
+                await tries.back_off(error, has_progress=cursor.at > before)
         await in_thread(part.finish, rng)
         landed.set()
 
@@ -184,7 +184,7 @@ async def _fetch_whole(run: Transfer, part: Part, landed: Mapping[int, asyncio.E
                         " bytes listed",
                     )
         except (Retryable, TimeoutError) as error:
-            await tries.failed(error, has_progress=landed[missing[0].index].is_set())
+            await tries.back_off(error, has_progress=landed[missing[0].index].is_set())
 
 
 async def _land(run: Transfer, part: Part, body: Body, rng: Range, stall: asyncio.Timeout) -> None:
@@ -212,7 +212,7 @@ class _Tries:
     file: SourceFile
     count: int = 0
 
-    async def failed(self, error: Retryable | TimeoutError, *, has_progress: bool) -> None:
+    async def back_off(self, error: Retryable | TimeoutError, *, has_progress: bool) -> None:
         """Wait before the next try. Raises Failure after the last."""
         self.count = 1 if has_progress else self.count + 1
         problem = as_retryable(error, self.run.limits)

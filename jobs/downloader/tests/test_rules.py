@@ -471,6 +471,6 @@ def test_the_meter_counts_no_existing_bytes_as_speed() -> None:
         "weights",
     )
     meter.add_received(500, "weights")
-    meter.checked(300, "weights")
+    meter.add_checked(300, "weights")
     line = meter.line(3.0)
     assert (line.phase, line.bytes) == ("verifying", 500)

@@ -62,13 +62,13 @@ def api_of(kubeconfig: Path) -> Api:
     """The server, token and authority of a kubeconfig's current context."""
     config = yaml.safe_load(kubeconfig.read_text())
 
-    def named(group: str, kind: str, name: str) -> Body:
+    def find(group: str, kind: str, name: str) -> Body:
         found: Body = next(one[kind] for one in config[group] if one["name"] == name)
         return found
 
-    context = named("contexts", "context", config["current-context"])
-    server = named("clusters", "cluster", context["cluster"])
-    user = named("users", "user", context["user"])
+    context = find("contexts", "context", config["current-context"])
+    server = find("clusters", "cluster", context["cluster"])
+    user = find("users", "user", context["user"])
     authority = server.get("certificate-authority")
     return Api(
         server["server"],

@@ -138,16 +138,16 @@ class Bus:
             await asyncio.wait({attempt}, timeout=CONNECT_TIMEOUT_S)
 
     def _options(self, client: Client, closed: asyncio.Event) -> dict[str, Any]:
-        async def failed(error: Exception) -> None:
+        async def on_error(error: Exception) -> None:
             await self._on_error(error)
             if self._access.as_credential_error(error):
                 closed.set()
 
-        async def reconnected() -> None:
+        async def on_reconnect() -> None:
             try:
                 await self._up(client)
             except AccessDenied as error:
-                await failed(error)
+                await on_error(error)
 
         async def has_closed() -> None:
             closed.set()
@@ -162,9 +162,9 @@ class Bus:
             "ping_interval": PING_INTERVAL_S,
             "max_outstanding_pings": 2,
             "flush_timeout": CONNECT_TIMEOUT_S,
-            "error_cb": failed,
+            "error_cb": on_error,
             "disconnected_cb": self._down,
-            "reconnected_cb": reconnected,
+            "reconnected_cb": on_reconnect,
             "closed_cb": has_closed,
         }
 

@@ -101,7 +101,7 @@ async def follow_live(bus: Bus, subject: str) -> AsyncGenerator[Progress, None]:
     while True:
         session = await bus.session()
         try:
-            async with session.subscribed(subject) as arrived:
+            async with session.subscription(subject) as arrived:
                 while (message := await arrived.get()) is not None:
                     progress = _decode_progress(message.data)
                     if progress is not None:

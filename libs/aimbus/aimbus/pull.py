@@ -59,7 +59,7 @@ async def pull(
     inbox = session.client.new_inbox()
     subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
     last = 0
-    async with session.subscribed(inbox) as arrived:
+    async with session.subscription(inbox) as arrived:
         while True:
             await session.send(subject, _REQUEST, reply=inbox)
             still_open = BATCH

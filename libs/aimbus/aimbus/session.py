@@ -110,7 +110,7 @@ class Session:
             raise SessionEnded from error
 
     @contextlib.asynccontextmanager
-    async def subscribed(self, subject: str) -> AsyncIterator[asyncio.Queue[Msg | None]]:
+    async def subscription(self, subject: str) -> AsyncIterator[asyncio.Queue[Msg | None]]:
         """What arrives on a subject; None is put when the session has ended. Raises SessionEnded.
 
         The queue has no bound: readers bound what they ask for. The client's own bound would drop

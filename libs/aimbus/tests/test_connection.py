@@ -120,7 +120,7 @@ async def requests(session: Session) -> None:
 
 
 async def subscribes(session: Session) -> None:
-    async with session.subscribed("a"):
+    async with session.subscription("a"):
         await asyncio.Event().wait()
 
 

@@ -155,7 +155,7 @@ async def test_a_load_waits_until_the_mirror_is_level(bus: Bus, pod: Pod) -> Non
     )
     async with (
         following(bus) as follower,
-        session.subscribed("$JS.API.STREAM.INFO.AIM_STATE") as questions,
+        session.subscription("$JS.API.STREAM.INFO.AIM_STATE") as questions,
     ):
         first = asyncio.create_task(anext(follower))
         await questions.get()

@@ -116,28 +116,28 @@ def removal(sent: Body, live: Body) -> Body | None:
     return dict(_difference(live, left))
 
 
-def merged(live: Any, patch: Any) -> Any:
+def merge(live: Any, patch: Any) -> Any:
     """`live` once a merge patch (RFC 7386) has been carried out on it; neither of them changes."""
     if not isinstance(patch, dict):
         return patch
     base = live if isinstance(live, dict) else {}
     changed = {
-        key: merged(base.get(key), value) for key, value in patch.items() if value is not None
+        key: merge(base.get(key), value) for key, value in patch.items() if value is not None
     }
     return {key: value for key, value in base.items() if key not in patch} | changed
 
 
-def added(patch: Body) -> Path:
+def first_path(patch: Body) -> Path:
     """The first path that a removal takes away or changes."""
     for key, value in patch.items():
-        return (key, *added(value)) if isinstance(value, dict) else (key,)
+        return (key, *first_path(value)) if isinstance(value, dict) else (key,)
     return ()
 
 
 def _without(live: Any, sent: Any, path: Path) -> Any:
     head, rest = path[0], path[1:]
     if isinstance(live, list):
-        return [_item(item, of, rest) for item, of in _paired(live, sent) if rest or of is not None]
+        return [_item(item, of, rest) for item, of in _pairs(live, sent) if rest or of is not None]
     if not isinstance(live, dict):
         return live
     ours = sent if isinstance(sent, dict) else {}
@@ -155,7 +155,7 @@ def _item(item: Any, sent: Any, path: Path) -> Any:
     return _without(item, sent, path) if path else item
 
 
-def _paired(live: list[Any], sent: Any) -> Iterator[tuple[Any, Any]]:
+def _pairs(live: list[Any], sent: Any) -> Iterator[tuple[Any, Any]]:
     """Each item with the one we send (None: we send none): by name, else by place."""
     ours = sent if isinstance(sent, list) else []
     if all(isinstance(item, dict) and "name" in item for item in [*live, *ours]):

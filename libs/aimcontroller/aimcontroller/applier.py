@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import structs
 
 from aimcontroller.action import ApplyObject, DeleteObject, PatchObject
-from aimcontroller.additions import added, removal
+from aimcontroller.additions import first_path, removal
 from aimcontroller.confirm import Confirm, unconditionally
 from aimcontroller.drift import (
     RepairHistory,
@@ -246,7 +246,7 @@ class Applier:
             last.mark.ours,
             last.mark.whole,
         ):
-            last = await self._converted(key, body, last)
+            last = await self._convert(key, body, last)
         drifted = digest(part) != last.mark.ours
         if not drifted and additions is None:
             if repairs.conflict is not None and now_s >= repairs.next_s:
@@ -260,7 +260,9 @@ class Applier:
         if now_s < repairs.next_s:
             if repairs.conflict is None:
                 path = (
-                    next(diff_paths(last.part, part), ()) if additions is None else added(additions)
+                    next(diff_paths(last.part, part), ())
+                    if additions is None
+                    else first_path(additions)
                 )
                 conflict = await self._field_conflict(key, path)
                 self._repairs[key] = replace(repairs, conflict=conflict)
@@ -268,7 +270,7 @@ class Applier:
         self._repairs[key] = repairs.record(now_s)
         return drifted, additions is not None
 
-    async def _converted(self, key: Key, body: Body, last: Applied) -> Applied:
+    async def _convert(self, key: Key, body: Body, last: Applied) -> Applied:
         """With the mark as it is made today, where a release before 0.3 made it from all of an
         object that is still the same."""
         stored = await self._read(key)

@@ -53,7 +53,7 @@ class Component:
         actions = (subjects.actions(self.name, r.kind) for r in self.owns)
         return [*objects, *markers, *actions, reports, subjects.dead_letters(self.name)]
 
-    def touched(self, before: Projection, after: Projection, key: Key) -> list[Key]:
+    def keys_to_reconcile(self, before: Projection, after: Projection, key: Key) -> list[Key]:
         """Keys to reconcile once the object at `key` has changed: those it touched before and
         touches now (it may have moved between owners)."""
         found = (

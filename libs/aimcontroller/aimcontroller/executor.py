@@ -79,13 +79,17 @@ class Executor:
                     break
                 target = action.target or key
                 rejection = self._observer.observe_rejection(error, target, key, causes)
-                await self._action_log.publish(action, key, causes, _rejected(REJECTED, rejection))
+                await self._action_log.publish(
+                    action, key, causes, _rejection_record(REJECTED, rejection)
+                )
                 return REJECTED
             except KubeError as error:
                 target = action.target or key
                 reported = self._observer.observe_error(error, target, key, causes)
                 if reported is not None:
-                    await self._action_log.publish(action, key, causes, _rejected(RETRY, reported))
+                    await self._action_log.publish(
+                        action, key, causes, _rejection_record(RETRY, reported)
+                    )
                 raise
             await self._finish(action, key, causes, result)
         self._observer.clear_rejection(key, causes)
@@ -107,9 +111,9 @@ class Executor:
     ) -> ActionResult:
         match action:
             case ApplyObject():
-                return _written(await self._applier.apply(self._store.state, action, confirm))
+                return _result_of(await self._applier.apply(self._store.state, action, confirm))
             case PatchObject():
-                return _written(await self._applier.patch(action, confirm))
+                return _result_of(await self._applier.patch(action, confirm))
             case DeleteObject():
                 is_deleted = await self._applier.delete(action, confirm)
                 return ActionResult(record=ActionRecord() if is_deleted else None)
@@ -188,12 +192,12 @@ class Executor:
         return ActionResult(observations=observations, requeue_after_s=0.0, record=record)
 
 
-def _written(response: Body | None) -> ActionResult:
+def _result_of(response: Body | None) -> ActionResult:
     """None: the object already is as it must be."""
-    return ActionResult() if response is None else ActionResult.written(response)
+    return ActionResult() if response is None else ActionResult.from_response(response)
 
 
-def _rejected(outcome: str, rejection: ApplyRejected) -> ActionRecord:
+def _rejection_record(outcome: str, rejection: ApplyRejected) -> ActionRecord:
     return ActionRecord(outcome, rejection.message, rejected_by=rejection.fact.by)
 
 

@@ -53,15 +53,13 @@ def with_failures(
     if rejection is None and not conflicts:
         return plan
 
-    def decorated(report: Report) -> Report:
+    def decorate(report: Report) -> Report:
         shows_rejection = _in(report, shown.rejection, partial(with_api_error, rejection=rejection))
         return _with_conflicts(shows_rejection, conflicts)
 
     return replace(
         plan,
-        reports=tuple(
-            decorated(report) if report.key == key else report for report in plan.reports
-        ),
+        reports=tuple(decorate(report) if report.key == key else report for report in plan.reports),
     )
 
 

@@ -154,7 +154,7 @@ class Follower:
                 log.warning("unexpected-message", subject=event.subject, seq=event.seq)
 
     def _on_kind_synced(self, marker: KindSynced) -> None:
-        for deletion in self._store.unconfirmed(marker):
+        for deletion in self._store.unconfirmed_deletions(marker):
             key = Key(deletion.kind, deletion.namespace, deletion.name)
             self._fold_object(deletion, key, 0)
             self._sink.on_deleted(key)
@@ -167,7 +167,7 @@ class Follower:
         self._store.fold(message, seq)
         after = self._store.state
         if self._readiness.is_leading and after is not before:
-            self._sink.enqueue(self._component.touched(before, after, key), seq)
+            self._sink.enqueue(self._component.keys_to_reconcile(before, after, key), seq)
 
     def _on_report(self, report: StatusReported, seq: int) -> None:
         key = Key(report.kind, report.namespace, report.name)

@@ -38,7 +38,7 @@ class ActionResult:
     record: ActionRecord | None = None
 
     @classmethod
-    def written(cls, response: Body) -> "ActionResult":
+    def from_response(cls, response: Body) -> "ActionResult":
         """The result of an action that wrote the object in the response."""
         version = str(response["metadata"]["resourceVersion"])
         return cls(response, record=ActionRecord(resource_version=version))

@@ -61,7 +61,7 @@ class Observer:
         )
         log.warning("rejected", key=str(key), target=str(target), error=message)
         self._store.fold(Observation(key, REJECTED, rejection))
-        self._queue.failed(key, causes, REJECTED_RETRY_S)
+        self._queue.add_rate_limited(key, causes, REJECTED_RETRY_S)
         if is_first:
             self.requeue(key, causes)
         return rejection
@@ -91,7 +91,7 @@ class Observer:
 
     def retry(self, error: KubeError, key: Key, causes: Sequence[int]) -> None:
         """Reconcile again with backoff, not before the API server allows it."""
-        failures = self._queue.failed(key, causes, error.retry_after_s or 0.0)
+        failures = self._queue.add_rate_limited(key, causes, error.retry_after_s or 0.0)
         log.info("retrying", key=str(key), error=str(error), failures=failures)
 
     def clear_rejection(self, key: Key, causes: Sequence[int]) -> None:

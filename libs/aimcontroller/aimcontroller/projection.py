@@ -340,7 +340,7 @@ class Projection:
             default=0,
         )
 
-    def unconfirmed(self, marker: KindSynced) -> list[KubeObject]:
+    def unconfirmed_writes(self, marker: KindSynced) -> list[KubeObject]:
         """Our own writes that a complete list does not have: what was created and deleted while
         the watch was interrupted has no event."""
         listed = _age_of(marker)
@@ -359,17 +359,17 @@ def fold(state: Projection, event: StateEvent, seq: int = 0) -> Projection:
     """The state after an event. Total: an event without a change returns the same projection."""
     match event:
         case ObjectChanged():
-            return _changed(state, event, seq)
+            return _fold_change(state, event, seq)
         case ObjectDeleted():
-            return _deleted(state, event)
+            return _fold_deletion(state, event)
         case StatusReported():
-            return _reported(state, event, seq)
+            return _fold_report(state, event, seq)
         case KindSynced(kind=kind, installed=installed, epoch=epoch):
             absent = state._absent - {kind} if installed else state._absent | {kind}
             return replace(
                 state,
                 _absent=absent,
-                _settled=_raised(state._settled, kind, _age_of(event)),
+                _settled=_raise_age(state._settled, kind, _age_of(event)),
                 _epoch=max(state._epoch, epoch),
             )
         case Observation():
@@ -420,7 +420,7 @@ def reset_report_order(state: Projection) -> Projection:
     )
 
 
-def _reported(state: Projection, event: StatusReported, seq: int) -> Projection:
+def _fold_report(state: Projection, event: StatusReported, seq: int) -> Projection:
     place = (Key(event.kind, event.namespace, event.name), event.service)
     known_seq, known = state._reports.get(place, _NO_REPORT)
     if seq < known_seq or (seq, event) == (known_seq, known):
@@ -463,7 +463,7 @@ def _age_of(marker: KindSynced) -> tuple[int, int]:
     return marker.epoch, int(marker.resource_version or "0")
 
 
-def _changed(state: Projection, event: ObjectChanged, seq: int) -> Projection:
+def _fold_change(state: Projection, event: ObjectChanged, seq: int) -> Projection:
     """The response to a write of our own is late if it comes after a later list: the state has the
     objects of that list, and all others are deleted."""
     key = Key(event.kind, event.namespace, event.name)
@@ -492,7 +492,7 @@ def _changed(state: Projection, event: ObjectChanged, seq: int) -> Projection:
         state = _remove(state if obj.uid == event.uid else _forget_observations(state, key), obj)
     place = (key.kind, key.namespace)
     names = state._objects.get(place, _NO_NAMES).set(key.name, new)
-    return _indexed(
+    return _update_indexes(
         replace(
             state, _objects=state._objects.set(place, names), _epoch=max(state._epoch, new.epoch)
         ),
@@ -501,7 +501,7 @@ def _changed(state: Projection, event: ObjectChanged, seq: int) -> Projection:
     )
 
 
-def _deleted(state: Projection, event: ObjectDeleted) -> Projection:
+def _fold_deletion(state: Projection, event: ObjectDeleted) -> Projection:
     key = Key(event.kind, event.namespace, event.name)
     age = (event.epoch, int(event.resource_version))
     obj = state.get(key)
@@ -522,7 +522,7 @@ def _remember_deletion(state: Projection, key: Key, age: tuple[int, int]) -> Pro
     if len(deletions) <= 2 * MAX_TOMBSTONES:
         return replace(state, _deletions=state._deletions.set(key.kind, deletions))
     newest_first = sorted(deletions.items(), key=lambda item: item[1], reverse=True)
-    settled = _raised(state._settled, key.kind, newest_first[MAX_TOMBSTONES][1])
+    settled = _raise_age(state._settled, key.kind, newest_first[MAX_TOMBSTONES][1])
     return replace(
         state,
         _deletions=state._deletions.set(key.kind, Map(newest_first[:MAX_TOMBSTONES])),
@@ -530,7 +530,7 @@ def _remember_deletion(state: Projection, key: Key, age: tuple[int, int]) -> Pro
     )
 
 
-def _raised(
+def _raise_age(
     ages: Map[str, tuple[int, int]], kind: str, age: tuple[int, int]
 ) -> Map[str, tuple[int, int]]:
     return ages.set(kind, max(age, ages.get(kind, _NEVER)))
@@ -540,10 +540,10 @@ def _remove(state: Projection, obj: KubeObject) -> Projection:
     key, place = obj.key, (obj.key.kind, obj.key.namespace)
     names = state._objects[place].delete(key.name)
     objects = state._objects.set(place, names) if names else state._objects.delete(place)
-    return _indexed(replace(state, _objects=objects), obj, _without)
+    return _update_indexes(replace(state, _objects=objects), obj, _without)
 
 
-def _indexed(
+def _update_indexes(
     state: Projection,
     obj: KubeObject,
     change: Callable[[tuple[KubeObject, ...], KubeObject], tuple[KubeObject, ...]],

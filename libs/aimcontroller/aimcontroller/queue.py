@@ -140,7 +140,9 @@ class WorkQueue:
         (self._again if key in self._failures else self._ready).append(key)
         self._wake.set()
 
-    def failed(self, key: Key, causes: Iterable[int] = (), at_least_s: float = 0.0) -> int:
+    def add_rate_limited(
+        self, key: Key, causes: Iterable[int] = (), at_least_s: float = 0.0
+    ) -> int:
         """Requeue, for the same causes, after a jittered exponential time, not before `at_least_s`;
         returns the consecutive failures."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
@@ -152,7 +154,7 @@ class WorkQueue:
         """How often it failed in a row."""
         return self._failures.get(key, 0)
 
-    def succeeded(self, key: Key) -> None:
+    def forget(self, key: Key) -> None:
         self._failures.pop(key, None)
 
     def _fire_timers(self) -> float | None:

@@ -90,7 +90,7 @@ class Reconciler:
             await self._on_unexpected(key, error, causes)
             return ERROR
         if outcome != REJECTED:
-            self._succeeded(key)
+            self._forget_failures(key)
         return outcome
 
     async def _plan_and_act(self, key: Key, obj: KubeObject | None, causes: Sequence[int]) -> str:
@@ -105,14 +105,14 @@ class Reconciler:
             confirm = partial(self.confirmations.confirm, key, obj)
             return await self.executor.execute(plan.actions, key, causes, confirm)
 
-    def _succeeded(self, key: Key) -> None:
+    def _forget_failures(self, key: Key) -> None:
         self._dead.discard(key)
-        self.queue.succeeded(key)
+        self.queue.forget(key)
 
     def _drop(self, key: Key, obj: KubeObject | None, error: UnconfirmedError) -> None:
         """Forget an object that the API server does not have; the next event on it counts again."""
         log.warning("unconfirmed", key=str(key), error=str(error))
-        self._succeeded(key)
+        self._forget_failures(key)
         if obj is None or self.store.state.get(key) is not obj:
             return
         before = set(self.component.map_to_keys(self.store.state, key))
@@ -121,7 +121,7 @@ class Reconciler:
             self.queue.add(other, obj.seq)
 
     async def _on_unexpected(self, key: Key, error: Exception, causes: Sequence[int]) -> None:
-        failures = self.queue.failed(key, causes)
+        failures = self.queue.add_rate_limited(key, causes)
         FAILURES.labels("unexpected").inc()
         log.error("unexpected", key=str(key), failures=failures, exc_info=error)
         if failures < DEAD_LETTER_AFTER_FAILURES or key in self._dead:

@@ -75,7 +75,7 @@ class StateStore:
     def clear_observations(self) -> None:
         self.state = clear_observations(self.state)
 
-    def unconfirmed(self, marker: KindSynced) -> list[ObjectDeleted]:
+    def unconfirmed_deletions(self, marker: KindSynced) -> list[ObjectDeleted]:
         """Deletions of own writes that a complete list does not have. While the state is loaded,
         the end of the load drops them."""
         if self._load is not None:
@@ -90,7 +90,7 @@ class StateStore:
                 object=obj.body,
                 epoch=obj.epoch,
             )
-            for obj in self.state.unconfirmed(marker)
+            for obj in self.state.unconfirmed_writes(marker)
         ]
 
     @contextmanager

@@ -291,7 +291,7 @@ def failure(
     if found is not None:
         by_itself = found[1].reason in _PROGRAM_ENDS - {OOM_KILLED}
         ending = own_message if own_message and by_itself else f"{program} ended with {found[1]}"
-        own = "" if _failed(job).get("reason") == _BACKOFF_LIMIT else job_failure(job)
+        own = "" if _failed_condition(job).get("reason") == _BACKOFF_LIMIT else job_failure(job)
         return "; ".join(filter(None, [*reasons, own, ending]))
     own = job_failure(job) or f"Job {job.key.name} failed"
     reasons += [
@@ -357,11 +357,11 @@ def job_finished_at(job: KubeObject) -> datetime.datetime | None:
 
 def job_failure(job: KubeObject) -> str:
     """Why the Job failed, from its controller."""
-    failed = _failed(job)
+    failed = _failed_condition(job)
     return ": ".join(filter(None, (failed.get("reason"), failed.get("message"))))
 
 
-def _failed(job: KubeObject) -> Body:
+def _failed_condition(job: KubeObject) -> Body:
     """The condition Failed of the Job; empty without one."""
     return job.condition("Failed") or {}
 
@@ -462,7 +462,9 @@ def _init_containers(pod: KubeObject, container: str) -> Trouble | None:
     if _runs_once(pod) and _has_begun(pod, container):
         return None
     statuses = [
-        s for s in _statuses(pod, "initContainerStatuses") if not s.get("ready") and not _done(s)
+        s
+        for s in _statuses(pod, "initContainerStatuses")
+        if not s.get("ready") and not _has_succeeded(s)
     ]
     return _waiting(pod, statuses) or _last_end(pod, statuses)
 
@@ -472,7 +474,7 @@ def _containers(pod: KubeObject, container: str) -> Trouble | None:
     our container starts."""
     statuses = [s for s in _statuses(pod, "containerStatuses") if not s.get("ready")]
     if _runs_once(pod) and _has_begun(pod, container):
-        statuses = [s for s in statuses if s.get("name") == container and not _done(s)]
+        statuses = [s for s in statuses if s.get("name") == container and not _has_succeeded(s)]
     ordered = sorted(statuses, key=lambda s: s.get("name") != container)
     return _waiting(pod, ordered) or _last_end(pod, ordered)
 
@@ -568,7 +570,7 @@ def _has_begun(pod: KubeObject, container: str) -> bool:
     )
 
 
-def _done(status: Body) -> bool:
+def _has_succeeded(status: Body) -> bool:
     end = _state(status, "state", "terminated")
     return end is not None and end.get("exitCode") == 0
 

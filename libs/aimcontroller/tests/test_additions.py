@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aimcontroller.additions import ADDITIONS, added, merged, removal
+from aimcontroller.additions import ADDITIONS, first_path, merge, removal
 
 Body = dict[str, Any]
 CONTAINER: Body = {"name": "kserve-container", "image": "m:1", "env": [{"name": "A", "value": "1"}]}
@@ -32,7 +32,7 @@ BUDGET: Body = {
 
 
 def predictor(**more: Any) -> Body:
-    return merged(ISVC, {"spec": {"predictor": more}})  # type: ignore[no-any-return]
+    return merge(ISVC, {"spec": {"predictor": more}})  # type: ignore[no-any-return]
 
 
 def container(**more: Any) -> Body:
@@ -43,11 +43,11 @@ def annotated(**annotations: str) -> Body:
     named = {
         f"serving.kserve.io/{name.replace('_', '-')}": value for name, value in annotations.items()
     }
-    return merged(ISVC, {"metadata": {"annotations": named}})  # type: ignore[no-any-return]
+    return merge(ISVC, {"metadata": {"annotations": named}})  # type: ignore[no-any-return]
 
 
 def routed(**more: Any) -> Body:
-    return merged(ROUTE, {"spec": {"rules": [{**RULE, **more}]}})  # type: ignore[no-any-return]
+    return merge(ROUTE, {"spec": {"rules": [{**RULE, **more}]}})  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def routed(**more: Any) -> Body:
         ),
         pytest.param(
             ISVC,
-            merged(ISVC, {"spec": {"transformer": {"containers": []}}}),
+            merge(ISVC, {"spec": {"transformer": {"containers": []}}}),
             "spec.transformer",
             id="transformer",
         ),
         pytest.param(
-            ISVC, merged(ISVC, {"spec": {"explainer": {}}}), "spec.explainer", id="explainer"
+            ISVC, merge(ISVC, {"spec": {"explainer": {}}}), "spec.explainer", id="explainer"
         ),
         pytest.param(
             ISVC,
@@ -139,13 +139,13 @@ def routed(**more: Any) -> Body:
         ),
         pytest.param(
             ROUTE,
-            merged(ROUTE, {"spec": {"hostnames": ["a.example"]}}),
+            merge(ROUTE, {"spec": {"hostnames": ["a.example"]}}),
             "spec.hostnames",
             id="host-names",
         ),
         pytest.param(
             ROUTE,
-            merged(ROUTE, {"spec": {"parentRefs": [{"name": "edge"}, {"name": "open"}]}}),
+            merge(ROUTE, {"spec": {"parentRefs": [{"name": "edge"}, {"name": "open"}]}}),
             "spec.parentRefs",
             id="gateway",
         ),
@@ -165,7 +165,7 @@ def routed(**more: Any) -> Body:
         ),
         pytest.param(
             BUDGET,
-            merged(BUDGET, {"spec": {"unhealthyPodEvictionPolicy": "AlwaysAllow"}}),
+            merge(BUDGET, {"spec": {"unhealthyPodEvictionPolicy": "AlwaysAllow"}}),
             "spec.unhealthyPodEvictionPolicy",
             id="eviction",
         ),
@@ -175,8 +175,8 @@ def test_an_addition_is_found_and_taken_away(sent: Body, existing: Body, path: s
     before = copy.deepcopy(existing)
     patch = removal(sent, existing)
     assert patch is not None
-    assert ".".join(added(patch)) == path
-    cleaned = merged(existing, patch)
+    assert ".".join(first_path(patch)) == path
+    cleaned = merge(existing, patch)
     assert removal(sent, cleaned) is None
     assert (
         cleaned["spec"]["predictor"]["containers"] == [CONTAINER]

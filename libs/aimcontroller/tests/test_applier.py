@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from aimcontroller.action import ApplyObject, DeleteObject, PatchObject
-from aimcontroller.additions import merged
+from aimcontroller.additions import merge
 from aimcontroller.applier import Applier, NameConflict
 from aimcontroller.drift import (
     IMMEDIATE_REPAIRS,
@@ -83,7 +83,7 @@ class FakeCluster:
         ):
             raise Conflict("written since")
         self.patched.append(patch)
-        self.objects[key] = merged(self.objects[key], patch)
+        self.objects[key] = merge(self.objects[key], patch)
         self.objects[key]["metadata"]["resourceVersion"] = str(int(metadata["resourceVersion"]) + 1)
         return copy.deepcopy(self.objects[key])
 

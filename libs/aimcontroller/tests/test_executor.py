@@ -113,7 +113,7 @@ async def test_an_observation_is_only_for_its_object(uid: str, value: int | None
 
 async def test_a_response_is_folded_and_recorded() -> None:
     written: dict[str, Any] = {**BODY, "metadata": {**BODY["metadata"], "resourceVersion": "9"}}
-    bench = await execute(ActionResult.written(written))
+    bench = await execute(ActionResult.from_response(written))
     obj = bench.store.state.get(C)
     assert obj is not None
     assert obj.version == 9

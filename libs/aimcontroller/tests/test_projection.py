@@ -403,7 +403,7 @@ def test_an_own_write_missing_from_a_later_list_is_deleted(
     seq: int, marker: KindSynced, unconfirmed: bool
 ) -> None:
     state = fold(Projection(), changed_from_response(body(POD, "u", 7)), seq)
-    assert [own.key for own in state.unconfirmed(marker)] == ([POD] if unconfirmed else [])
+    assert [own.key for own in state.unconfirmed_writes(marker)] == ([POD] if unconfirmed else [])
 
 
 @pytest.mark.parametrize(

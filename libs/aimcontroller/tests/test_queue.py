@@ -184,8 +184,8 @@ def waits_s(*at_least_s: float, succeeds_before: int = -1) -> list[float]:
         queue, waited_s = WorkQueue(), []
         for number, least_s in enumerate(at_least_s):
             if number == succeeds_before:
-                queue.succeeded(A)
-            failures = queue.failed(A, at_least_s=least_s)
+                queue.forget(A)
+            failures = queue.add_rate_limited(A, at_least_s=least_s)
             assert (
                 failures == number + 1
                 if succeeds_before < 0 or number < succeeds_before
@@ -221,7 +221,7 @@ def test_a_success_resets_the_backoff() -> None:
 def test_failures_of_one_key_are_not_those_of_another() -> None:
     async def fail() -> list[int]:
         queue = WorkQueue()
-        return [queue.failed(A), queue.failed(A), queue.failed(B)]
+        return [queue.add_rate_limited(A), queue.add_rate_limited(A), queue.add_rate_limited(B)]
 
     assert asyncio.run(fail()) == [1, 2, 1]
 
@@ -235,11 +235,11 @@ async def test_a_key_that_failed_comes_back_for_the_same_causes() -> None:
 
 async def test_keys_that_failed_come_after_those_that_did_not() -> None:
     queue = WorkQueue()
-    queue.failed(A, at_least_s=60.0)
+    queue.add_rate_limited(A, at_least_s=60.0)
     queue.add(A)
     queue.add(B)
     assert [(await queue.take())[0] for _ in range(2)] == [B, A]
-    queue.succeeded(A)
+    queue.forget(A)
     queue.done(A)
     queue.add(A)
     queue.add(CLUSTER_WIDE)
@@ -265,7 +265,7 @@ def test_a_thousand_failing_keys_do_not_delay_a_healthy_one() -> None:
         while now() - started_s < 30 * MINUTE_S:
             key, _ = await queue.take()
             tries.append(now() - started_s)
-            queue.failed(key)
+            queue.add_rate_limited(key)
             queue.done(key)
         for key in failing:
             queue.add(key)
@@ -295,7 +295,7 @@ def turns_until(key: Key, busy: dict[str, int], *, failed: bool, failing: frozen
         for retried in [other for other in others if other.namespace in failing] + (
             [key] if failed else []
         ):
-            queue.failed(retried, at_least_s=1e9)
+            queue.add_rate_limited(retried, at_least_s=1e9)
         for each in [*others, key]:
             queue.add(each)
         for turn in range(100_000):

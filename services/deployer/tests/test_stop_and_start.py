@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from aimcontroller.action import PatchObject
-from aimcontroller.additions import merged
+from aimcontroller.additions import merge
 from aimcontroller.plan import Plan
 from aimcontroller.testing import (
     NAMESPACE,
@@ -51,7 +51,7 @@ def stopped(world: Any, **setup: Any) -> Body:
         "metadata": {"annotations": {STOP: "true"}},
         "spec": {"predictor": {"minReplicas": 0, "maxReplicas": 0}},
     }
-    return merged(world.runtime(False, **setup), patch)  # type: ignore[no-any-return]
+    return merge(world.runtime(False, **setup), patch)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("setup", MISSING)

@@ -246,7 +246,9 @@ def missing_image(state: Projection, model: KubeObject) -> str:
     )
 
 
-def unsupported(state: Projection, model: KubeObject, spec: TemplateSpec, namespace: str) -> str:
+def unsupported_warning(
+    state: Projection, model: KubeObject, spec: TemplateSpec, namespace: str
+) -> str:
     """A warning if the image recommends no deployment like this template; empty if it does, or if
     its labels are unknown."""
     record = image_record(state, model, namespace)

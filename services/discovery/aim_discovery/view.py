@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from aim_discovery.catalogue import missing_image, unsupported
+from aim_discovery.catalogue import missing_image, unsupported_warning
 from aim_discovery.render import inputs_of
 from aimcontroller.jobs import JobRules
 from aimcontroller.plan import existing_condition, without_notes
@@ -92,7 +92,7 @@ class TemplateView:
             last_warnings=() if last is None else last.warnings,
             rejection=state.observation(template.key, REJECTED),
             image_missing=missing_image(state, model),
-            unsupported=unsupported(state, model, spec, options.namespace),
+            unsupported=unsupported_warning(state, model, spec, options.namespace),
             field_conflict=state.observation(result_key, FIELD_CONFLICT),
             options=options,
         )

@@ -130,7 +130,7 @@ async def _write_status(action: WriteStatus, cluster: Cluster) -> ActionResult:
         return ActionResult()
     STATUS_WRITES.labels(key.kind).inc()
     answer["metadata"].pop("managedFields", None)
-    return ActionResult.written(answer)
+    return ActionResult.from_response(answer)
 
 
 def minute_of(time_s: float) -> int:

@@ -79,6 +79,6 @@ class BusState:
             for item in items
         )
 
-    def listed(self, kind: str) -> None:
+    def forget_deletes(self, kind: str) -> None:
         """The kind is listed in all namespaces; its deletes count no more."""
         self._deletes.pop(kind, None)

@@ -186,7 +186,7 @@ class ClusterWatch:
         await self._objects.publish_in_batches(outside)
         synced = plan.join_markers(listed.values(), begins_epoch=bool(outside))
         await self._objects.publish_marker(synced)
-        state.listed(synced.kind)
+        state.forget_deletes(synced.kind)
         self._markers[synced.kind] = synced
         self._health.set_ready(synced.kind)
         log.info(

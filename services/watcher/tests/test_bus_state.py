@@ -105,5 +105,5 @@ def test_a_delete_that_hides_an_object_is_noticed(
     for seq, message in enumerate(messages, start=1):
         state.fold(message, seq)
     assert state.hides(JOB.kind, [item]) is hides
-    state.listed(JOB.kind)
+    state.forget_deletes(JOB.kind)
     assert not state.hides(JOB.kind, [item])

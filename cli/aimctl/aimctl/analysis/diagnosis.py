@@ -231,7 +231,7 @@ class _Chain:
         resolved = service.condition(reasons.RESOLVED)
         cached = service.condition(reasons.CACHE_READY)
         if resolved is not None and resolved.get("status") != "True":
-            yield from self.unresolved(service, str(resolved.get("reason")))
+            yield from self.cause_of_unresolved(service, str(resolved.get("reason")))
         elif cached is not None and cached.get("status") != "True":
             template = self.state.get(
                 Key(TEMPLATE.kind, service.key.namespace, str(service.spec.get("templateRef")))
@@ -242,7 +242,7 @@ class _Chain:
         elif not service.is_condition_true(reasons.ROUTING_READY):
             yield from self.route(service)
 
-    def unresolved(self, service: KubeObject, reason: str) -> Iterator[Diagnosis]:
+    def cause_of_unresolved(self, service: KubeObject, reason: str) -> Iterator[Diagnosis]:
         namespace, spec = service.key.namespace, service.spec
         if reason in {
             reasons.TEMPLATE_NOT_FOUND,

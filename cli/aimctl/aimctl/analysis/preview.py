@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from aim_statuswriter.actions import WriteStatus
 from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject
-from aimcontroller.additions import merged
+from aimcontroller.additions import merge
 from aimcontroller.applier import CREATE_ONLY_KINDS
 from aimcontroller.component import Component
 from aimcontroller.drift import managed_fields_of, same_owner
@@ -242,7 +242,7 @@ class _Future:
                 existing = self.state.get(key)
                 if existing is not None:
                     after = KubeObject(
-                        key, existing.uid, existing.version, merged(existing.body, patch)
+                        key, existing.uid, existing.version, merge(existing.body, patch)
                     )
                     self.changes.append(Change(who, key, _as_written(existing), _as_written(after)))
                     self._put(after.body, existing)
@@ -323,7 +323,7 @@ class _Future:
         return {
             (service, each)
             for service in follows
-            for each in service.touched(before, self.state, key)
+            for each in service.keys_to_reconcile(before, self.state, key)
         }
 
     def _touch(self, touched: set[tuple[Component, Key]]) -> None:

@@ -156,7 +156,7 @@ class _Run:
                 key = _key(message)
                 before = self.state
                 self.fold_in(event)
-                yield from self.reconcile_keys(self.touched(before, key), event)
+                yield from self.reconcile_keys(self.keys_to_reconcile(before, key), event)
             case StatusReported() if message.service == self.service.name:
                 yield from self.own(event, self.reported_for(_key(message)), None)
             case StatusReported() if self.service.reports:
@@ -193,7 +193,7 @@ class _Run:
         if wrote is not None:
             before = self.state
             self.state = fold(self.state, changed_from_response(wrote.object))
-            touched = self.touched(before, _key(wrote))
+            touched = self.keys_to_reconcile(before, _key(wrote))
         yield from self.reconcile_keys(keys | touched, event, "its own news")
 
     def on_action(self, event: Event, message: ActionTaken, place: int) -> Iterator[Step]:
@@ -209,11 +209,11 @@ class _Run:
 
     def reported_for(self, key: Key) -> set[Key]:
         """The keys whose reconcile may have led to this report."""
-        return {key} if key.kind in self.reconciles else self.touched(self.state, key)
+        return {key} if key.kind in self.reconciles else self.keys_to_reconcile(self.state, key)
 
-    def touched(self, before: Projection, key: Key) -> set[Key]:
+    def keys_to_reconcile(self, before: Projection, key: Key) -> set[Key]:
         return (
-            set(self.service.touched(before, self.state, key))
+            set(self.service.keys_to_reconcile(before, self.state, key))
             if self.started and key.kind in self.watches
             else set()
         )

@@ -89,7 +89,7 @@ def _selector(obj: Obj, old: Obj) -> list[Cause]:
 def _job(obj: Obj, old: Obj) -> list[Cause]:
     waits = old["spec"].get("suspend") and not dig(old, "status", "startTime")
 
-    def fixed(job: Obj) -> Obj:
+    def immutable_part(job: Obj) -> Obj:
         spec: Obj = clone(job["spec"])
         if waits:
             spec["template"].pop("metadata", None)
@@ -97,7 +97,7 @@ def _job(obj: Obj, old: Obj) -> list[Cause]:
                 spec["template"]["spec"].pop(name, None)
         return spec
 
-    return _check_fixed(fixed(obj), fixed(old), JOB_FIXED, "spec.")
+    return _check_fixed(immutable_part(obj), immutable_part(old), JOB_FIXED, "spec.")
 
 
 def _service(obj: Obj, old: Obj) -> list[Cause]:
@@ -179,7 +179,7 @@ def _data(obj: Obj, old: Obj) -> list[Cause]:
 def _pod(obj: Obj, old: Obj) -> list[Cause]:
     """Images, a deadline, more tolerations and fewer gates; the binding is a separate write."""
 
-    def fixed(pod: Obj) -> Obj:
+    def immutable_part(pod: Obj) -> Obj:
         spec: Obj = clone(pod["spec"])
         for name in ("activeDeadlineSeconds", "terminationGracePeriodSeconds", "schedulingGates"):
             spec.pop(name, None)
@@ -200,7 +200,7 @@ def _pod(obj: Obj, old: Obj) -> list[Cause]:
             return [Cause(f"spec.schedulingGates[{index}].name", "FieldValueForbidden", message)]
     before, after = old["spec"].get("tolerations") or [], obj["spec"].get("tolerations") or []
     all_remain = all(any(same(one, other) for other in after) for one in before)
-    if same(fixed(obj), fixed(old)) and all_remain:
+    if same(immutable_part(obj), immutable_part(old)) and all_remain:
         return []
     free = (
         "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations`"

@@ -116,7 +116,7 @@ def _insert(
     metadata |= {"uid": str(uuid4()), "creationTimestamp": cluster.time()}
     if resource.to_storage:
         body = resource.to_storage(body)
-    obj, warnings = _filled(request, body)
+    obj, warnings = _prune_and_default(request, body)
     _complete_new(cluster, resource, obj)
     _validate(cluster, resource, obj, None)
     _require_absent(cluster, request, metadata["name"])
@@ -316,7 +316,9 @@ def _replacement(
 ) -> tuple[Obj, list[str]]:
     """The live object with the part that the path of the request writes, and the warnings."""
     if request.subresource == "status":
-        obj, warnings = _filled(request, {**clone(live), "status": candidate.get("status")}, live)
+        obj, warnings = _prune_and_default(
+            request, {**clone(live), "status": candidate.get("status")}, live
+        )
         if obj.get("status") is None:
             obj.pop("status", None)
         return obj, warnings
@@ -328,7 +330,7 @@ def _replacement(
             metadata.pop(name, None)
     if request.resource.status:
         candidate = _with_status(candidate, live.get("status"))
-    obj, warnings = _filled(request, candidate, live)
+    obj, warnings = _prune_and_default(request, candidate, live)
     if not request.resource.custom:
         admission.complete(cluster, obj, new=False)
     return obj, warnings
@@ -447,7 +449,9 @@ def _check_preconditions(request: Request, live: Obj, metadata: Obj, *, apply: b
         raise stale(resource.group, resource.plural, request.name)
 
 
-def _filled(request: Request, obj: Obj, live: Obj | None = None) -> tuple[Obj, list[str]]:
+def _prune_and_default(
+    request: Request, obj: Obj, live: Obj | None = None
+) -> tuple[Obj, list[str]]:
     """The object with unknown fields dropped and defaults filled in, and the warnings about it.
     ApiError 400 under strict validation."""
     resource = request.resource

@@ -39,14 +39,14 @@ def resolve_names(env: Mapping[str, str], state: Objects) -> dict[str, str]:
     """
     hosts: dict[str, str] = {}
 
-    def replaced(found: re.Match[str]) -> str:
+    def replace(found: re.Match[str]) -> str:
         address = _address(found[4], found[3], state)
         if not found[1]:
             return address
         hosts[found[2]] = address
         return found[0]
 
-    env_resolved = {name: _NAME.sub(replaced, value) for name, value in env.items()}
+    env_resolved = {name: _NAME.sub(replace, value) for name, value in env.items()}
     return env_resolved | (
         {HOSTS: ",".join(f"{name}={address}" for name, address in hosts.items())} if hosts else {}
     )

@@ -319,7 +319,7 @@ class Hub:
         return web.json_response([_entry(path, file) for path, file in files.items()])
 
     async def _refs(self, _request: web.Request, model: Model) -> web.Response:
-        def listed(kind: str, refs: Mapping[str, str]) -> list[Body]:
+        def references(kind: str, refs: Mapping[str, str]) -> list[Body]:
             return [
                 {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": commit}
                 for name, commit in refs.items()
@@ -327,8 +327,8 @@ class Hub:
 
         return web.json_response(
             {
-                "branches": listed("heads", model.branches),
-                "tags": listed("tags", model.tags),
+                "branches": references("heads", model.branches),
+                "tags": references("tags", model.tags),
                 "converts": [],
             }
         )

@@ -51,10 +51,10 @@ class Placeholders:
         if not isinstance(value, str):
             return value
         if key == "resourceVersion":
-            return self._named("rv", value)
-        return TIME.sub("<time>", UID.sub(lambda found: self._named("uid", found[0]), value))
+            return self._placeholder("rv", value)
+        return TIME.sub("<time>", UID.sub(lambda found: self._placeholder("uid", found[0]), value))
 
-    def _named(self, kind: str, value: str) -> str:
+    def _placeholder(self, kind: str, value: str) -> str:
         number = self._first[kind] + sum(one == kind for one, _ in self.known)
         return self.known.setdefault((kind, value), f"<{kind}:{number}>")
 

@@ -63,15 +63,15 @@ class Bindings:
         self.values: dict[str, str] = {}
         self.token = ""
 
-    def filled(self, value: Any) -> Any:
+    def fill(self, value: Any) -> Any:
         """A request with its placeholders replaced; an unbound one stands for a missing object."""
         if isinstance(value, dict):
             return {
-                key: MICRO_TIME if key in MICRO_TIMES and item == "<time>" else self.filled(item)
+                key: MICRO_TIME if key in MICRO_TIMES and item == "<time>" else self.fill(item)
                 for key, item in value.items()
             }
         if isinstance(value, list):
-            return [self.filled(item) for item in value]
+            return [self.fill(item) for item in value]
         return PLACEHOLDER.sub(self._value, value) if isinstance(value, str) else value
 
     def _value(self, match: re.Match[str]) -> str:

@@ -267,12 +267,12 @@ async def check_request(session: Session, step: Step) -> list[Difference]:
     request = step["request"]
     expected = step["response"]
     bound = session.bound
-    path = bound.filled(request["path"])
+    path = bound.fill(request["path"])
     if "continue=ey" in path:
         path = re.sub(r"continue=[^&]+", f"continue={quote(bound.token)}", path)
     kind = request.get("contentType", "application/json")
     status, body = await session.send(
-        request["method"], path, bound.filled(request.get("body")), kind, request.get("accept", "")
+        request["method"], path, bound.fill(request.get("body")), kind, request.get("accept", "")
     )
     wrong_status = (
         [] if status == expected["status"] else [Difference(" status", expected["status"], status)]
@@ -283,7 +283,7 @@ async def check_request(session: Session, step: Step) -> list[Difference]:
 async def check_watch(session: Session, step: Step) -> list[Difference]:
     """A watch and its events, no more and no fewer."""
     events = []
-    async with session.http.get(session.bound.filled(step["watch"]["path"])) as answer:
+    async with session.http.get(session.bound.fill(step["watch"]["path"])) as answer:
         if answer.status != 200:
             events.append({"http": answer.status, "body": await answer.json()})
         elif place(step) in DURING:

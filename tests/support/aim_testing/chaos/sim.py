@@ -24,7 +24,7 @@ from aim_discovery.image_labels import ImageLabels
 from aim_statuswriter.actions import SendEvent, WriteStatus
 from aim_testing.chaos.observer import Get
 from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject
-from aimcontroller.additions import merged, removal
+from aimcontroller.additions import merge, removal
 from aimcontroller.component import Component
 from aimcontroller.plan import Plan
 from aimcontroller.projection import (
@@ -153,7 +153,7 @@ class Cluster:
         existing = self.objects.get(key)
         if existing is None or existing["metadata"]["uid"] != uid:
             return None
-        return self._store(copy.deepcopy(merged(existing, patch)))
+        return self._store(copy.deepcopy(merge(existing, patch)))
 
     def delete(self, key: Key, uid: str | None = None) -> None:
         """With everything it owns, at once."""
@@ -298,7 +298,7 @@ class Process:
         else:
             before = self.state
             self.state = fold(self.state, message, seq)
-            touched = set(self.service.touched(before, self.state, key))
+            touched = set(self.service.keys_to_reconcile(before, self.state, key))
         for each in sorted(touched, key=str):
             self.queue.setdefault(each)
 

@@ -18,7 +18,7 @@ from aim_testing.chaos.sim import Cluster
 from aim_testing.soak import inputs
 from aim_testing.soak.operations import HOLD, Operation
 from aim_testing.soak.state import Body, State, claims_of, is_deleting, owners, phase, secrets_of
-from aimcontroller.additions import merged as with_patch
+from aimcontroller.additions import merge as with_patch
 from aimlab.kinds import owner_reference, stamp
 from aimschema import labels
 from aimschema.resources import (
