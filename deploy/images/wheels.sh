@@ -3,5 +3,6 @@
 # PYTHON that has requirements/images.txt.
 set -eu
 python=$1 wheels=$2
-"$python" -m pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir "$wheels" ./libs/aimschema ./libs/aimbus ./libs/aimkube \
-    ./libs/aimcontroller ./services/* ./jobs/*
+for project in libs/aimschema libs/aimbus libs/aimkube libs/aimcontroller services/* jobs/*; do
+    "$python" -m uv build --quiet --wheel --python "$python" --no-build-isolation --no-create-gitignore --out-dir "$wheels" "$project"
+done
