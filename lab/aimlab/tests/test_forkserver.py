@@ -50,6 +50,7 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def use_server(listening: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(forkserver.SOCKET, str(listening))
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # of other code, for which nothing is forked
 
 
 def script(folder: Path, text: str) -> list[str]:
