@@ -11,7 +11,7 @@ from aimctl.app import app
 from aimlab.cli.__main__ import app as lab
 from aimschema import reasons
 from aimschema.environment import COMPONENT_VARIABLES
-from aimschema.kinds import ServiceState, TemplateState
+from aimschema.states import ServiceState, TemplateState
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/*/README.md")])

@@ -1,24 +1,17 @@
 """What the shell proposes at TAB: kinds, names and namespaces from the cluster, within a second
-or not at all, and without a word of trouble."""
+or not at all, and without a word of trouble. Only names need the client of the cluster."""
 
-import asyncio
-import logging
-
-import structlog
 import typer
 
-from aimctl.analysis.dependencies import ROOTS
-from aimctl.connect import cluster_at
-from aimctl.parsing import resource_of
-from aimkube import KubeError
-from aimschema.kinds import KINDS
-from aimschema.resources import NAMESPACE, Resource
+from aimctl.parsing import ROOTS, resource_of
+from aimschema.resources import AIM_KINDS, NAMESPACE, Resource
 
 WITHIN_S = 1.0
 
 
 def complete_kind(incomplete: str) -> list[str]:
-    return [kind.short_names[0] for kind in KINDS if kind.short_names[0].startswith(incomplete)]
+    names = [kind.short_names[0] for kind in AIM_KINDS]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def complete_root(incomplete: str) -> list[str]:
@@ -41,16 +34,6 @@ def complete_namespace(incomplete: str) -> list[str]:
 
 
 def _names(resource: Resource, namespace: str | None) -> list[str]:
-    logging.disable()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    try:
-        return asyncio.run(_list_names(resource, namespace if resource.namespaced else None))
-    except (TimeoutError, RuntimeError, KubeError, OSError):
-        return []
+    from aimctl.cluster import list_names
 
-
-async def _list_names(resource: Resource, namespace: str | None) -> list[str]:
-    async with asyncio.timeout(WITHIN_S), cluster_at(None) as cluster:
-        return sorted(
-            {body["metadata"]["name"] for body in (await cluster.list(resource, namespace)).items}
-        )
+    return list_names(resource, namespace if resource.namespaced else None, WITHIN_S)

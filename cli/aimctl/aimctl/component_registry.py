@@ -1,45 +1,75 @@
-"""The services that plan, as data, wired as their processes wire them."""
+"""The services, and those that plan as data, wired as their processes wire them. A service is
+imported when it is asked for: help, completion and most commands need none."""
 
 import os
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from aim_cacher.__main__ import service as cacher
-from aim_cacher.render import CONTAINER
-from aim_cacher.settings import CacherSettings
-from aim_deployer.__main__ import service as deployer
-from aim_deployer.settings import DeployerSettings
-from aim_discovery.__main__ import service as discovery
-from aim_discovery.settings import DiscoverySettings
-from aim_router.__main__ import service as router
-from aim_statuswriter.__main__ import service as statuswriter
-from aimbus import Event
-from aimcontroller.component import Component
-from aimcontroller.settings import ServiceSettings
-from aimschema.messages import ObjectChanged
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, STATUSWRITER, WATCHER
-from aimschema.resources import JOB
+
+if TYPE_CHECKING:
+    from aimbus import Event
+    from aimcontroller.component import Component
 
 PLANNERS = (DISCOVERY, CACHER, DEPLOYER, ROUTER, STATUSWRITER)
+SERVICES = (WATCHER, STATUSWRITER, DISCOVERY, CACHER, DEPLOYER, ROUTER)
 
 
-def planner(name: str, events: Iterable[Event] = ()) -> Component:
+def planner(name: str, events: "Iterable[Event]" = ()) -> "Component":
     """With the settings of this environment, such as AIM_DOWNLOADER_IMAGE. Without that variable,
     a replay of `events` uses the downloader image that they name. Raises KeyError for a service
     that does not plan."""
-    image = None if "AIM_DOWNLOADER_IMAGE" in os.environ else downloader_image(events)
     return {
-        DISCOVERY: lambda: discovery(DiscoverySettings()),
-        CACHER: lambda: cacher(
-            CacherSettings() if image is None else CacherSettings(downloader_image=image)
-        ),
-        DEPLOYER: lambda: deployer(DeployerSettings()),
-        ROUTER: lambda: router(ServiceSettings()),
-        STATUSWRITER: lambda: statuswriter(ServiceSettings()),
+        DISCOVERY: _discovery,
+        CACHER: lambda: _cacher(events),
+        DEPLOYER: _deployer,
+        ROUTER: _router,
+        STATUSWRITER: _statuswriter,
     }[name]()
 
 
-def downloader_image(events: Iterable[Event]) -> str | None:
+def _discovery() -> "Component":
+    from aim_discovery.__main__ import service
+    from aim_discovery.settings import DiscoverySettings
+
+    return service(DiscoverySettings())
+
+
+def _cacher(events: "Iterable[Event]") -> "Component":
+    from aim_cacher.__main__ import service
+    from aim_cacher.settings import CacherSettings
+
+    image = None if "AIM_DOWNLOADER_IMAGE" in os.environ else downloader_image(events)
+    return service(CacherSettings() if image is None else CacherSettings(downloader_image=image))
+
+
+def _deployer() -> "Component":
+    from aim_deployer.__main__ import service
+    from aim_deployer.settings import DeployerSettings
+
+    return service(DeployerSettings())
+
+
+def _router() -> "Component":
+    from aim_router.__main__ import service
+    from aimcontroller.settings import ServiceSettings
+
+    return service(ServiceSettings())
+
+
+def _statuswriter() -> "Component":
+    from aim_statuswriter.__main__ import service
+    from aimcontroller.settings import ServiceSettings
+
+    return service(ServiceSettings())
+
+
+def downloader_image(events: "Iterable[Event]") -> str | None:
     """The image of the first download Job in a recording; None where no Job names its image."""
+    from aim_cacher.render import CONTAINER
+    from aimschema.messages import ObjectChanged
+    from aimschema.resources import JOB
+
     for event in events:
         message = event.message
         if isinstance(message, ObjectChanged) and message.kind == JOB.kind:
@@ -48,6 +78,3 @@ def downloader_image(events: Iterable[Event]) -> str | None:
                 if container.get("name") == CONTAINER and "image" in container:
                     return str(container["image"])
     return None
-
-
-SERVICES = (WATCHER, STATUSWRITER, DISCOVERY, CACHER, DEPLOYER, ROUTER)

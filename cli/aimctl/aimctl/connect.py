@@ -1,12 +1,9 @@
-"""Connections to the NATS server and to the cluster. A RuntimeError has the reason why there is
-none."""
+"""Connections to the NATS server. A RuntimeError has the reason why there is none."""
 
 import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 from aimbus import (
     Bus,
@@ -14,7 +11,6 @@ from aimbus import (
     connect,
 )
 from aimbus.credentials import CA_SETTING, CREDS_SETTING
-from aimkube import Cluster, NotConfigured
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
 
@@ -44,27 +40,3 @@ async def connected_bus(within_s: float = WITHIN_S) -> AsyncIterator[Bus]:
         yield bus
     finally:
         await bus.close()
-
-
-def kubeconfig_of(path: Path | None) -> str | None:
-    """As kubectl finds it: what is given, KUBECONFIG, ~/.kube/config; None: the pod's service
-    account."""
-    home = Path.home() / ".kube" / "config"
-    return (
-        str(path)
-        if path
-        else os.environ.get("KUBECONFIG") or (str(home) if home.is_file() else None)
-    )
-
-
-@asynccontextmanager
-async def cluster_at(kubeconfig: Path | None) -> AsyncIterator[Cluster]:
-    """Raises RuntimeError if no kubeconfig and no ServiceAccount names a cluster."""
-    try:
-        cluster = await Cluster.connect(kubeconfig_of(kubeconfig), user_agent="aimctl")
-    except NotConfigured as error:
-        raise RuntimeError(str(error)) from error
-    try:
-        yield cluster
-    finally:
-        await cluster.close()

@@ -1,27 +1,13 @@
-"""The options that several commands have, and how a command runs."""
+"""The arguments and options that several commands have. Imports nothing that only a running command
+needs: the shell waits for it at every TAB."""
 
-import asyncio
-import datetime
-import logging
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Literal
 
-import structlog
 import typer
 
-from aimctl.analysis.preview import BadManifest
 from aimctl.completion import complete_name, complete_namespace
-from aimctl.output.console import PlainConsole
-from aimctl.output.format import print_text
-from aimctl.parsing import key_of, moment
-from aimctl.replay.recording import BadRecording
-from aimschema.resources import Key
 
-WIDE = 2000
-INTERRUPTED = 130
-"""As of what ends by SIGINT in a shell."""
-T = TypeVar("T")
 Namespace = Annotated[
     str | None,
     typer.Option(
@@ -43,40 +29,6 @@ Since = Annotated[
         help="Only show entries newer than this: 90s, 15m, 2h, 3d, or 2030-01-02T03:04:05Z.",
     ),
 ]
-
-
-def a_console() -> PlainConsole:
-    """On a terminal as wide as that; elsewhere nothing is cut or broken."""
-    console = PlainConsole()
-    return console if console.is_terminal else PlainConsole(width=WIDE)
-
-
-def run(console: PlainConsole, work: Coroutine[Any, Any, T]) -> T:
-    """Run it; a failure is an error message and exit code 1."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-    except (RuntimeError, BadRecording, BadManifest, OSError) as error:
-        print_text(console, f"error: {error}", "bold red")
-        raise typer.Exit(1) from error
-
-
-def parse_key(what: str, namespace: str | None) -> Key:
-    try:
-        return key_of(what, namespace)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="KIND/NAME") from error
-
-
-def since_when(since: str | None) -> datetime.datetime | None:
-    try:
-        return None if since is None else moment(since, datetime.datetime.now(datetime.UTC))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--since") from error
-
-
 Kubeconfig = Annotated[
     Path | None,
     typer.Option(
@@ -86,3 +38,12 @@ Kubeconfig = Annotated[
         dir_okay=False,
     ),
 ]
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        help="State directory. Default: a temporary one, removed on exit.",
+    ),
+]
+Form = Literal["text", "json", "yaml"]
+Output = Annotated[Form, typer.Option("--output", "-o", help="Output format.")]

@@ -3,14 +3,20 @@
 import datetime
 import re
 
-from aimschema.kinds import KINDS
 from aimschema.messages import parse_timestamp
-from aimschema.resources import RESOURCES, Key, Resource
+from aimschema.resources import AIM_KINDS, CACHE, MODEL, RESOURCES, SERVICE, TEMPLATE, Key, Resource
+
+ROOTS = (SERVICE, TEMPLATE, CACHE, MODEL)
+"""What `aimctl get` lists: what a chain may begin with, each with what comes after it."""
 
 _AGO = re.compile(r"(\d+)([smhd])")
 
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class BadFile(ValueError):
+    """A file that a command cannot use; the message says where in it."""
 
 
 def resource_of(kind: str) -> Resource | None:
@@ -20,7 +26,7 @@ def resource_of(kind: str) -> Resource | None:
         for resource in RESOURCES.values()
         for alias in (resource.kind, resource.plural)
     }
-    known |= {alias: RESOURCES[each.__name__] for each in KINDS for alias in each.short_names}
+    known |= {alias: each for each in AIM_KINDS for alias in each.short_names}
     return known.get(kind.lower())
 
 

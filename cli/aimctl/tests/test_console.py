@@ -13,8 +13,8 @@ from rich.text import Text
 
 from aimctl.commands.dead_letters import show
 from aimctl.dead_letters import ListedDeadLetter
+from aimctl.options import Form
 from aimctl.output.console import PlainConsole
-from aimctl.output.structured import Form
 from aimlab.cli.quickstart_progress import QuickstartState, table
 from aimschema.messages import DeadLetter
 

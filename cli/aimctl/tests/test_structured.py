@@ -12,8 +12,9 @@ import yaml
 from typer.testing import CliRunner
 
 from aimctl.app import app
+from aimctl.options import Form
 from aimctl.output.console import PlainConsole
-from aimctl.output.structured import Form, print_data, print_line
+from aimctl.output.structured import print_data, print_line
 from aimctl.parsing import duration_s
 from aimlab.testing.commands import command
 

@@ -50,7 +50,7 @@ def crd(kind: type[Kind]) -> dict[str, Any]:
         "metadata": {"name": f"{resource.plural}.{AIM_GROUP}"},
         "spec": {
             "group": AIM_GROUP,
-            "names": {**names, "shortNames": list(kind.short_names), "categories": ["aim"]},
+            "names": {**names, "shortNames": list(resource.short_names), "categories": ["aim"]},
             "scope": "Namespaced" if resource.namespaced else "Cluster",
             "versions": [
                 {

@@ -14,6 +14,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from aimschema.states import ServiceState, TemplateState
+
 SOURCE_URI_PATTERN = r"^(hf|s3)://[^\s/]\S*$"
 SERVICE_NAME_LENGTH = 48
 CACHE_NAME_LENGTH = 54
@@ -186,23 +188,6 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
-class TemplateState(StrEnum):
-    """Also of caches."""
-
-    PENDING = "Pending"
-    PROGRESSING = "Progressing"
-    AVAILABLE = "Available"
-    FAILED = "Failed"
-
-
-class ServiceState(StrEnum):
-    PENDING = "Pending"
-    STARTING = "Starting"
-    RUNNING = "Running"
-    FAILED = "Failed"
-    DEGRADED = "Degraded"
-
-
 class Column(CamelModel):
     """A column that kubectl get prints."""
 
@@ -223,7 +208,6 @@ AGE = column("Age", ".metadata.creationTimestamp", "date")
 class Kind(CamelModel):
     """A kind as users write it: `spec` and, where it has one, `status`."""
 
-    short_names: ClassVar[tuple[str, ...]]
     columns: ClassVar[tuple[Column, ...]]
     rules: ClassVar[tuple[Mapping[str, str], ...]] = ()
 
@@ -247,7 +231,6 @@ class ModelStatus(Status):
 class AIMClusterModel(Kind):
     """A cluster-wide catalogue entry: the image that serves a model."""
 
-    short_names = ("aimclm", "aimclmodel")
     columns = (column("Name", ".spec.name"), column("Image", ".spec.image"), READY, AGE)
 
     spec: ModelSpec
@@ -335,7 +318,6 @@ class ConfigSpec(CamelModel):
 class AIMNamespaceConfig(Kind):
     """Credentials, pull secrets and routing of a namespace."""
 
-    short_names = ("aimns",)
     columns = (
         column("Gateway", ".spec.routing.gateway.name"),
         column("Auto route", ".spec.routing.autoCreateRoute", "boolean"),
@@ -428,7 +410,6 @@ class TemplateStatus(RetryStatus):
 class AIMServiceTemplate(Kind):
     """A runtime profile of a model, and the GPUs it runs on."""
 
-    short_names = ("aimst",)
     columns = (
         column("Model", ".spec.model"),
         column("Metric", ".spec.metric"),
@@ -473,7 +454,6 @@ class ServiceStatus(Status):
 class AIMService(Kind):
     """A running model service."""
 
-    short_names = ("aimsvc",)
     columns = (
         column("Model", ".spec.model"),
         column("Template", ".spec.templateRef"),
@@ -550,7 +530,6 @@ class CacheStatus(RetryStatus):
 class ModelCache(Kind):
     """A model's files on a volume."""
 
-    short_names = ("mc",)
     columns = (
         column("Source", ".spec.sourceUri"),
         column("Size", ".status.size"),

@@ -6,8 +6,8 @@ which types and status fields are whose, so that it knows what a report that lac
 
 from typing import Final
 
-from aimschema.kinds import TemplateState
 from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
+from aimschema.states import TemplateState
 
 READY: Final = "Ready"
 PROGRESSING: Final = "Progressing"

@@ -3,7 +3,7 @@
 The API path of an object follows from these four (Kubernetes API concepts, "Resource URIs").
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 AIM_GROUP = "aim.silogen.ai"
@@ -32,6 +32,7 @@ class Resource:
     version: str
     plural: str
     namespaced: bool = True
+    short_names: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def api_version(self) -> str:
@@ -50,11 +51,22 @@ class Resource:
         return "/" + "/".join(parts)
 
 
-MODEL = Resource("AIMClusterModel", AIM_GROUP, AIM_VERSION, "aimclustermodels", namespaced=False)
-CONFIG = Resource("AIMNamespaceConfig", AIM_GROUP, AIM_VERSION, "aimnamespaceconfigs")
-TEMPLATE = Resource("AIMServiceTemplate", AIM_GROUP, AIM_VERSION, "aimservicetemplates")
-SERVICE = Resource("AIMService", AIM_GROUP, AIM_VERSION, "aimservices")
-CACHE = Resource("ModelCache", AIM_GROUP, AIM_VERSION, "modelcaches")
+MODEL = Resource(
+    "AIMClusterModel",
+    AIM_GROUP,
+    AIM_VERSION,
+    "aimclustermodels",
+    namespaced=False,
+    short_names=("aimclm", "aimclmodel"),
+)
+CONFIG = Resource(
+    "AIMNamespaceConfig", AIM_GROUP, AIM_VERSION, "aimnamespaceconfigs", short_names=("aimns",)
+)
+TEMPLATE = Resource(
+    "AIMServiceTemplate", AIM_GROUP, AIM_VERSION, "aimservicetemplates", short_names=("aimst",)
+)
+SERVICE = Resource("AIMService", AIM_GROUP, AIM_VERSION, "aimservices", short_names=("aimsvc",))
+CACHE = Resource("ModelCache", AIM_GROUP, AIM_VERSION, "modelcaches", short_names=("mc",))
 AIM_KINDS = (MODEL, CONFIG, TEMPLATE, SERVICE, CACHE)
 
 JOB = Resource("Job", "batch", "v1", "jobs")

@@ -7,8 +7,8 @@ from prometheus_client import Counter
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from aimcontroller.projection import Projection
-from aimschema.kinds import TemplateState
 from aimschema.resources import CACHE
+from aimschema.states import TemplateState
 
 DOWNLOAD_BYTES = Counter(
     "aim_download_bytes", "Bytes of models that downloads reported; resumed bytes count again"

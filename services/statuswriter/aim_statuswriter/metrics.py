@@ -8,8 +8,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from aimcontroller.projection import KubeObject, Projection
 from aimschema import reasons
-from aimschema.kinds import ServiceState, TemplateState
 from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
+from aimschema.states import ServiceState, TemplateState
 
 STATUS_WRITES = Counter("aim_status_writes", "Statuses written to the API server", ["kind"])
 SUMMARY = (reasons.READY, reasons.PROGRESSING, reasons.FAILURE)

@@ -14,9 +14,9 @@ from typing import Any
 
 from aimcontroller.plan import condition
 from aimschema import reasons
-from aimschema.kinds import ServiceState, TemplateState
 from aimschema.messages import ReportedCondition
 from aimschema.resources import CACHE, MODEL, SERVICE, TEMPLATE
+from aimschema.states import ServiceState, TemplateState
 
 Conditions = Mapping[str, ReportedCondition]
 Fields = Mapping[str, Any]

@@ -9,12 +9,11 @@ from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import caches_of, discovery_result_of, models_named
 from aimcontroller.workloads import container_termination, pod_start_failure, pods_of
 from aimctl.analysis.diagnosis import Diagnosis, diagnose, root_cause
+from aimctl.parsing import ROOTS
 from aimschema import labels
 from aimschema.messages import Progress
 from aimschema.resources import CACHE, JOB, MODEL, POD, SERVICE, TEMPLATE, Key, Resource
 
-ROOTS = (SERVICE, TEMPLATE, CACHE, MODEL)
-"""What a chain may begin with, each with what comes after it."""
 NO_PROGRESS: Mapping[Key, Progress] = {}
 
 

@@ -29,6 +29,7 @@ from aimcontroller.component import Component
 from aimcontroller.drift import managed_fields_of, same_owner
 from aimcontroller.projection import KubeObject, Projection, changed_from_response, fold
 from aimctl.analysis.diff import differing
+from aimctl.parsing import BadFile
 from aimschema.kinds import KINDS
 from aimschema.messages import ObjectDeleted, timestamp
 from aimschema.reasons import READY
@@ -42,7 +43,7 @@ change of an existing one is ignored."""
 Body = dict[str, Any]
 
 
-class BadManifest(ValueError):
+class BadManifest(BadFile):
     """An invalid manifest. The message names object and field."""
 
 

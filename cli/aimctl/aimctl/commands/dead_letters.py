@@ -1,7 +1,6 @@
 """`aimctl dead`: list dead letters, and retry what they are about."""
 
 import asyncio
-from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -9,11 +8,10 @@ from rich.text import Text
 
 from aimctl.connect import WITHIN_S, connected_bus
 from aimctl.dead_letters import ListedDeadLetter, retry, unhandled_dead_letters
-from aimctl.options import run
+from aimctl.invocation import run
+from aimctl.options import Form
 from aimctl.output.console import PlainConsole
-from aimctl.output.structured import Form, Output, print_data
-
-dead = typer.Typer(help="List and retry dead letters (NATS server: AIM_NATS_URL).")
+from aimctl.output.structured import print_data
 
 
 def show(found: list[ListedDeadLetter], console: PlainConsole, form: Form) -> None:
@@ -54,25 +52,11 @@ async def retry_dead_letters(requested: list[str] | None, console: PlainConsole)
             raise RuntimeError(bus.trouble or "the NATS server does not accept them") from None
 
 
-@dead.callback(invoke_without_command=True)
-def dead_list(context: typer.Context, output: Output = "text") -> None:
-    """List dead letters: undecodable messages and work that keeps failing (NATS server:
-    AIM_NATS_URL)."""
-    if context.invoked_subcommand is None:
-        console = PlainConsole()
-        run(console, list_dead_letters(console, output))
-
-
-@dead.command(name="retry", no_args_is_help=True)
-def dead_retry(
-    subject: Annotated[
-        list[str] | None, typer.Argument(help="IDs as listed by `aimctl dead`.")
-    ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Retry all dead letters.")] = False,
-) -> None:
-    """Republish undecodable messages unchanged, requeue failing objects, and mark both as
-    handled."""
-    if every == bool(subject):
-        raise typer.BadParameter("name subjects, or --all")
+def dead_list(form: Form) -> None:
     console = PlainConsole()
-    raise typer.Exit(0 if run(console, retry_dead_letters(subject or None, console)) else 1)
+    run(console, list_dead_letters(console, form))
+
+
+def dead_retry(requested: list[str] | None) -> None:
+    console = PlainConsole()
+    raise typer.Exit(0 if run(console, retry_dead_letters(requested, console)) else 1)

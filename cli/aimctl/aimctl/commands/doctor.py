@@ -9,10 +9,11 @@ import typer
 from aimctl.doctor.checks import findings
 from aimctl.doctor.collect import gather
 from aimctl.doctor.snapshot import Finding, Level
-from aimctl.options import Kubeconfig, a_console, run
+from aimctl.invocation import a_console, run
+from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
-from aimctl.output.structured import Form, Output, print_data
+from aimctl.output.structured import print_data
 
 MARKS: dict[Level, tuple[str, str]] = {
     "ok": ("✓", "green"),
@@ -52,8 +53,6 @@ def print_findings(found: Sequence[Finding], console: PlainConsole) -> None:
     )
 
 
-def doctor(kubeconfig: Kubeconfig = None, output: Output = "text") -> None:
-    """Check the prerequisites of the control plane, before and after installation; each finding
-    names its fix. Exits 1 on errors."""
+def doctor(kubeconfig: Path | None, form: Form) -> None:
     console = a_console()
-    raise typer.Exit(0 if run(console, show_findings(kubeconfig, console, output)) else 1)
+    raise typer.Exit(0 if run(console, show_findings(kubeconfig, console, form)) else 1)

@@ -8,10 +8,11 @@ from rich.tree import Tree
 
 from aimctl.analysis.diagnosis import Diagnosis, State, diagnose, diagnosis_data
 from aimctl.connect import connected_bus
-from aimctl.options import Named, Namespace, a_console, parse_key, run
+from aimctl.invocation import a_console, parse_key, run
+from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import seconds
-from aimctl.output.structured import Form, Output, print_data
+from aimctl.output.structured import print_data
 from aimctl.state_stream import live_progress, namespace_state
 from aimschema.messages import timestamp
 from aimschema.reasons import FAILURE, FILLED
@@ -77,10 +78,8 @@ def _label(item: Diagnosis, now: datetime.datetime) -> Text:
     return text.append(f" ({', '.join(far)})" if far else "", style="dim")
 
 
-def explain(what: Named, namespace: Namespace = None, output: Output = "text") -> None:
-    """Explain what an object waits for, since when, and what you need to do. Exits 1 if it has
-    failed or does not exist."""
+def explain(what: str, namespace: str | None, form: Form) -> None:
     console = a_console()
     raise typer.Exit(
-        0 if run(console, show_explanation(parse_key(what, namespace), console, output)) else 1
+        0 if run(console, show_explanation(parse_key(what, namespace), console, form)) else 1
     )

@@ -3,20 +3,19 @@
 import datetime
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from aimctl.analysis.dependencies import ROOTS, Row, rows
-from aimctl.completion import complete_root
+from aimctl.analysis.dependencies import Row, rows
 from aimctl.connect import connected_bus
-from aimctl.options import Namespace, a_console, run
+from aimctl.invocation import a_console, run
+from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
-from aimctl.output.structured import Form, Output, print_data, print_line
-from aimctl.parsing import resource_of
+from aimctl.output.structured import print_data, print_line
+from aimctl.parsing import ROOTS, resource_of
 from aimctl.state_stream import StateStream, watched_states
 from aimschema.resources import Resource
 
@@ -68,26 +67,8 @@ def _show_one(row: Row, console: PlainConsole, form: Form) -> None:
 
 
 def get(
-    kind: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="KIND",
-            help="Resource kind, for example aimsvc. Default: services and unused resources.",
-            autocompletion=complete_root,
-        ),
-    ] = None,
-    namespace: Namespace = None,
-    everywhere: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="List all namespaces.")
-    ] = False,
-    watch: Annotated[
-        bool,
-        typer.Option("--watch", "-w", help="Watch for changes until Ctrl-C."),
-    ] = False,
-    output: Output = "text",
+    kind: str | None, namespace: str | None, form: Form, *, everywhere: bool, watch: bool
 ) -> None:
-    """List services, templates, models and caches with what they wait for; one dependency chain per
-    row."""
     root = None if kind is None else resource_of(kind)
     if kind is not None and root not in ROOTS:
         raise typer.BadParameter(
@@ -96,4 +77,4 @@ def get(
     if (namespace is None) != everywhere:
         raise typer.BadParameter("name a namespace with -n, or -A for all", param_hint="-n")
     console = a_console()
-    run(console, show_rows(root, namespace, console, output, watch=watch))
+    run(console, show_rows(root, namespace, console, form, watch=watch))

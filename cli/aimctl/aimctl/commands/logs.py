@@ -4,15 +4,15 @@ first, with the end of their logs."""
 import asyncio
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from aimcontroller.projection import KubeObject
 from aimcontroller.workloads import container_termination, pod_start_failure
 from aimctl.analysis.dependencies import containers, in_trouble, pods_behind
-from aimctl.connect import cluster_at
-from aimctl.options import Kubeconfig, Named, Namespace, a_console, parse_key, run
+from aimctl.cluster import cluster_at
+from aimctl.invocation import a_console, parse_key, run
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
 from aimctl.state_stream import current_state
@@ -123,28 +123,8 @@ def _starts_again(pod: KubeObject, container: str) -> bool:
 
 
 def logs(
-    what: Named,
-    namespace: Namespace = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Follow until the containers have ended.")
-    ] = False,
-    tail: Annotated[
-        int | None,
-        typer.Option(
-            "--tail",
-            min=0,
-            help="Lines per container. Default: all lines (20 for failed containers).",
-        ),
-    ] = None,
-    kubeconfig: Kubeconfig = None,
+    what: str, namespace: str | None, kubeconfig: Path | None, tail: int | None, *, follow: bool
 ) -> None:
-    """Print the logs of all pods that belong to an object and its dependencies, failed ones
-    first. Exits 1 if there is no pod."""
     console = a_console()
-    raise typer.Exit(
-        0
-        if run(
-            console, show_logs(parse_key(what, namespace), kubeconfig, console, tail, follow=follow)
-        )
-        else 1
-    )
+    shown = show_logs(parse_key(what, namespace), kubeconfig, console, tail, follow=follow)
+    raise typer.Exit(0 if run(console, shown) else 1)

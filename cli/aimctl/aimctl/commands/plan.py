@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -13,10 +13,11 @@ from aimctl.analysis.preview import Preview, diff, manifests, preview
 from aimctl.component_registry import PLANNERS, planner
 from aimctl.connect import connected_bus
 from aimctl.event_log import latest
-from aimctl.options import a_console, run
+from aimctl.invocation import a_console, run
+from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
-from aimctl.output.structured import Form, Output, print_data
+from aimctl.output.structured import print_data
 from aimctl.replay.engine import missing_markers
 from aimschema import subjects
 from aimschema.resources import Key
@@ -78,20 +79,6 @@ def _preview_json(planned: Preview, others: Sequence[Key]) -> dict[str, Any]:
     return {"changes": changes, "outlook": outlook, "not_looked_at": [str(key) for key in others]}
 
 
-def plan(
-    files: Annotated[
-        list[Path],
-        typer.Option("--filename", "-f", help="Manifest file or directory.", exists=True),
-    ],
-    namespace: Annotated[
-        str | None,
-        typer.Option(
-            "--namespace", "-n", help="Namespace of objects that name none. Default: default."
-        ),
-    ] = None,
-    output: Output = "text",
-) -> None:
-    """Preview what applying these manifests would create and change, as a diff. Exits 1 if there
-    are changes."""
+def plan(files: Sequence[Path], namespace: str | None, form: Form) -> None:
     console = a_console()
-    raise typer.Exit(0 if run(console, show_plan(files, namespace, console, output)) else 1)
+    raise typer.Exit(0 if run(console, show_plan(files, namespace, console, form)) else 1)

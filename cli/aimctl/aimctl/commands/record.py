@@ -2,12 +2,9 @@
 
 import datetime
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from aimctl.connect import connected_bus
-from aimctl.options import Since, a_console, run, since_when
+from aimctl.invocation import a_console, run, since_when
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
 from aimctl.replay.check import services_in
@@ -31,13 +28,7 @@ async def record_namespace(
     )
 
 
-def record(
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace to record.")],
-    file: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
-    since: Since = None,
-) -> None:
-    """Save the events of a namespace to a file for `aimctl replay`, without literal values of
-    environment variables (NATS server: AIM_NATS_URL)."""
+def record(namespace: str, file: Path, since: str | None) -> None:
     console = a_console()
     begin = since_when(since)
     run(console, record_namespace(namespace, begin, file, console))

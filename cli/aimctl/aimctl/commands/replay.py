@@ -3,21 +3,23 @@ it today."""
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from aimcontroller import tracing
 from aimcontroller.component import Component
 from aimcontroller.process import FLUSH_S
-from aimctl.component_registry import PLANNERS, planner
+from aimctl.component_registry import planner
 from aimctl.connect import connected_bus
 from aimctl.event_log import history
-from aimctl.options import a_console, run
+from aimctl.invocation import a_console, run
+from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
-from aimctl.output.structured import Form, Output, print_data
+from aimctl.output.structured import print_data
 from aimctl.replay.check import Outcome, check, services_in, up_to
 from aimctl.replay.comparator import Difference
 from aimctl.replay.engine import Reconciliation, Step
@@ -29,8 +31,6 @@ from aimctl.replay.recording import (
 )
 from aimschema import subjects
 from aimschema.messages import ActionTaken, StatusReported, timestamp
-
-LIVE_MOST_PER_S = 2000.0
 
 
 async def live(service: str, most_per_s: float) -> Recording:
@@ -157,61 +157,34 @@ def _difference(difference: Difference) -> dict[str, Any]:
     }
 
 
-RecordingFile = Annotated[
-    Path | None, typer.Argument(help="A recording.", exists=True, dir_okay=False)
-]
-FromBus = Annotated[
-    bool,
-    typer.Option("--live", help="Read from the NATS server of AIM_NATS_URL instead of a file."),
-]
-ServiceName = Annotated[
-    str | None,
-    typer.Option("--service", help=f"One of {', '.join(PLANNERS)}; left out, all in the file."),
-]
-Steps = Annotated[
-    bool,
-    typer.Option("--step", help="For each step, compare planned and recorded actions and reports."),
-]
-Until = Annotated[int | None, typer.Option("--until", help="Stop after this sequence number.")]
-Rate = Annotated[
-    float,
-    typer.Option("--rate", min=1, help="With --live: read at most this many events per second."),
-]
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is replayed: a file, or the bus for one service; up to and with the event `until`.
+    `service` None: every service of the file."""
+
+    file: Path | None
+    service: str | None
+    most_per_s: float
+    until: int | None
+
+    async def read(self) -> Recording:
+        recording = (
+            await live(str(self.service), self.most_per_s) if self.file is None else load(self.file)
+        )
+        return up_to(recording, self.until)
 
 
-def replay(  # noqa: PLR0913, PLR0917 (the options of a command)
-    file: RecordingFile = None,
-    from_bus: FromBus = False,
-    service: ServiceName = None,
-    steps: Steps = False,
-    until: Until = None,
-    most_per_s: Rate = LIVE_MOST_PER_S,
-    output: Output = "text",
-) -> None:
-    """Replay recorded events through a service without writing anything, and show where it would
-    now act differently. Exits 1 if it would."""
-    _check_options(file, service, from_bus=from_bus)
+def replay(source: Source, form: Form, *, steps: bool) -> None:
     console = a_console()
 
     async def work() -> bool:
-        recording = load(file) if file is not None else await live(str(service), most_per_s)
-        recording = up_to(recording, until)
-        services = services_in(recording, service)
+        recording = await source.read()
         flush = tracing.configure("aimctl")
         try:
-            return replay_and_print(recording, services, console, steps=steps, form=output)
+            return replay_and_print(
+                recording, services_in(recording, source.service), console, steps=steps, form=form
+            )
         finally:
             flush(FLUSH_S)
 
     raise typer.Exit(0 if run(console, work()) else 1)
-
-
-def _check_options(file: Path | None, service: str | None, *, from_bus: bool) -> None:
-    if (file is None) != from_bus:
-        raise typer.BadParameter("name a file, or --live")
-    if service is not None and service not in PLANNERS:
-        raise typer.BadParameter(
-            f"{service} is not one of {', '.join(PLANNERS)}", param_hint="--service"
-        )
-    if from_bus and service is None:
-        raise typer.BadParameter("--live needs --service", param_hint="--service")

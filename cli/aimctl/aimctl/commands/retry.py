@@ -13,11 +13,12 @@ import typer
 
 from aimctl.analysis.dependencies import NO_PROGRESS, to_retry
 from aimctl.analysis.diagnosis import diagnose
-from aimctl.connect import cluster_at
-from aimctl.options import Kubeconfig, Named, Namespace, a_console, parse_key, run
+from aimctl.cluster import cluster_at
+from aimctl.invocation import a_console, parse_key, run
+from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
-from aimctl.output.structured import Form, Output, print_data
+from aimctl.output.structured import print_data
 from aimctl.state_stream import current_state
 from aimkube import KubeError, describe_error
 from aimschema.labels import ANNOTATION_RETRY
@@ -55,11 +56,7 @@ async def _annotate(found: Sequence[Key], value: str, kubeconfig: Path | None) -
                 raise RuntimeError(f"{each}: {describe_error(error)}") from error
 
 
-def retry(
-    what: Named, namespace: Namespace = None, kubeconfig: Kubeconfig = None, output: Output = "text"
-) -> None:
-    """Retry failed steps of an object and its dependencies now. Exits 1 if nothing has failed."""
+def retry(what: str, namespace: str | None, kubeconfig: Path | None, form: Form) -> None:
     console = a_console()
-    raise typer.Exit(
-        0 if run(console, try_again(parse_key(what, namespace), kubeconfig, console, output)) else 1
-    )
+    retried = try_again(parse_key(what, namespace), kubeconfig, console, form)
+    raise typer.Exit(0 if run(console, retried) else 1)

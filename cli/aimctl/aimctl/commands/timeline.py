@@ -4,7 +4,7 @@ import contextlib
 import datetime
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.text import Text
@@ -15,10 +15,11 @@ from aimbus import Bus, Event
 from aimctl.analysis.timeline import Entry, build_timeline, without_unconfirmed_writes
 from aimctl.connect import connected_bus
 from aimctl.event_log import history, history_of, in_order
-from aimctl.options import Named, Namespace, Since, a_console, parse_key, run, since_when
+from aimctl.invocation import a_console, parse_key, run, since_when
+from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text, seconds
-from aimctl.output.structured import Form, Output, print_data, print_line
+from aimctl.output.structured import print_data, print_line
 from aimschema import subjects
 from aimschema.resources import Key
 from aimschema.sanitize import printable
@@ -123,18 +124,10 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
 
 
 def timeline(
-    what: Named,
-    namespace: Namespace = None,
-    since: Since = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Follow new events until Ctrl-C.")
-    ] = False,
-    output: Output = "text",
+    what: str, namespace: str | None, since: str | None, form: Form, *, follow: bool
 ) -> None:
-    """Show what happened to an object, its dependencies and what it owns, in causal order. Exits
-    1 if nothing is known."""
     console = a_console()
     shown = show_timeline(
-        parse_key(what, namespace), since_when(since), console, follow=follow, form=output
+        parse_key(what, namespace), since_when(since), console, follow=follow, form=form
     )
     raise typer.Exit(0 if run(console, shown) else 1)

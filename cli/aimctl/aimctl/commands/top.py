@@ -5,9 +5,7 @@ import contextlib
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Annotated
 
-import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -17,10 +15,11 @@ from aimbus import ApiError, Bus, BusStats, Event, Unreachable, read_bus_stats, 
 from aimctl.component_registry import SERVICES
 from aimctl.connect import connected_bus
 from aimctl.dead_letters import unhandled_dead_letters
-from aimctl.options import a_console, run
+from aimctl.invocation import a_console, run
+from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import progress_text
-from aimctl.output.structured import Form, Output, print_data
+from aimctl.output.structured import print_data
 from aimctl.state_stream import live_progress
 from aimschema.messages import Progress
 from aimschema.quantities import human
@@ -168,10 +167,6 @@ def render(shown: Sample) -> RenderableType:
     )
 
 
-def top(
-    once: Annotated[bool, typer.Option("--once", help="Print one snapshot and exit.")] = False,
-    output: Output = "text",
-) -> None:
-    """Show running downloads, message rates, consumer lag and dead letters."""
+def top(form: Form, *, once: bool) -> None:
     console = a_console()
-    run(console, show_top(console, output, once=once))
+    run(console, show_top(console, form, once=once))

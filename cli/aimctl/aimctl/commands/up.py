@@ -8,7 +8,7 @@ from pathlib import Path
 from aimctl.component_registry import SERVICES
 from aimctl.local.processes import Children, fail_when_one_ends
 from aimctl.local.services import AccessOf, nats_environment, no_credentials, start_services
-from aimctl.local.state_dir import StateDir, run_in_state_dir
+from aimctl.local.state_dir import run_in_state_dir
 from aimctl.nats.key_files import NATS_KEYS, create_guard
 from aimctl.nats.server import embedded_nats
 from aimctl.nats.users import CONSOLE
@@ -58,9 +58,7 @@ async def run_up(state_dir: Path, console: PlainConsole) -> None:
         await fail_when_one_ends(services)
 
 
-def up(state: StateDir = None) -> None:
-    """Run the six services against the current kubeconfig until Ctrl-C, with an embedded NATS
-    server unless AIM_NATS_URL is set."""
+def up(state: Path | None) -> None:
     folder = (
         state or Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state")) / "aim"
     )

@@ -10,17 +10,18 @@ import datetime
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import typer
 
 from aimcontroller.projection import Projection
 from aimctl.analysis.diagnosis import Diagnosis, because_of, diagnose, diagnosis_data, root_cause
 from aimctl.connect import connected_bus
-from aimctl.options import Named, Namespace, a_console, parse_key, run
+from aimctl.invocation import a_console, parse_key, run
+from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
-from aimctl.output.structured import Form, Output, print_data
+from aimctl.output.structured import print_data
 from aimctl.parsing import duration_s
 from aimctl.state_stream import watched_states
 from aimschema import reasons
@@ -199,23 +200,11 @@ class WaitTracker:
         self._last_line = line
 
 
-def wait(
-    what: Named,
-    namespace: Namespace = None,
-    goal: Annotated[
-        str,
-        typer.Option(
-            "--for", help="Goal: ready, deleted, condition=TYPE or condition=TYPE=STATUS."
-        ),
-    ] = "ready",
-    timeout: Annotated[str, typer.Option("--timeout", help="For example 90s or 5m.")] = "5m",
-    output: Output = "text",
-) -> None:
-    """Wait until an object is ready. Exits 1 if manual action is required, 124 on timeout."""
+def wait(what: str, namespace: str | None, goal: str, timeout: str, form: Form) -> None:
     key = parse_key(what, namespace)
     try:
         parsed_goal, timeout_s = goal_of(goal), duration_s(timeout)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     console = a_console()
-    raise typer.Exit(run(console, wait_for(key, parsed_goal, timeout_s, console, output)))
+    raise typer.Exit(run(console, wait_for(key, parsed_goal, timeout_s, console, form)))

@@ -13,7 +13,8 @@ import aiohttp
 from aim_deployer.gpus import load
 from aim_deployer.settings import DeployerSettings
 from aimbus import BusError, BusStats, read_bus_stats
-from aimctl.connect import cluster_at, connected_bus
+from aimctl.cluster import cluster_at
+from aimctl.connect import connected_bus
 from aimctl.doctor.requirements import hosts
 from aimctl.doctor.snapshot import LISTED, LISTED_TOO, Access, Body, Checked, Facts, Unknown
 from aimctl.manifests import rbac

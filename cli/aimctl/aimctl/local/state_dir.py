@@ -7,7 +7,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 import typer
@@ -15,13 +15,6 @@ import typer
 from aimctl.output.console import PlainConsole
 
 T = TypeVar("T")
-StateDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--state",
-        help="State directory. Default: a temporary one, removed on exit.",
-    ),
-]
 
 
 def run_in_state_dir(

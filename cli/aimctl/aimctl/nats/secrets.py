@@ -22,13 +22,11 @@ from aim_watcher.nats_secrets import (
     manifest,
     names,
     outcome,
-    permissions,
     reload_command,
 )
 from aimkube import Cluster, KubeError
 
 NAMES = tuple(names())
-ROTATABLE = (*permissions(), "server", "ca")
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 

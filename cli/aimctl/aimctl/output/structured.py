@@ -1,16 +1,13 @@
 """Results for programs: `-o json` and `-o yaml`, of every command that reports something."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import typer
 import yaml
 
+from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
-
-Form = Literal["text", "json", "yaml"]
-Output = Annotated[Form, typer.Option("--output", "-o", help="Output format.")]
 
 
 def print_data(console: PlainConsole, data: Any, form: Form) -> None:

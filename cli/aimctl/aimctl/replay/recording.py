@@ -24,13 +24,14 @@ from aimbus import Bus, Event, Undecodable
 from aimbus.envelope import CAUSE, SOURCE, TRACEPARENT, open_event
 from aimctl.analysis.diff import REDACTED
 from aimctl.event_log import history_of, in_order
+from aimctl.parsing import BadFile
 from aimschema.messages import ObjectChanged, ObjectDeleted, encode
 
 VERSION = 1
 T = TypeVar("T")
 
 
-class BadRecording(ValueError):
+class BadRecording(BadFile):
     """A file that is no recording, or one of a later version; the message names the line."""
 
 

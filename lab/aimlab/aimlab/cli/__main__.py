@@ -1,12 +1,10 @@
-"""`aimlab`: the demo, and a laptop cluster to develop on."""
+"""`aimlab`: the demo, and a laptop cluster to develop on. Each is imported when it runs."""
 
 import sys
 
 import typer
 
-from aimctl.local.state_dir import StateDir, run_in_state_dir
-from aimlab.cli.demo import run_demo
-from aimlab.cli.dev import run_dev
+from aimctl.options import StateDir
 
 app = typer.Typer(no_args_is_help=True, help="Run the AIM control plane on a laptop cluster.")
 
@@ -15,12 +13,18 @@ app = typer.Typer(no_args_is_help=True, help="Run the AIM control plane on a lap
 def demo(state: StateDir = None) -> None:
     """Run the end-to-end demo on a laptop cluster: from five manifests to a model answer.
     Exits 0 only if every check passes."""
+    from aimctl.local.state_dir import run_in_state_dir
+    from aimlab.cli.demo import run_demo
+
     raise typer.Exit(0 if run_in_state_dir(state, run_demo) else 1)
 
 
 @app.command()
 def dev(state: StateDir = None) -> None:
     """Run a laptop cluster with the control plane until Ctrl-C."""
+    from aimctl.local.state_dir import run_in_state_dir
+    from aimlab.cli.dev import run_dev
+
     run_in_state_dir(state, run_dev)
 
 
