@@ -85,7 +85,9 @@ def test_only_the_watcher_watches_and_it_changes_nothing() -> None:
     listing = {
         grant
         for grant in GRANTS
-        if grant.verb in {"list", "watch"} and grant.account != account(WATCHER)
+        if grant.verb in {"list", "watch"}
+        and grant.account != account(WATCHER)
+        and grant.resource != LEASE.plural
     }
     of_jobs = {Grant(account(DISCOVERY), "", "", POD.plural, (), "list")}
     why_pods_wait = {
@@ -146,7 +148,12 @@ def test_a_service_holds_its_own_lease_and_no_other(service: str) -> None:
         if grant.account == account(service) and grant.resource == LEASE.plural
     }
     named = (SYSTEM_NAMESPACE, (account(service),))
-    assert leases == {(*named, "get"), (*named, "update"), (SYSTEM_NAMESPACE, (), "create")}
+    assert leases == {
+        (*named, "get"),
+        (*named, "watch"),
+        (*named, "update"),
+        (SYSTEM_NAMESPACE, (), "create"),
+    }
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """The cluster as AIM services see it: a few verbs over dicts."""
 
+import random
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Literal, TypeAlias
 
 from aimkube import watch
-from aimkube.errors import Forbidden, with_missing_permission
+from aimkube.errors import Forbidden, from_status, with_missing_permission
 from aimkube.tracing import request
 from aimkube.transport import APPLY_PATCH, JSON, MERGE_PATCH, Body, Fence, Query, Transport, decode
 from aimkube.watch import Snapshot, Timing, WatchEvent
@@ -13,6 +15,7 @@ from aimschema.resources import POD, RESOURCES, Key, Resource
 LOG_LIMIT_BYTES = 1 << 20
 LOG_QUIET_S = 300.0
 LOG_LINE_BYTES = 1 << 16
+OBJECT_QUIET_S = 90.0
 
 Listing: TypeAlias = Snapshot
 
@@ -94,6 +97,31 @@ class Cluster:
         return watch.Watch(
             self._transport, resource, resource.path(namespace), selection, timing, reduce
         ).run()
+
+    async def watch_object(
+        self, resource: Resource, namespace: str | None, name: str, version: str
+    ) -> AsyncGenerator[Body | None]:
+        """The states of one object after `version`, None when it is deleted, until the server ends
+        the stream, which it does after some minutes.
+
+        RBAC allows this to who may watch the object of this name. Raises KubeError: Expired if
+        `version` is too old, Unavailable also when nothing came for OBJECT_QUIET_S.
+        """
+        query: Query = {
+            **_selection("", f"metadata.name={name}"),
+            "watch": True,
+            "resourceVersion": version,
+            "timeoutSeconds": int(random.uniform(*watch.TIMING.stream_s)),  # noqa: S311 (spread)
+        }
+        lines = self._transport.lines(_path(resource, namespace), query, quiet_s=OBJECT_QUIET_S)
+        async with aclosing(lines):
+            async for line in lines:
+                if line.strip():
+                    event = decode(line)
+                    body = event.get("object")
+                    if event.get("type") == "ERROR":
+                        raise from_status(body if isinstance(body, dict) else {})
+                    yield None if event.get("type") == "DELETED" else body
 
     async def create(self, body: Body, *, resource: Resource | None = None) -> Body:
         """Raises AlreadyExists, Invalid."""

@@ -5,14 +5,16 @@
 2. Clocks are never compared. The leader counts from before it sent the accepted renewal. A
    candidate counts from when it first read the current (holder, renewTime), so later. It takes the
    lease if it still finds that pair after the lease's duration.
-3. The leader's work is cancelled `margin_s` before another process could take the lease, even if
+3. A candidate watches the lease, and reads it before it takes it. It reads it too where the watch
+   shows no renewal for `silence_s`, and every `poll_s` without a watch.
+4. The leader's work is cancelled `margin_s` before another process could take the lease, even if
    requests hang: one task sends them, another watches the time.
-4. Work may still be late (a stopped process, a blocked event loop, a suspended machine).
+5. Work may still be late (a stopped process, a blocked event loop, a suspended machine).
    `wait_until_held`, called before every write, blocks every write after that moment. The clock
    runs while a machine is suspended, if the system has such a clock.
-5. Work that does not end when the lease is lost is cancelled again. After `end_s` WorkDoesNotEnd is
+6. Work that does not end when the lease is lost is cancelled again. After `end_s` WorkDoesNotEnd is
    raised, which ends the process. Otherwise it would hang as an apparently healthy standby.
-6. The lease is released once the work has ended, not before, so that the next leader starts at
+7. The lease is released once the work has ended, not before, so that the next leader starts at
    once.
 
 A request that has left the process cannot be recalled. Hence the margin, and guards (uid,
@@ -27,7 +29,8 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -44,19 +47,20 @@ NEVER_S = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class LeaseTiming:
-    """All in seconds. A standby takes over from a killed leader within `duration_s` + `poll_s` +
-    a request."""
+    """All in seconds. A standby takes over from a killed leader within `duration_s` and a
+    request, without a watch within `poll_s` more."""
 
     duration_s: int = (
-        10  # how long a lease lives without being renewed; whole seconds, as the API has it
+        14  # how long a lease lives without being renewed; whole seconds, as the API has it
     )
     # how long before its end the work is cancelled: for what is under way, and for clocks of
     # different rates
     margin_s: float = 3.0
-    renew_s: float = 2.0  # between renewals
-    request_s: float = 1.8  # how long one request may take; shorter than `renew_s`
+    renew_s: float = 7.0  # between renewals: at rest, most requests are these
+    request_s: float = 1.8  # how long one request may take; two fit before the work is cancelled
     retry_s: float = 0.25  # after a renewal that failed
-    poll_s: float = 1.0  # how often a candidate looks
+    silence_s: float = 9.0  # without a renewal, after which a candidate doubts its watch
+    poll_s: float = 1.0  # how often a candidate without a watch reads the lease
     cancel_interval_s: float = (
         1.0  # between cancellations of work that does not end although the lease is lost
     )
@@ -110,6 +114,9 @@ class Leases(Protocol):
     async def get(self, resource: Resource, namespace: str | None, name: str, /) -> Body: ...
     async def create(self, body: Body, /) -> Body: ...
     async def replace(self, body: Body, /) -> Body: ...
+    def watch_object(
+        self, resource: Resource, namespace: str | None, name: str, version: str, /
+    ) -> AsyncGenerator[Body | None]: ...
 
 
 def record_of(body: Body) -> Record:
@@ -224,26 +231,45 @@ class Lease:
             pause_s = self._timing.poll_s
             try:
                 body = await self._read()
-                now_s = self.clock_s()
-                self._observed = observe(
-                    self._observed, None if body is None else record_of(body), now_s
-                )
-                remaining_s = wait_s(self._observed, self.identity, now_s, self._timing.duration_s)
-                if remaining_s <= 0:
+                if self._observe(body) <= 0:
                     await self._take(body)
                     return
-                self._report(
-                    LeadershipState(
-                        leading=False,
-                        holder=self._observed.record.holder if self._observed.record else "",
-                    )
-                )
-                pause_s = min(pause_s, remaining_s)
+                pause_s = await self._stand_by(body)
             except (Conflict, AlreadyExists):
                 pause_s = self._timing.retry_s  # another process was faster
             except (KubeError, TimeoutError) as error:
                 self._report(LeadershipState(leading=False, problem=self._problem(error)))
             await asyncio.sleep(pause_s * random.uniform(0.9, 1.0))  # noqa: S311 (jitter)
+
+    def _observe(self, body: Body | None) -> float:
+        """How long until this process may try to take the lease; 0 or less: now."""
+        now_s = self.clock_s()
+        record = None if body is None else record_of(body)
+        self._observed = observe(self._observed, record, now_s)
+        return wait_s(self._observed, self.identity, now_s, self._timing.duration_s)
+
+    async def _stand_by(self, body: Body | None) -> float:
+        """Wait until the lease must be read, because it may be free or its watch is silent.
+        Returns how long to wait then: without a watch, nothing has been waited for."""
+        remaining_s = self._observe(body)
+        if body is None:
+            return min(self._timing.poll_s, remaining_s)
+        version = body["metadata"]["resourceVersion"]
+        events = self._leases.watch_object(LEASE, self._namespace, self._name, version)
+        try:
+            async with aclosing(events):
+                while remaining_s > 0:
+                    holder = "" if body is None else record_of(body).holder
+                    self._report(LeadershipState(leading=False, holder=holder))
+                    async with asyncio.timeout(min(remaining_s, self._timing.silence_s)):
+                        body = await anext(events)
+                    remaining_s = self._observe(body)
+        except TimeoutError:
+            return 0.0
+        except (KubeError, StopAsyncIteration) as error:
+            log.debug("lease-watch-ended", lease=self._name, error=str(error))
+            return min(self._timing.poll_s, remaining_s)
+        return 0.0
 
     async def _read(self) -> Body | None:
         try:

@@ -5,22 +5,32 @@ import asyncio
 import contextvars
 import random
 import selectors
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, TypeVarTuple
+from typing import Any, Literal, TypeVarTuple
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from aimkube import AlreadyExists, Conflict, LeadershipState, Lease, NotFound, Unavailable
+from aimkube import (
+    AlreadyExists,
+    Conflict,
+    Forbidden,
+    LeadershipState,
+    Lease,
+    NotFound,
+    Unavailable,
+)
 from aimkube.lease import TIMING, Observation, Record, WorkDoesNotEnd, observe, record_of, wait_s
 from aimschema.resources import Resource
 
 Body = dict[str, Any]
 Window = tuple[float, float]
+Watch = Literal["works", "forbidden", "silent"]
+WATCHES: tuple[Watch, ...] = ("works", "forbidden", "silent")
 Ts = TypeVarTuple("Ts")
 
 # --- the rules, as tables ---
@@ -184,6 +194,10 @@ class ApiServer:
     namespace: bool = True
     body: Body | None = None
     version: int = 0
+    watch: Watch = "works"
+    requests: int = 0
+    history: list[Body | None] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def get(self, _resource: Resource, _namespace: str | None, _name: str, /) -> Body:
         return await self._ask(self._get)
@@ -194,16 +208,42 @@ class ApiServer:
     async def replace(self, body: Body, /) -> Body:
         return await self._ask(lambda: self._replace(body))
 
+    async def watch_object(
+        self, _resource: Resource, _namespace: str | None, _name: str, version: str, /
+    ) -> AsyncGenerator[Body | None]:
+        await self._ask(self._open_watch)
+        sent = next(
+            number
+            for number, body in enumerate(self.history, 1)
+            if body is not None and body["metadata"]["resourceVersion"] == version
+        )
+        while True:
+            while sent == len(self.history) or self.watch == "silent":
+                await self.news.wait()
+            there_s, back_s = self.delays(WHO.get())
+            await asyncio.sleep(there_s + back_s)
+            sent += 1
+            yield self.history[sent - 1]
+
+    def _open_watch(self) -> Body:
+        if self.watch == "forbidden":
+            raise Forbidden("leases is forbidden", status=403)
+        return {}
+
+    def delete(self) -> None:
+        self._note(None)
+
     async def _ask(self, effect: Callable[[], Body]) -> Body:
         """A sent request takes effect when it arrives, even if no task waits for the response any
         more."""
+        self.requests += 1
         there_s, back_s = self.delays(WHO.get())
 
         async def serve() -> Body | Exception:
             await asyncio.sleep(there_s)
             try:
                 return effect()
-            except (NotFound, AlreadyExists, Conflict) as error:
+            except (NotFound, AlreadyExists, Conflict, Forbidden) as error:
                 return error
 
         answer = await asyncio.shield(
@@ -233,8 +273,15 @@ class ApiServer:
 
     def _store(self, body: Body) -> Body:
         self.version += 1
-        self.body = body | {"metadata": body["metadata"] | {"resourceVersion": str(self.version)}}
-        return self.body
+        stored = body | {"metadata": body["metadata"] | {"resourceVersion": str(self.version)}}
+        self._note(stored)
+        return stored
+
+    def _note(self, body: Body | None) -> None:
+        self.body = body
+        self.history.append(body)
+        news, self.news = self.news, asyncio.Event()
+        news.set()
 
 
 @dataclass
@@ -351,7 +398,43 @@ def test_a_leader_that_is_killed_is_replaced_within_15_s(scene: Scene, world: Wo
     world.stops["a"] = [(20.0, 1e6)]
     scene.run(_within(story(), world))
     assert scene.span("a")[1] <= 20.0
-    assert 20 + 10 - TIMING.renew_s < scene.span("b")[0] < 20 + 12
+    assert 20 + TIMING.duration_s - TIMING.renew_s < scene.span("b")[0] < 20 + 15
+
+
+@pytest.mark.parametrize("watch", WATCHES)
+def test_a_leader_killed_after_a_renewal_is_replaced_in_time(
+    scene: Scene, world: World, watch: Watch
+) -> None:
+    async def story() -> None:
+        scene.candidate("a").start()
+        await asyncio.sleep(1)
+        scene.candidate("b").start()
+        await asyncio.sleep(60)
+
+    killed_s = 2 * TIMING.renew_s + 0.1
+    world.stops["a"] = [(killed_s, 1e6)]
+    scene.server.watch = watch
+    scene.run(_within(story(), world))
+    latest_s = {"works": 15.0, "forbidden": 16.0, "silent": 15.0 + TIMING.silence_s}
+    assert TIMING.duration_s - 0.2 < scene.span("b")[0] - killed_s < latest_s[watch]
+
+
+def test_a_standby_makes_no_requests_at_rest(scene: Scene) -> None:
+    requests = []
+
+    async def story() -> None:
+        scene.candidate("a").start()
+        await asyncio.sleep(1)
+        standbys = [scene.candidate(name) for name in ("b", "c")]
+        for standby in standbys:
+            standby.start()
+        for _ in range(2):
+            await asyncio.sleep(100)
+            requests.append(scene.server.requests)
+        assert [standby.states[-1].holder for standby in standbys] == ["a", "a"]
+
+    scene.run(story())
+    assert requests[1] - requests[0] <= 100 / TIMING.renew_s + 1
 
 
 async def _within(story: Coroutine[Any, Any, None], world: World) -> None:
@@ -374,8 +457,8 @@ def test_a_leader_cut_off_stops_before_another_starts(
         assert [standing.holder for standing in leader.states if not standing.problem][-1] == "b"
 
     scene.run(story())
-    assert scene.span("a")[1] <= 20 + 10 - TIMING.margin_s
-    assert 20 + 10 - TIMING.renew_s <= scene.span("b")[0] < 20 + 12
+    assert scene.span("a")[1] <= 20 + TIMING.duration_s - TIMING.margin_s
+    assert 20 + TIMING.duration_s - TIMING.renew_s <= scene.span("b")[0] < 20 + 15
     assert [standing.leading for standing in leader.states] == [True, False, False, False]
 
 
@@ -389,8 +472,9 @@ def test_without_the_server_none_leads_and_then_one_does(scene: Scene) -> None:
         await asyncio.sleep(80)
 
     scene.run(story())
-    assert not [at for at, _, _ in scene.did if 27.1 < at < 60]
-    assert len({who for at, who, _ in scene.did if at > 60 + 12}) == 1
+    held_s = TIMING.duration_s - TIMING.margin_s
+    assert not [at for at, _, _ in scene.did if 20 + held_s + 0.1 < at < 60]
+    assert len({who for at, who, _ in scene.did if at > 60 + 15}) == 1
 
 
 def test_work_that_was_stopped_does_nothing_more_once_it_goes_on(
@@ -413,7 +497,7 @@ def test_a_renewal_whose_answer_was_lost_costs_nothing(scene: Scene) -> None:
     async def story() -> None:
         leader = scene.candidate("a")
         leader.start()
-        await asyncio.sleep(1)
+        await asyncio.sleep(TIMING.renew_s - 1)
         scene.server.delays = lambda _: (
             0.001,
             5.0,
@@ -424,8 +508,8 @@ def test_a_renewal_whose_answer_was_lost_costs_nothing(scene: Scene) -> None:
         assert [standing.leading for standing in leader.states] == [True]
 
     scene.run(story())
-    assert scene.span("a")[1] > 33.5
-    assert scene.server.version > 10
+    assert scene.span("a")[1] > TIMING.renew_s + 31.5
+    assert scene.server.version > 33 / TIMING.renew_s
 
 
 def test_a_deleted_lease_is_recreated_without_two_leaders(scene: Scene) -> None:
@@ -434,7 +518,7 @@ def test_a_deleted_lease_is_recreated_without_two_leaders(scene: Scene) -> None:
         await asyncio.sleep(1)
         scene.candidate("b").start()
         await asyncio.sleep(4)
-        scene.server.body = None
+        scene.server.delete()
         await asyncio.sleep(30)
 
     scene.run(story())

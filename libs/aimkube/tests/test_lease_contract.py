@@ -1,13 +1,15 @@
 """Leadership against an API server with state, and the fence of a cluster."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aimkube import Cluster, Conflict, LeadershipState, Lease, NotFound
+from aimkube.lease import TIMING
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
 from aimschema.resources import CONFIG_MAP, LEASE
@@ -60,7 +62,7 @@ async def test_a_lease_is_made_taken_and_given_back(cluster: Cluster) -> None:
         await working.wait()
         assert (await cluster.get(LEASE, "lab", "aim-test"))["spec"].items() >= {
             "holderIdentity": lease.identity,
-            "leaseDurationSeconds": 10,
+            "leaseDurationSeconds": TIMING.duration_s,
             "leaseTransitions": 0,
         }.items()
         leading.cancel()
@@ -72,6 +74,55 @@ async def test_a_lease_is_made_taken_and_given_back(cluster: Cluster) -> None:
         assert lease.epoch == 1
         again.cancel()
         await asyncio.wait({again})
+
+
+async def test_a_standby_takes_a_released_lease_at_once(cluster: Cluster) -> None:
+    working: asyncio.Queue[str] = asyncio.Queue()
+
+    def work(name: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        async def lead() -> None:
+            working.put_nowait(name)
+            await asyncio.Event().wait()
+
+        return lead
+
+    standing: asyncio.Queue[LeadershipState] = asyncio.Queue()
+    await cluster.create(NAMESPACE)
+    leader = Lease(cluster, "lab", "aim-test")
+    leading = asyncio.create_task(leader.run_while_leading(work("leader")))
+    async with asyncio.timeout(10):
+        assert await working.get() == "leader"
+        standby = Lease(cluster, "lab", "aim-test", on_change=standing.put_nowait)
+        standing_by = asyncio.create_task(standby.run_while_leading(work("standby")))
+        assert (await standing.get()).holder == leader.identity
+        leading.cancel()
+        assert await working.get() == "standby"
+        assert (await standing.get()).leading
+    standing_by.cancel()
+    await asyncio.wait({leading, standing_by})
+
+
+@pytest.mark.parametrize("change", ["changed", "deleted"])
+async def test_a_watch_of_one_object_has_its_changes(cluster: Cluster, change: str) -> None:
+    await cluster.create(NAMESPACE)
+    first = await cluster.create(CONFIG)
+    await cluster.create(CONFIG | {"metadata": {"name": "other", "namespace": "lab"}})
+    version = first["metadata"]["resourceVersion"]
+    async with (
+        asyncio.timeout(5),
+        aclosing(cluster.watch_object(CONFIG_MAP, "lab", "a", version)) as states,
+    ):
+        if change == "changed":
+            second = await cluster.replace(first | {"data": {"b": "2"}})
+            state = await anext(states)
+            assert state is not None
+            assert (state["metadata"]["resourceVersion"], state["data"]) == (
+                second["metadata"]["resourceVersion"],
+                {"b": "2"},
+            )
+        else:
+            await cluster.delete(CONFIG_MAP, "lab", "a")
+            assert await anext(states) is None
 
 
 async def test_while_the_fence_is_closed_reads_pass_and_writes_wait(

@@ -45,7 +45,7 @@ NATS_FIX = (
     " needs kubectl port-forward"
 )
 STALE_S = 60.0
-"""A lease is renewed every 2 s; more than this is neither a slow server nor two clocks that
+"""A lease is renewed every 7 s; more than this is neither a slow server nor two clocks that
 differ a little."""
 BEHIND = 1000
 FULL = 0.9
