@@ -12,6 +12,7 @@ a record of every call.
    ClusterRoles are resolved at each use; on a real cluster a controller writes the rules into them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -271,10 +272,10 @@ class _Token(NamedTuple):
 
 
 class Access:
-    """Authentication and authorization for one cluster. `calls` has every kind of call so far."""
+    """Authentication and authorization for one cluster. `calls` counts every kind of call."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.calls: set[Call] = set()
+        self.calls: Counter[Call] = Counter()
         self._cluster = cluster
         self._tokens: dict[str, _Token] = {}
         self._rules: dict[User, tuple[list[Granted], list[str]]] = {}
@@ -338,7 +339,7 @@ class Access:
         without naming what is missing (its withAuthorization)."""
         requested = applied._replace(verb="create")
         granted, why = self.decide(user, requested)
-        self._record(user, requested, granted=granted)
+        self._record(user, requested, granted=granted, requests=0)
         if not granted:
             raise _forbidden(requested, why)
 
@@ -357,17 +358,18 @@ class Access:
                 return True, f"RBAC: allowed by {by}"
         return False, f"RBAC: {', '.join(problems)}" if problems else ""
 
-    def _record(self, user: User, requested: Attributes, *, granted: bool) -> None:
-        self.calls.add(
-            Call(
-                user.name,
-                requested.verb,
-                requested.group,
-                requested.resource or requested.path,
-                requested.namespace,
-                granted,
-            )
+    def _record(
+        self, user: User, requested: Attributes, *, granted: bool, requests: int = 1
+    ) -> None:
+        call = Call(
+            user.name,
+            requested.verb,
+            requested.group,
+            requested.resource or requested.path,
+            requested.namespace,
+            granted,
         )
+        self.calls[call] += requests
 
     def _bound(self, user: User, problems: list[str]) -> Iterator[Granted]:
         """The rules that bindings give a user."""

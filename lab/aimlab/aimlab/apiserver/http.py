@@ -123,9 +123,10 @@ async def _healthy(_request: web.Request) -> web.Response:
 
 
 async def _calls(request: web.Request) -> web.Response:
-    """Every kind of call that was made so far, for who measures what is needed. Not a path of
-    Kubernetes."""
-    return _json([call._asdict() for call in sorted(request.app[ACCESS].calls)])
+    """Every kind of call that was made so far and how often, for who measures what is needed. Not a
+    path of Kubernetes."""
+    calls = sorted(request.app[ACCESS].calls.items())
+    return _json([call._asdict() | {"count": count} for call, count in calls])
 
 
 async def _review(request: web.Request) -> web.Response:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aimlab.envtest import kube_apiserver
 from aimlab.real import network
-from aimlab.real.cluster import FOLDER, real_cluster
+from aimlab.real.cluster import FOLDER, audit_flags, real_cluster
 from aimlab.real.parts import CACHE, PartError, Parts, build_parts, cache_folder
 
 ALONE = "--alone"
@@ -25,7 +25,9 @@ async def run(parts: Parts, cache: Path, command: list[str], *, alone: bool) -> 
     with tempfile.TemporaryDirectory(prefix="aim-real-", ignore_cleanup_errors=True) as folder:
         place = Path(folder)
         async with (
-            kube_apiserver(parts.bin, place, more=()) if alone else real_cluster(place, parts)
+            kube_apiserver(parts.bin, place, more=audit_flags(place))
+            if alone
+            else real_cluster(place, parts)
         ) as kubeconfig:
             if not command:
                 print(f"export KUBECONFIG={kubeconfig}")

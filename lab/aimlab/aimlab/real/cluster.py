@@ -42,7 +42,7 @@ async def real_cluster(
     """
     async with AsyncExitStack() as stack:
         kubeconfig = await stack.enter_async_context(
-            kube_apiserver(parts.bin, folder, more=_audit_flags(folder))
+            kube_apiserver(parts.bin, folder, more=audit_flags(folder))
         )
         children = await stack.enter_async_context(Children(folder / "log"))
         for name, flags in controllers(folder, kubeconfig).items():
@@ -73,7 +73,8 @@ async def _until_at_work(cluster: Cluster, children: Children) -> None:
     )
 
 
-def _audit_flags(folder: Path) -> list[str]:
+def audit_flags(folder: Path) -> list[str]:
+    """Flags of kube-apiserver for the audit log in this folder."""
     folder.mkdir(parents=True, exist_ok=True)
     policy = folder / "audit-policy.yaml"
     policy.write_text(AUDIT_POLICY)
