@@ -180,7 +180,7 @@ async def a_failed_cache_is_no_longer_needed(running: World) -> None:
     async def there_is_one() -> bool:
         return bool(made())
 
-    await eventually(there_is_one, "a cache of the source that is gone")
+    await eventually(there_is_one, "a cache of the deleted source")
     (name,) = made()
     await until(running, CACHE, name, has_reason(reasons.FILLED, reasons.SOURCE_NOT_FOUND))
     await running.cluster.delete(SERVICE, SPACE, "gone")

@@ -161,7 +161,7 @@ FLAWS: dict[str, Flaw] = {
     "same-workload-id": same_workload_id,
     "same-model-name": same_model_name,
     "discovery-fails": ends("discovery", 1, "no GPU"),
-    "discovery-says-nothing": ends("discovery", 0, "[]"),
+    "discovery-reports-nothing": ends("discovery", 0, "[]"),
     "source-not-found": ends("downloader", 10, "no such model"),
     "gated": ends("downloader", 11, "accept the licence"),
     "downloads-break-off": ends("downloader", 20, "reset"),
@@ -192,7 +192,7 @@ def condition(body: Body, type_: str) -> Body:
     found = (body.get("status") or {}).get("conditions") or ()
     return next(
         (each for each in found if each["type"] == type_),
-        {"reason": "nothing", "message": "was said"},
+        {"reason": "nothing", "message": "is reported"},
     )
 
 

@@ -191,7 +191,7 @@ async def test_it_is_made_once_and_belongs_to_its_manager_and_owner(
     )
 
 
-@pytest.mark.parametrize("blind", [False, True], ids=["seen", "not-seen"])
+@pytest.mark.parametrize("blind", [False, True], ids=["in-the-state", "unknown"])
 @every_object
 async def test_an_object_of_another_owner_is_not_overwritten(
     bench: Bench, name: str, *, blind: bool

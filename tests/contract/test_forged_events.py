@@ -274,7 +274,7 @@ async def test_an_object_of_a_made_up_group_gets_nothing(bus: Bus, name: str) ->
     """Kubernetes would not collect what such an owner has."""
     case = cases()[name]
     async with running(
-        bus, case, {**case.cause, "apiVersion": "nobody.example/v1"}, case.cause
+        bus, case, {**case.cause, "apiVersion": "unserved.example/v1"}, case.cause
     ) as made:
         await until(lambda: made.has_forgotten(key_of(case.cause)))
         assert VICTIM not in made.cluster.written

@@ -77,7 +77,7 @@ def test_a_downloader_image_named_by_the_chart_is_admitted(chosen: str) -> None:
     )
 
 
-@pytest.mark.parametrize("who", ["aim-watcher", "aim-statuswriter", "somebody"])
+@pytest.mark.parametrize("who", ["aim-watcher", "aim-statuswriter", "another-user"])
 def test_writes_of_others_are_not_looked_at(who: str) -> None:
     attack = edited("discovery", "discovery-job", EVERYWHERE["host-path"])
     assert violated(Case("host-path", who, attack)) == set()

@@ -3,7 +3,7 @@
 Ours by deploy/crds, Kubernetes' own by its OpenAPI schemas, those of KServe and the Gateway API by
 the real CRDs, not by the lab's permissive ones. Those are looked for in the folder AIM_REAL_CRDS,
 else in `shared/crds` beside the repository. Checking against CRDs follows the API server:
-structural schemas, unknown fields refused (it would prune them) unless the schema preserves them.
+structural schemas, unknown fields rejected (it would prune them) unless the schema preserves them.
 """
 
 import ast

@@ -33,11 +33,9 @@ REASONS = (
 ONLY_TYPES = TYPES - {reasons.CACHE_WARM, reasons.RESOLVED, reasons.RUNTIME_READY}
 """CacheWarm, Resolved and RuntimeReady are reasons as well."""
 PASSING = {
-    reasons.PENDING: (
-        "before any service has said anything; test_summary of the statuswriter has it"
-    ),
+    reasons.PENDING: ("before any service has reported; test_summary of the statuswriter has it"),
     reasons.STARTING: (
-        "before all services have said something; test_summary of the statuswriter has it"
+        "before all services have reported; test_summary of the statuswriter has it"
     ),
     reasons.VERIFYING: (
         "between the end of a download and the mark on its volume; test_plan of the cacher has it"

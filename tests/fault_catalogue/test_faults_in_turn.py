@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(420)
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def results(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Result]]:
-    async with control_plane_on_laptop(tmp_path_factory.mktemp("told")) as stack:
+    async with control_plane_on_laptop(tmp_path_factory.mktemp("faults")) as stack:
         yield await in_turn(stack, IN_TURN, tmp_path_factory.mktemp("files"))
 
 

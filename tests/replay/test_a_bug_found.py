@@ -118,7 +118,11 @@ def fails(_plan: Plan) -> Plan:
             id="deletes-too-much",
         ),
         pytest.param(
-            DEPLOYER, without_reports, "was reported then, would not be now", 17, id="says-nothing"
+            DEPLOYER,
+            without_reports,
+            "was reported then, would not be now",
+            17,
+            id="reports-nothing",
         ),
         pytest.param(CACHER, fails, "the planner fails", 3, id="planner-fails"),
     ],

@@ -55,7 +55,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)
 OWN, TEAM = "aim-system", "team"
 USER = "ada"
 PASSWORD = "countess-of-lovelace"
-WRONG = "guessed-by-somebody"
+WRONG = "guessed-by-a-user"
 WITHIN_S = 30.0
 POLL_S = 0.05
 SPEC = {

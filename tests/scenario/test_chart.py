@@ -266,7 +266,7 @@ async def test_the_job_made_the_keys_and_they_are_required(stack: Stack) -> None
         async def is_kept_out() -> bool:
             return any("the server requires an NKey" in problem for problem in problems)
 
-        await eventually(is_kept_out, "who shows no key is told so")
+        await eventually(is_kept_out, "a client without a key gets an error")
         waiting.cancel()
 
 

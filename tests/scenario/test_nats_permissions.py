@@ -261,7 +261,7 @@ async def test_all_services_do_their_work_without_a_denial(
         async def has_dead_letters() -> bool:
             return "unreadable message" in (await aimctl(CONSOLE, "dead"))[1]
 
-        await eventually(has_dead_letters, "letters on the unreadable message")
+        await eventually(has_dead_letters, "dead letters of the unreadable message")
         here = ("-n", NAMESPACE)
         of_service = [
             [verb, f"aimsvc/{SERVICE}", *here] for verb in ("timeline", "explain", "wait")

@@ -202,7 +202,7 @@ async def test_poison_stops_nothing_and_waits_for_a_person(place: Place) -> None
         router_s, watcher_s = await place.dead_letters(ROUTER), await place.dead_letters(WATCHER)
         return len(router_s) == len(POISON) and len(watcher_s) == len(READ_BY_WATCHER)
 
-    await eventually(are_listed, "a letter of each service on each message")
+    await eventually(are_listed, "a dead letter of each service on each message")
     assert {
         dead_letter.subject: dead_letter.seq for dead_letter in await place.dead_letters(ROUTER)
     } == seqs
@@ -220,13 +220,15 @@ async def test_poison_stops_nothing_and_waits_for_a_person(place: Place) -> None
             "aim.object.AIMService.of.too.many.tokens"
         }
 
-    await eventually(healed, "what was hidden is said again")
+    await eventually(healed, "what was hidden is reported again")
     await place.create("later")
     await eventually(lambda: place.reported("later"), "the router goes on")
 
     await place.children.stop(ROUTER)
     await place.start(ROUTER)
-    assert len(await place.dead_letters(ROUTER)) == len(POISON), "a restart wrote letters again"
+    assert len(await place.dead_letters(ROUTER)) == len(POISON), (
+        "a restart wrote dead letters again"
+    )
 
     rows = await place.listed()
     assert {row["subject"]: row["seq"] for row in rows if row["service"] == ROUTER} == seqs
@@ -241,5 +243,5 @@ async def test_poison_stops_nothing_and_waits_for_a_person(place: Place) -> None
             row["seq"] for row in rows
         ) > max(seqs.values())
 
-    await eventually(all_new, "new letters in place of the old")
-    await eventually(healed, "what was hidden is said again, again")
+    await eventually(all_new, "new dead letters in place of the old")
+    await eventually(healed, "what was hidden is reported again, twice")

@@ -120,9 +120,9 @@ async def _send_again(bus: Bus, message: Event | Undecodable | None) -> str:
     """Returns what was done."""
     match message:
         case None:
-            return "is not in AIM_LOG any more: nothing was sent, the letter is closed"
+            return "is not in AIM_LOG any more: nothing was sent, the dead letter is closed"
         case Event():
-            return "can be read: nothing was sent, the letter is closed"
+            return "can be read: nothing was sent, the dead letter is closed"
         case Undecodable(subject=subject, data=data, headers=headers):
             try:
                 return f"sent again as {await bus.publisher.resend(subject, data, headers)}"

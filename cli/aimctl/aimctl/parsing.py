@@ -40,7 +40,7 @@ def key_of(text: str, namespace: str | None) -> Key:
             " AIMService/chat or mc/weights"
         )
     if resource.namespaced and namespace is None:
-        raise ValueError(f"{resource.kind} is namespaced: say which with -n")
+        raise ValueError(f"{resource.kind} is namespaced: name the namespace with -n")
     return Key(resource.kind, namespace if resource.namespaced else None, name)
 
 

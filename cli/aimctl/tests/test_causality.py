@@ -128,7 +128,7 @@ def test_what_did_not_happen_has_no_story() -> None:
             "Ready=False (NotYet)",
             id="ready",
         ),
-        pytest.param({"parents": []}, "seen by the gateway", id="route"),
+        pytest.param({"parents": []}, "reported by the gateway", id="route"),
         pytest.param({"conditions": [{"type": "Failed", "status": "True"}]}, "failed", id="failed"),
     ],
 )

@@ -126,12 +126,12 @@ NOT_NOW, NOT_THEN = "was reported then, would not be now", "would be reported no
         pytest.param(
             [reported(0, "a"), reconciled(GRACE_S, saying("a"), "a")],
             [],
-            id="own-write-seen-a-moment-before-the-record",
+            id="own-write-observed-before-its-record",
         ),
         pytest.param(
             [reported(0, "a"), reconciled(GRACE_S + 0.1, saying("a"), "a")],
             [NOT_NOW],
-            id="said-before-there-was-reason-to",
+            id="reported-before-its-cause",
         ),
         pytest.param(
             [
@@ -141,7 +141,7 @@ NOT_NOW, NOT_THEN = "was reported then, would not be now", "would be reported no
                 reconciled(6, saying("b"), "b"),
             ],
             [],
-            id="passing-state-unsaid",
+            id="passing-state-not-reported",
         ),
         pytest.param(
             [
@@ -151,10 +151,10 @@ NOT_NOW, NOT_THEN = "was reported then, would not be now", "would be reported no
                 reconciled(7, saying("b"), "b"),
             ],
             [NOT_THEN],
-            id="lasting-state-unsaid",
+            id="lasting-state-not-reported",
         ),
-        pytest.param([reconciled(96, saying("a"))], [], id="cut-off-before-it-could-be-said"),
-        pytest.param([reconciled(90, saying("a"))], [NOT_THEN], id="never-said"),
+        pytest.param([reconciled(96, saying("a"))], [], id="recording-ends-before-the-report"),
+        pytest.param([reconciled(90, saying("a"))], [NOT_THEN], id="never-reported"),
         pytest.param(
             [reconciled(0, saying("a")), reconciled(9, EMPTY_PLAN)],
             [NOT_THEN],

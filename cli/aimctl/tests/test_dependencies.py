@@ -184,7 +184,7 @@ def test_pods_of_a_service_come_from_its_chain_failed_first() -> None:
     assert [
         found.key.name for found in pods_behind(state, Key(POD.kind, NAMESPACE, "other-1"))
     ] == ["other-1"]
-    assert pods_behind(state, Key(SERVICE.kind, NAMESPACE, "nobody")) == []
+    assert pods_behind(state, Key(SERVICE.kind, NAMESPACE, "missing")) == []
 
 
 def test_init_containers_have_logs_too() -> None:

@@ -160,7 +160,7 @@ STATES = [
         "waiting",
         "AIMService chat waiting: no service has reported yet",
         "",
-        id="nobody-works",
+        id="no-service-runs",
     ),
     pytest.param(
         [

@@ -345,7 +345,7 @@ CASES = [
         "warning",
         "none of the six is running",
         "aimctl up",
-        id="nobody-at-work",
+        id="no-leader",
     ),
     pytest.param(
         with_objects(LEASE, *map(lease, SERVICES[1:])),
@@ -429,9 +429,9 @@ CASES = [
         id="no-nats",
     ),
     pytest.param(
-        replace(WELL, bus=Unknown("nobody"), nats_url=""),
+        replace(WELL, bus=Unknown("no route"), nats_url=""),
         "warning",
-        "nobody",
+        "no route",
         "AIM_NATS_URL",
         id="no-nats-was-named",
     ),
@@ -503,7 +503,7 @@ CASES = [
         "warning",
         "cannot be known",
         "create one",
-        id="class-nobody-knows",
+        id="unknown-class",
     ),
     pytest.param(
         with_objects(GATEWAY_CLASS),

@@ -218,7 +218,7 @@ def test_the_result_of_a_log_is_in_its_record(
 
 @pytest.mark.parametrize(
     ("owner", "taken"),
-    [pytest.param("chat", False, id="ours"), pytest.param("another", True, id="somebody-elses")],
+    [pytest.param("chat", False, id="ours"), pytest.param("another", True, id="of-another-owner")],
 )
 def test_a_name_is_taken_if_the_object_has_another_owner(owner: str, taken: bool) -> None:
     claim = Key(CLAIM.kind, "team", "c")

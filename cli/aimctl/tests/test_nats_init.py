@@ -159,7 +159,7 @@ def test_without_a_place_new_ones_are_printed_for_kubectl() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        pytest.param(["--rotate", "nobody", "-o", "x"], "nobody", id="who"),
+        pytest.param(["--rotate", "unknown", "-o", "x"], "unknown", id="who"),
         pytest.param(["--rotate", "cacher"], "--output or --apply", id="rotate-what"),
         pytest.param(["--apply", "-o", "x"], "not both", id="where"),
     ],

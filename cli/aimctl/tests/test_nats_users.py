@@ -45,7 +45,7 @@ def test_no_seed_is_in_it() -> None:
 @pytest.mark.parametrize(
     "seed",
     ["", "SU", "U" * 56, new_seed()[:-1] + "?"],
-    ids=["nothing", "too short", "not a seed", "a letter that is none"],
+    ids=["nothing", "too short", "not a seed", "a message that is no dead letter"],
 )
 def test_a_bad_seed_is_an_error(seed: str) -> None:
     with pytest.raises(ValueError, match="not an NKey seed"):

@@ -113,7 +113,7 @@ def test_what_is_planned_comes_after_every_list_that_is_known() -> None:
         pytest.param(
             obj(CLAIM.kind, "o", spec={"a": 2}, owner=(CACHE.kind, "another")),
             0,
-            id="of-somebody-else",
+            id="of-another-owner",
         ),
         pytest.param(
             obj(JOB.kind, "o", spec={"a": 2}, owner=(CACHE.kind, "weights")), 0, id="made-once"

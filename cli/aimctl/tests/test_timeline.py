@@ -113,7 +113,7 @@ HISTORY = [
     event(2, reported("Downloading", "begins"), 1),
     event(
         3, cache(4, status_condition("Ready", False, "Downloading", "begins"))
-    ),  # told before the action that wrote it
+    ),  # published before the action that wrote it
     event(4, wrote("write-status", CACHE.kind, "weights", 4, "statuswriter"), 2),
     event(5, wrote("apply", JOB.kind, "weights-download", 5), 1),
     event(6, changed(DOWNLOAD)),
@@ -222,7 +222,7 @@ def test_a_deletion_is_shown() -> None:
     )
     assert [(entry.who, entry.what) for entry in entries([*HISTORY, event(11, deletion)])][-1] == (
         "cluster",
-        "is gone",
+        "is deleted",
     )
 
 

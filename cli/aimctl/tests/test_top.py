@@ -33,7 +33,7 @@ HALF = Progress(
 
 
 def sample() -> Sample:
-    sent, dead = Counter({"aim-cacher": 10, "somebody": 5}), Counter({"router": 1})
+    sent, dead = Counter({"aim-cacher": 10, "another": 5}), Counter({"router": 1})
     return compute_sample(BEFORE, AFTER, 2.0, sent, dead, {Key(CACHE.kind, "team", "w"): HALF})
 
 

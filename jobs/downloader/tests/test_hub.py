@@ -252,13 +252,13 @@ async def test_rejections_end_the_run(
             {"private": True},
             "hf_other",
             ("hf://org/model", 10, "that the token in"),
-            id="private-and-somebody-else's",
+            id="private-of-another-user",
         ),
         pytest.param(
             {},
-            "hf_nobody",
+            "hf_unknown",
             ("hf://org/model", 11, "rejects the token"),
-            id="a-token-that-nobody-has",
+            id="unknown-token",
         ),
         pytest.param(
             {},

@@ -77,7 +77,7 @@ async def _collects(cluster: Cluster, namespace: str) -> bool:
     missing_owner = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "name": "aimlab-nobody",
+        "name": "aimlab-missing",
         "uid": str(uuid4()),
     }
     await _make(cluster, CONFIG_MAP, namespace, {"metadata": {"ownerReferences": [missing_owner]}})

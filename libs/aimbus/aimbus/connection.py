@@ -208,7 +208,7 @@ class Bus:
             self._log.warning("nats-error" if self.connected else "nats-waiting", error=text)
 
     def _on_allowed(self) -> None:
-        """Nothing has been refused for a while."""
+        """No request has been denied for a while."""
         if self.connected:
             self._trouble.reset()
             self._report("")

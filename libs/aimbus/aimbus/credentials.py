@@ -31,7 +31,7 @@ class NatsCredentials:
     None: no authentication.
 
     `ca`: the PEM certificates by which the server's is checked; None: those of the system. With it,
-    or with a URL of the scheme `tls`, a server that does not encrypt is not spoken to.
+    or with a URL of the scheme `tls`, the connection to a server without TLS is closed.
     """
 
     creds: str | None = None
@@ -108,8 +108,8 @@ class NatsCredentials:
         )
 
     def check_encrypted(self, client: Client) -> None:
-        """nats-py speaks in the clear to a server that offers nothing else, whatever it was
-        asked for. Raises AccessDenied."""
+        """nats-py connects without TLS to a server that does not offer it, also where it was
+        requested. Raises AccessDenied."""
         url = client.connected_url
         tls_required = self.ca is not None or (url is not None and url.scheme == "tls")
         if tls_required and not client._server_info.get("tls_required"):

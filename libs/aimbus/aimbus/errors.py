@@ -28,7 +28,7 @@ class NoResponders(Unreachable):
 
 
 class ApiError(BusError):
-    """JetStream refused a request. `code` is HTTP-like, `err_code` from the server's
+    """JetStream rejected a request. `code` is HTTP-like, `err_code` from the server's
     errors.json."""
 
     def __init__(self, code: int, err_code: int, description: str) -> None:

@@ -45,8 +45,8 @@ async def stream_info(session: Session, stream: str) -> dict[str, Any] | None:
 async def create_consumer(
     session: Session, stream: str, filters: Sequence[str], deliver: dict[str, Any]
 ) -> tuple[str, int]:
-    """A reader's consumer, in memory, without acknowledgements, gone 30 s after its last request,
-    described by who reads.
+    """A consumer in memory without acknowledgements, which the server deletes 30 s after its last
+    request. Its description names the reader.
 
     Returns its name and how much it has to deliver.
     """

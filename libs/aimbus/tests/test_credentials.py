@@ -95,7 +95,7 @@ def test_a_bad_certificate_is_reported(tmp_path: Path, content: str) -> None:
             id="certificate",
         ),
         pytest.param(
-            NatsCredentials(), ConnectionRefusedError(111, "refused"), None, id="nobody-there"
+            NatsCredentials(), ConnectionRefusedError(111, "refused"), None, id="no-server"
         ),
         pytest.param(
             NatsCredentials(), Error("nats: stale connection"), None, id="another-trouble"

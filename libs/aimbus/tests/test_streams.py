@@ -1,4 +1,4 @@
-"""The two streams: made, repaired, refused."""
+"""The two streams: created, repaired, rejected."""
 
 import asyncio
 import shutil

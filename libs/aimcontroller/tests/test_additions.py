@@ -63,7 +63,7 @@ def routed(**more: Any) -> Body:
             ISVC,
             annotated(stop="false"),
             "metadata.annotations.serving.kserve.io/stop",
-            id="not-stopped-by-somebody-else",
+            id="not-stopped-by-another-manager",
         ),
         pytest.param(
             ISVC,

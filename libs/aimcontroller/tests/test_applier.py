@@ -412,7 +412,7 @@ async def test_an_incomplete_object_is_read(cluster: FakeCluster, applier: Appli
     assert (cluster.got, len(cluster.applied)) == ([MAP], 1)
 
 
-@pytest.mark.parametrize("known_before", [True, False], ids=["seen", "never-seen"])
+@pytest.mark.parametrize("known_before", [True, False], ids=["in-the-state", "unknown"])
 async def test_what_was_made_for_another_is_not_overwritten(
     cluster: FakeCluster, applier: Applier, *, known_before: bool
 ) -> None:
@@ -425,7 +425,7 @@ async def test_what_was_made_for_another_is_not_overwritten(
 async def test_an_existing_job_is_never_written_again(
     cluster: FakeCluster, applier: Applier
 ) -> None:
-    """Its pod template cannot be changed: that would be refused, again and again."""
+    """Its pod template cannot be changed: the API server would reject that again and again."""
     await applier.apply(Projection(), desired(JOB))
     assert await applier.apply(state_of(cluster), desired(JOB, parallelism=2)) is None
     assert await applier.apply(Projection(), desired(JOB, parallelism=2)) is None
@@ -465,8 +465,8 @@ async def test_after_a_deletion_nothing_is_remembered(
     ("sent", "existing", "part"),
     [
         pytest.param({"a": 1}, {"a": 1, "b": 2}, {"a": 1}, id="fields-not-sent-are-not-ours"),
-        pytest.param({"a": 1}, {}, {"a": None}, id="a-field-that-is-gone"),
-        pytest.param({"a": {"b": 1}}, {"a": None}, {"a": None}, id="a-part-that-is-gone"),
+        pytest.param({"a": 1}, {}, {"a": None}, id="a-removed-field"),
+        pytest.param({"a": {"b": 1}}, {"a": None}, {"a": None}, id="a-removed-part"),
         pytest.param({}, {"a": 1}, {}, id="an-empty-part"),
         pytest.param(
             [{"name": "x", "v": 1}],
@@ -474,7 +474,7 @@ async def test_after_a_deletion_nothing_is_remembered(
             [{"name": "x", "v": 2}],
             id="lists-of-named-things-by-name",
         ),
-        pytest.param([{"name": "x"}], [{"name": "y"}], [None], id="a-named-thing-that-is-gone"),
+        pytest.param([{"name": "x"}], [{"name": "y"}], [None], id="a-removed-list-item"),
         pytest.param([{"k": 1}], [{"k": 2, "d": 3}], [{"k": 2}], id="other-lists-by-place"),
         pytest.param(["a"], ["a", "b"], ["a", "b"], id="a-longer-list-of-plain-values"),
         pytest.param([], ["a"], ["a"], id="an-empty-list-is-a-wish"),
@@ -522,7 +522,7 @@ def test_whose_an_object_is(wish: Body, existing: Body, same: bool) -> None:
             [("a", "b"), ("a", "c")],
             id="two-fields",
         ),
-        pytest.param({"a": {"b": 1}}, {"a": None}, [("a",)], id="a-part-that-is-gone"),
+        pytest.param({"a": {"b": 1}}, {"a": None}, [("a",)], id="a-removed-part"),
         pytest.param(
             {"a": [{"name": "x", "v": 1}]},
             {"a": [{"name": "x", "v": 2}]},

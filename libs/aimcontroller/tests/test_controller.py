@@ -547,7 +547,7 @@ async def test_five_unexpected_failures_make_one_dead_letter(
 ) -> None:
     def fails(_state: Projection, obj: KubeObject) -> Plan:
         if obj.key == A:
-            raise KeyError("nobody foresaw this")
+            raise KeyError("unexpected")
         return EMPTY_PLAN
 
     await bench.started(fails, A, B)
@@ -562,7 +562,7 @@ async def test_five_unexpected_failures_make_one_dead_letter(
         NAME,
         "a",
         5,
-        "KeyError('nobody foresaw this')",
+        "KeyError('unexpected')",
     )
     assert B in bench.planner.planned
 
@@ -575,7 +575,7 @@ async def test_outages_do_not_prevent_a_dead_letter(
             return EMPTY_PLAN
         if bench.planner.planned.count(A) in {2, 5}:
             return actions(job())
-        raise ValueError("unforeseen")
+        raise ValueError("unexpected")
 
     bench.cluster.errors = [Conflict("busy", status=409)] * 2
     await bench.started(fails, A)
@@ -643,7 +643,7 @@ async def test_a_handler_gets_the_actions_of_its_service(
         handled.append(action)
         return ActionResult()
 
-    event = SendEvent(A, "a", "Normal", "Ok", "said")
+    event = SendEvent(A, "a", "Normal", "Ok", "ready")
     service = Component(
         NAME,
         (CACHE,),
@@ -704,7 +704,7 @@ async def test_a_process_applies_nothing_that_one_before_it_did(
 async def test_a_handled_dead_letter_requeues_at_once(bench: Bench) -> None:
     def breaks(_state: Projection, obj: KubeObject) -> Plan:
         if obj.key == A:
-            raise RuntimeError("nobody foresaw this")
+            raise RuntimeError("unexpected")
         return EMPTY_PLAN
 
     await bench.started(breaks, A)
@@ -781,7 +781,7 @@ FORGED = [
     pytest.param(
         A,
         structs.replace(
-            changed(A, 9), object={**changed(A, 9).object, "apiVersion": "nobody.example/v1"}
+            changed(A, 9), object={**changed(A, 9).object, "apiVersion": "unserved.example/v1"}
         ),
         changed(A, 3),
         id="api-version",
@@ -840,7 +840,7 @@ async def test_a_handler_is_not_called_for_what_only_the_bus_has(
         (CACHE,),
         (CACHE,),
         map_to_keys,
-        lambda _state, key, _now: actions(SendEvent(key, key.name, "Normal", "Ok", "said")),
+        lambda _state, key, _now: actions(SendEvent(key, key.name, "Normal", "Ok", "ready")),
     )
     loop = Controller(
         service, service_bus, cast(Cluster, cluster_of(changed(B, 2))), Health(), handle

@@ -42,7 +42,7 @@ HOSTILE = {
     "a-report-s-subject-of-4040-characters": undecodable(
         1, subject="aim.report.Pod.ml." + "x" * 4015 + ".router"
     ),
-    "a-letter-s-subject-of-4040-characters": undecodable(
+    "a-dead-letter-s-subject-of-4040-characters": undecodable(
         1, subject="aim.dead.router.Pod.ml." + "x" * 4015
     ),
     "four-thousand-tokens": undecodable(1, subject="aim" + ".x" * 2000),
@@ -75,7 +75,7 @@ async def until_dead_letter_on(bus: Bus, seq: int) -> list[DeadLetter]:
             found.append(item.message)
             if item.message.seq == seq:
                 return found
-    raise AssertionError("no such letter")
+    raise AssertionError("no such dead letter")
 
 
 @pytest.mark.parametrize("name", HOSTILE)

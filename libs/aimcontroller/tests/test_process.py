@@ -63,7 +63,7 @@ async def beats(settings, health):
     print("at work", flush=True)
     await asyncio.Event().wait()
 
-async def tells_what_traces_it(settings, health):
+async def prints_its_tracing(settings, health):
     sdk = sys.modules.get("opentelemetry.sdk")
     print(type(trace.get_tracer_provider()).__name__, sdk is not None)
 
@@ -222,7 +222,7 @@ async def test_logs_for_people_are_not_json(start: Start) -> None:
 
 
 async def test_without_an_endpoint_the_sdk_is_not_even_imported(start: Start) -> None:
-    assert await traced(await start("tells_what_traces_it")) == (
+    assert await traced(await start("prints_its_tracing")) == (
         ["ProxyTracerProvider", "False"],
         [],
     )
@@ -289,7 +289,7 @@ async def test_a_missing_collector_is_logged_once_and_blocks_nothing(start: Star
 
 async def test_a_missing_sdk_is_logged_once_with_its_remedy(start: Start) -> None:
     process = await start(
-        "tells_what_traces_it",
+        "prints_its_tracing",
         WITHOUT="opentelemetry.sdk",
         OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318",
     )

@@ -247,7 +247,7 @@ LAST = 4 * MAX_TOMBSTONES
             changed_from_response(body(Key("Job", "ci", "job-5"), "u", 4)),
             0,
             False,
-            id="the-late-answer-to-a-write-of-what-is-gone",
+            id="the-late-response-to-a-write-of-a-deleted-object",
         ),
         pytest.param(changed(JOB, "u", 2), 3, True, id="a-quiet-object"),
         pytest.param(changed(JOB, "u", LAST + 1), 3, True, id="a-new-object"),
@@ -343,7 +343,7 @@ def test_an_object_that_moves_between_owners_is_with_the_new_one() -> None:
         pytest.param(
             [deleted(POD, "old", 5), changed(POD, "old", 4)],
             None,
-            id="late-version-of-what-is-gone",
+            id="late-version-of-a-deleted-object",
         ),
         pytest.param([deleted(POD, "old", 5), changed(POD, "new", 6)], 6, id="made-again"),
         pytest.param(
@@ -395,7 +395,7 @@ def listed(version: int, *, installed: bool = True, epoch: int = 0) -> KindSynce
         pytest.param(0, listed(7), True, id="in-the-version-of-the-list"),
         pytest.param(0, listed(6), False, id="written-after-the-list"),
         pytest.param(5, listed(9), False, id="confirmed-by-an-event"),
-        pytest.param(0, listed(0, installed=False), True, id="of-a-kind-that-is-gone"),
+        pytest.param(0, listed(0, installed=False), True, id="of-a-kind-that-is-not-served"),
         pytest.param(0, listed(1, epoch=1), True, id="before-the-cluster-went-back"),
     ],
 )
@@ -582,7 +582,7 @@ def test_what_can_be_read_off_an_object() -> None:
 
 
 def test_an_owner_is_of_the_known_group_whatever_the_event_has() -> None:
-    forged = replace(STATE, body={**STATE.body, "apiVersion": "nobody.example/v1"})
+    forged = replace(STATE, body={**STATE.body, "apiVersion": "unserved.example/v1"})
     assert forged.owner_reference() == STATE.owner_reference()
 
 
@@ -690,7 +690,7 @@ def test_an_index_gives_what_a_scan_gives(events: list[ObjectChanged], data: st.
     for index in INDEXES:
         values = {value for each in state.all_objects() for value in index.values(each.body)} | {
             "a",
-            "nobody's",
+            "without-an-owner",
         }
         for value, namespace in product(values, [None, "ml", "other"]):
             if index.kind:

@@ -530,7 +530,7 @@ OPEN = container(RUNNING, "proxy", ready=True)
             "active",
             id="preempted",
         ),
-        pytest.param("succeeded", [], "succeeded", id="pod-is-gone"),
+        pytest.param("succeeded", [], "succeeded", id="pod-is-deleted"),
         pytest.param(
             "active",
             [pod(phase="Running", containerStatuses=[container(RUNNING), OPEN])],

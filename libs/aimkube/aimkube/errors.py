@@ -174,11 +174,11 @@ def describe_error(error: KubeError) -> str:
 def with_missing_permission(
     error: Forbidden, who: str, resource: Resource, namespace: str | None
 ) -> Forbidden:
-    """The refusal of an apply, with the permission that is missing.
+    """The rejection of an apply, with the permission that is missing.
 
     An apply that would make an object needs `create` beside `patch`. An API server that refuses for
     that reason ends its message at "is forbidden:" (withAuthorization in k8s.io/apiserver); all
-    other refusals say what they are about.
+    other rejections say what they are about.
     """
     if not error.message.rstrip().endswith(" is forbidden:"):
         return error

@@ -358,7 +358,7 @@ class Lease:
                 if doubtful:
                     existing = await self._read()
                     if existing is None or record_of(existing).holder != self.identity:
-                        return record_of(existing or {}).holder or "nobody"
+                        return record_of(existing or {}).holder or "no candidate"
                     self._body, doubtful = existing, False
                 await self._renew_once()
                 pause_s = self._timing.renew_s

@@ -261,7 +261,7 @@ def test_what_a_webhook_did_is_known(code: int, message: str, *, by_webhook: boo
         ),
         pytest.param("-1", {}, None, id="nonsense"),
         pytest.param("nan", {}, None, id="not-a-number"),
-        pytest.param(None, {}, None, id="not-said"),
+        pytest.param(None, {}, None, id="not-named"),
     ],
 )
 def test_how_long_the_server_asks_to_wait(

@@ -41,7 +41,7 @@ HELD = Record("other", "12:00:00", 10, 4)
 @pytest.mark.parametrize(
     ("before", "record", "since_s"),
     [
-        pytest.param(None, HELD, 50.0, id="first-seen-now"),
+        pytest.param(None, HELD, 50.0, id="first-observed-now"),
         pytest.param(Observation(HELD, 42.0), HELD, 42.0, id="the-same-since-then"),
         pytest.param(
             Observation(HELD, 42.0), HELD._replace(renewed="12:00:02"), 50.0, id="renewed"
@@ -53,7 +53,7 @@ HELD = Record("other", "12:00:00", 10, 4)
             Observation(HELD, 42.0),
             HELD._replace(transitions=9),
             42.0,
-            id="other-fields-say-nothing",
+            id="other-fields-do-not-count",
         ),
         pytest.param(None, None, 50.0, id="none-there"),
         pytest.param(Observation(None, 42.0, 10.0), None, 42.0, id="still-none-there"),
@@ -80,7 +80,7 @@ def test_a_lease_ages_from_its_first_observation(
         ),
         pytest.param(Observation(HELD._replace(holder=""), 50.0), 0.0, id="given-back"),
         pytest.param(Observation(HELD._replace(holder="me"), 50.0), 0.0, id="mine"),
-        pytest.param(Observation(HELD, 50.0), 10.0, id="held-first-seen-now"),
+        pytest.param(Observation(HELD, 50.0), 10.0, id="held-first-observed-now"),
         pytest.param(Observation(HELD, 47.0), 7.0, id="held"),
         pytest.param(Observation(HELD, 40.0), 0.0, id="not-renewed-for-its-duration"),
         pytest.param(
@@ -697,7 +697,7 @@ def play(
             task.cancel()
             await asyncio.wait({task})
         assert not [task for task in asyncio.all_tasks() if "Candidate.work" in repr(task)], (
-            "work goes on that nobody knows of"
+            "work goes on that no candidate started"
         )
 
     try:
@@ -709,7 +709,7 @@ def play(
     assert len({(who, epoch) for _, who, epoch in did}) == len(set(epochs)), (
         "two leaders in one epoch"
     )
-    assert did[-1][0] > FAULTS_END_S + 35, "nobody works although nothing is in the way"
+    assert did[-1][0] > FAULTS_END_S + 35, "no leader although nothing is in the way"
 
 
 @SIMULATED

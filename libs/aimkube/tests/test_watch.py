@@ -147,7 +147,7 @@ def script(kit: Any, server: Any) -> Any:
         pytest.param(
             [INVALID, (200, page(5, "a")), [event("ADDED", "b", 6)]],
             ["listed a @5", "changed b @6"],
-            id="watch-list-refused",
+            id="watch-list-rejected",
         ),
         pytest.param(
             [

@@ -70,7 +70,7 @@ def _definition(old: Schema, new: Schema) -> Iterator[tuple[str, str, str]]:
                 "stored objects have to be converted, and nothing here does that",
             )
         if version.get("subresources", {}).keys() - counterpart.get("subresources", {}).keys():
-            yield "SUBRESOURCE_REMOVED", version["name"], "status writes would be refused"
+            yield "SUBRESOURCE_REMOVED", version["name"], "status writes would be rejected"
         yield from _schema(
             version["schema"]["openAPIV3Schema"], counterpart["schema"]["openAPIV3Schema"], ""
         )

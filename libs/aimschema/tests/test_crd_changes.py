@@ -91,7 +91,7 @@ REJECTED = {
         "RULE_ADDED",
         "",
     ),
-    "null is refused": (
+    "null is rejected": (
         lambda b: fields(b)["templateRef"].update(nullable=False),
         "TIGHTENED",
         "spec.templateRef",

@@ -1,5 +1,5 @@
-"""What an image says of itself: taken where it has the promised form, refused in words where
-not."""
+"""The profile that an image prints: accepted where it has the promised form, rejected with a
+message where not."""
 
 import contextlib
 from typing import Any

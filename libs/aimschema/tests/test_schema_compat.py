@@ -1,4 +1,4 @@
-"""Which changes of a message can be rolled out, and which are refused, by rule and field."""
+"""Which changes of a message can be rolled out, and which are rejected, by rule and field."""
 
 from collections.abc import Callable
 from typing import Any
@@ -137,7 +137,7 @@ REJECTED = {
         "CONSTRAINT_CHANGED",
         "attempts",
     ),
-    "unknown fields are refused": (
+    "unknown fields are rejected": (
         DEAD_LETTER,
         lambda s: s["$defs"]["DeadLetter"].update(additionalProperties=False),
         "CLOSED",

@@ -482,14 +482,16 @@ def test_a_rejected_cache_is_reported(world: Any) -> None:
     template = world.template(
         status={
             "conditions": [
-                status_condition("CacheWarm", False, "WarmFailed", "ModelCache c is refused: quota")
+                status_condition(
+                    "CacheWarm", False, "WarmFailed", "ModelCache c is rejected: quota"
+                )
             ]
         }
     )
     plan = world.plan(projection(*world.parts("ModelCache", TEMPLATE.kind), template))
     assert (condition_summary(plan, "CacheReady"), message(plan, "CacheReady")) == (
         "False CacheFailed",
-        "ModelCache c is refused: quota",
+        "ModelCache c is rejected: quota",
     )
 
 

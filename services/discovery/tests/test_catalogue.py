@@ -208,7 +208,7 @@ def test_a_failure_is_reported_with_its_next_attempt(
     due = planned(projection(model(), observations=[inspected(action, ended_s=wait_s, **outcome)]))
     assert due.actions == (InspectImage(KEY, IMAGE, (), action.inputs, attempt + 1),)
     assert condition_summary(due, "ImageInspected") == f"False {reason}", (
-        "it stays said until the next try has ended"
+        "it is reported until the next attempt has ended"
     )
 
 
@@ -260,7 +260,7 @@ def test_of_two_entries_of_one_name_the_older_counts(name: str, inspected: str) 
         projection(model(), model(name="younger", age_s=10)), Key(MODEL.kind, None, name)
     )
     assert condition_summary(plan, "ImageInspected") == inspected
-    assert bool(plan.actions) is (name == "m"), "the image of the younger is nobody's business"
+    assert bool(plan.actions) is (name == "m"), "the image of the newer one is not inspected"
 
 
 def test_a_rejected_record_is_reported() -> None:

@@ -66,7 +66,7 @@ def test_the_newer_prefix_counts_label_by_label() -> None:
         NEW + "title": "",
         OLD + "title": "Title",
         "org.opencontainers.image.version": "1.2",
-        "maintainer": "nobody",
+        "maintainer": "unknown",
     }
     assert read_labels(labels) == ImageLabels(
         "new", "hf://o/m", (), True, "Title", {"version": "1.2"}

@@ -106,7 +106,7 @@ def with_labels(**changed: str) -> Change:
             id="another-kind",
         ),
         pytest.param(
-            with_metadata(ownerReferences=[{"kind": TEMPLATE.kind, "name": "nobody", "uid": "u"}]),
+            with_metadata(ownerReferences=[{"kind": TEMPLATE.kind, "name": "unknown", "uid": "u"}]),
             id="unknown-template",
         ),
         pytest.param(with_metadata(name="sleep"), id="another-name"),

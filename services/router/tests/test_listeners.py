@@ -201,7 +201,7 @@ def test_hosts(addresses: list[Any], host: str) -> None:
             "https://10.0.0.9",
             id="https-supports-both",
         ),
-        pytest.param([supports("https")], "https://10.0.0.9", id="an-empty-list-says-nothing"),
+        pytest.param([supports("https")], "https://10.0.0.9", id="an-empty-list-decides-nothing"),
         pytest.param(
             [supports("http", "GRPCRoute")], "https://10.0.0.9", id="another-listeners-state"
         ),

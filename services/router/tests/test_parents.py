@@ -96,7 +96,7 @@ BOTH = (status_condition("Accepted", True), status_condition("ResolvedRefs", Tru
                 w.parent(status_condition("Accepted", True), controller=POLICY),
             ],
             READY,
-            id="one-controller-accepts-and-says-no-more",
+            id="one-controller-only-accepts",
         ),
         pytest.param(
             lambda w: [w.parent(status_condition("Accepted", True))],
@@ -188,7 +188,7 @@ def test_the_answer_of_a_gateway_differs_from_other_entries(
         pytest.param(
             lambda w: [w.parent(CLOSED, sectionName="http"), w.parent(*BOTH, **HTTPS)],
             READY,
-            id="former-listener-said-no",
+            id="former-listener-rejected",
         ),
         pytest.param(
             lambda w: [w.parent(*BOTH, sectionName="https", port=8443)], WAITS, id="former-port"

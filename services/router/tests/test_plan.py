@@ -185,7 +185,10 @@ SHARED = {labels.WORKLOAD_ID: "w"}
             id="not-accepted",
         ),
         pytest.param(
-            lambda w: [w.service(), w.route(*w.accepted())], [], FAILED, id="config-gone-route-left"
+            lambda w: [w.service(), w.route(*w.accepted())],
+            [],
+            FAILED,
+            id="config-deleted-route-left",
         ),
         pytest.param(
             lambda w: [w.service(), w.config(), w.route(owner=(SERVICE.kind, "x"))],

@@ -324,7 +324,7 @@ def test_a_first_status_is_written_with_its_resource_version() -> None:
         pytest.param(
             object_with(CACHE.kind),
             [report_of(CACHE.kind, ROUTER, condition("Filled", "True", "Warm"))],
-            id="a-service-with-no-say",
+            id="a-service-that-reports-nothing",
         ),
     ],
 )

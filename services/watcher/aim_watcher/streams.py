@@ -47,7 +47,7 @@ async def publish_cluster(
     **limits: Unpack[Limits],
 ) -> None:
     """Maintain the streams and publish to them, until cancelled. `namespaces` are watched; empty
-    means all. Raises StreamsRefused if NATS cannot hold the streams."""
+    means all. Raises StreamsRejected if NATS cannot hold the streams."""
     async with asyncio.TaskGroup() as tasks:
         publication: asyncio.Task[None] | None = None
         maintained = maintain_streams(bus, **limits, on_level=partial(note_level, health))

@@ -115,7 +115,7 @@ def describe(link: Link) -> tuple[str, str]:
         case ObjectChanged():
             return author_of(message), f"{message.kind} {message.name}: {state_of(message)}"
         case ObjectDeleted():
-            return "cluster", f"{message.kind} {message.name} is gone"
+            return "cluster", f"{message.kind} {message.name} is deleted"
         case StatusReported():
             conditions = ", ".join(
                 f"{condition.type}={condition.status} ({condition.reason})"
@@ -150,7 +150,7 @@ def state_of(message: ObjectChanged) -> str:
         if conditions.get(type_, {}).get("status") == "True":
             return type_.lower()
     if "parents" in status:
-        return "seen by the gateway"
+        return "reported by the gateway"
     return str(status.get("phase") or ("there" if status else "created"))
 
 

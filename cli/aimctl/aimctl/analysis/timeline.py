@@ -148,7 +148,7 @@ class _Story:
                 what = verb if outcome == "done" else f"{verb} {outcome}"
                 return service, what, message.detail
             case ObjectDeleted():
-                return "cluster", "is gone", ""
+                return "cluster", "is deleted", ""
             case ObjectChanged():
                 return self._describe_version(message)
             case _:

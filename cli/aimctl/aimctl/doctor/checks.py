@@ -41,7 +41,7 @@ INSTALL_GATEWAY_API = (
 INSTALL_KSERVE = "install KServe in Standard mode (its charts kserve-crd and kserve)"
 RBAC_FIX = "kubectl apply -f deploy/rbac"
 NATS_FIX = (
-    "start one with aimctl up, or say where it is: AIM_NATS_URL, AIM_NATS_CREDS; one in the cluster"
+    "start one with aimctl up, or set its address: AIM_NATS_URL, AIM_NATS_CREDS; one in the cluster"
     " needs kubectl port-forward"
 )
 STALE_S = 60.0

@@ -1,6 +1,6 @@
 """The errors of the Kubernetes API: HTTP code, `reason`, `details`, as metav1.Status bodies.
 
-ApiError            anything a client is told; the functions below make the usual ones
+ApiError            an error response; the functions below make the usual ones
 """
 
 from typing import NamedTuple

@@ -18,7 +18,7 @@ class Resource:
     """A kind as one group and version serves it.
 
     `storage` names the collection: versions of one kind share it. `schema` is a custom kind's
-    structural schema, None for built-in kinds. `shape` tells apply which lists merge by key.
+    structural schema, None for built-in kinds. `shape` is which lists merge by key.
     `to_storage` and `from_storage` convert between this version and the stored form.
     """
 

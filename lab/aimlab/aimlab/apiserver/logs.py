@@ -53,8 +53,7 @@ def kubelet_url(cluster: Cluster, pod: Obj, container: str) -> str:
         raise ApiError(
             500,
             "InternalError",
-            f"node {entry.obj['metadata']['name']} says no InternalIP or kubelet port in its"
-            " status",
+            f"node {entry.obj['metadata']['name']} has no InternalIP or kubelet port in its status",
         )
     return f"https://{addresses['InternalIP']}:{port}/containerLogs/{metadata['namespace']}/{metadata['name']}/{container}"
 

@@ -545,7 +545,7 @@ async def test_the_administrator_is_allowed_without_a_word(app: As) -> None:
             "spec.nonResourceAttributes",
             id="asks-two-things",
         ),
-        pytest.param(LISTS_PODS, "spec.user", id="of-nobody"),
+        pytest.param(LISTS_PODS, "spec.user", id="without-a-user"),
     ],
 )
 async def test_a_review_that_makes_no_sense_is_invalid(

@@ -79,7 +79,7 @@ async def test_a_webhook_without_endpoints_blocks_writes(api: Any) -> None:
             id="not-there",
         ),
         pytest.param(configuration(DOWN, "*", resources=("*/*",)), 500, id="everything"),
-        pytest.param(configuration({"url": "https://127.0.0.1:9/"}), 500, id="nobody-listens"),
+        pytest.param(configuration({"url": "https://127.0.0.1:9/"}), 500, id="no-listener"),
     ],
 )
 async def test_only_what_its_rules_name_is_stopped(

@@ -97,7 +97,10 @@ def test_the_next_step(replicas: int, pods: list[Replica], step: Rollout) -> Non
             RECREATE, [old(0, ready=True)], Rollout(delete=("old-0",)), id="recreate-deletes-first"
         ),
         pytest.param(
-            RECREATE, [old(0, ready=True, going=True)], Rollout(), id="and-waits-until-it-is-gone"
+            RECREATE,
+            [old(0, ready=True, going=True)],
+            Rollout(),
+            id="and-waits-until-it-is-deleted",
         ),
         pytest.param(RECREATE, [], Rollout(create=(0,)), id="then-makes-the-new-one"),
         pytest.param(RECREATE, [new(0)], Rollout(), id="recreate-done"),

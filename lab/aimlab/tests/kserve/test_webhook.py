@@ -82,4 +82,4 @@ async def test_without_kserve_its_webhook_is_down(
     await start(cluster, children, kubeconfig, "0.16")
     await children.kill("kserve")
     with pytest.raises(KubeError, match="failed calling webhook"):
-        await cluster.create(isvc("nobody-asked", "Standard"))
+        await cluster.create(isvc("not-called", "Standard"))

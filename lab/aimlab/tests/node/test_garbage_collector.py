@@ -43,9 +43,9 @@ def config_map(name: str, *owned_by: str, uid: str = "", going: bool = False) ->
     ("bodies", "alone"),
     [
         pytest.param([config_map("a"), config_map("b", "a")], [], id="owner-is-there"),
-        pytest.param([config_map("b", "a")], ["b"], id="owner-is-gone"),
+        pytest.param([config_map("b", "a")], ["b"], id="owner-is-deleted"),
         pytest.param(
-            [config_map("a", uid="another"), config_map("b", "a")], ["b"], id="owner-was-made-anew"
+            [config_map("a", uid="another"), config_map("b", "a")], ["b"], id="owner-was-re-created"
         ),
         pytest.param(
             [config_map("a"), config_map("b", "a", "gone")], [], id="one-of-two-owners-is-there"

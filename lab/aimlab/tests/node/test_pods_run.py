@@ -184,7 +184,7 @@ async def test_a_job_past_its_deadline_fails_and_its_process_ends(
     await cluster.merge_patch(JOB, NAMESPACE, "late", {"spec": {"activeDeadlineSeconds": 1}})
     failed = await until(JOB, "late", lambda body: is_true(body, "Failed"))
     assert {one["reason"] for one in failed["status"]["conditions"]} == {"DeadlineExceeded"}
-    await eventually(lambda: no_pods(cluster), "the pod is gone")
+    await eventually(lambda: no_pods(cluster), "the pod is deleted")
     assert not is_alive(mark)
 
 
@@ -236,12 +236,12 @@ async def test_a_claim_that_waits_is_bound_with_its_first_pod(
 async def test_a_deleted_pod_gets_sigterm_and_goes(
     cluster: Cluster, node: Children, until: Wait, tmp_path: Path
 ) -> None:
-    output = tmp_path / "told"
+    output = tmp_path / "signals"
     script = f"trap 'echo terminated > {output}; exit 0' TERM; while true; do sleep 0.05; done"
     await create(cluster, pod("stubborn", pod_template(script)))
     await until(POD, "stubborn", lambda body: phase_of(body) == "Running")
     await cluster.delete(POD, NAMESPACE, "stubborn", grace_period_s=10)
-    await eventually(lambda: no_pods(cluster), "the pod is gone")
+    await eventually(lambda: no_pods(cluster), "the pod is deleted")
     assert output.read_text() == "terminated\n"
 
 
@@ -267,7 +267,7 @@ async def test_a_killed_node_ends_its_processes_and_the_next_restarts(
     await eventually(lambda: has_started(mark), "the process runs")
     await until(JOB, "once", lambda body: body.get("status", {}).get("ready") == 1)
     await node.kill("node")
-    await eventually(lambda: lives(mark, False), "the process is gone")
+    await eventually(lambda: lives(mark, False), "the process has ended")
 
     await start_node()
     again = await until(
@@ -329,7 +329,7 @@ async def test_a_deleted_claim_loses_its_folder_once_unused(
     await until(CLAIM, "cache", lambda body: "deletionTimestamp" in body["metadata"])
     assert not await is_deleted(cluster, folder)
     await cluster.delete(POD, NAMESPACE, "user", grace_period_s=1)
-    await eventually(lambda: is_deleted(cluster, folder), "the volume is gone")
+    await eventually(lambda: is_deleted(cluster, folder), "the volume is deleted")
     assert not (await cluster.list(CLAIM, NAMESPACE)).items
 
 

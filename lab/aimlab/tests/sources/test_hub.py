@@ -129,9 +129,9 @@ def metadata(of: HfApi) -> object:
             "hf_other",
             info,
             (RepositoryNotFoundError, 404),
-            id="private-and-somebody-else's",
+            id="private-of-another-user",
         ),
-        pytest.param({}, "hf_nobody", info, (HfHubHTTPError, 401), id="a-token-that-nobody-has"),
+        pytest.param({}, "hf_unknown", info, (HfHubHTTPError, 401), id="unknown-token"),
         pytest.param(
             {},
             None,

@@ -35,4 +35,4 @@ async def test_a_folder_is_stored_and_read_with_the_right_keys_only(tmp_path: Pa
         }
         assert await read(server, READER, "org/model/a.bin") == b"a" * 9_000_000
         with pytest.raises(ClientError, match=r"403|InvalidAccessKeyId|does not exist"):
-            await read(server, Keys("nobody", "nothing"), "org/model/a.bin")
+            await read(server, Keys("unknown", "nothing"), "org/model/a.bin")

@@ -400,7 +400,7 @@ class Process:
                 pod = self._pod_of(action)
                 text = None if pod is None else self._logs.get(pod)
                 result = (
-                    ReadLogResult(problem="the log is gone")
+                    ReadLogResult(problem="the log does not exist any more")
                     if text is None
                     else digest_log(text.encode())
                 )

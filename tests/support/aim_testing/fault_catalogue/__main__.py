@@ -30,7 +30,7 @@ PAGE = Path(__file__).parents[4] / "docs" / "reference" / "faults.md"
 
 
 async def run() -> dict[str, Result]:
-    with tempfile.TemporaryDirectory(prefix="aim-told-") as made:
+    with tempfile.TemporaryDirectory(prefix="aim-faults-") as made:
         folder = Path(made)
         files = folder / "files"
         files.mkdir()

@@ -35,7 +35,7 @@ from aimschema.resources import (
 )
 
 Body = dict[str, Any]
-BUCKET = "told"
+BUCKET = "faults"
 GATEWAY = {"name": "aim-gateway", "namespace": SYSTEM_NAMESPACE}
 KEYS = "keys"
 WITHIN_S = 90.0
@@ -127,7 +127,7 @@ class Place:
         file = self.folder / f"{self.name}.answer"
         await asyncio.to_thread(file.write_text, text)
         command = (sys.executable, str(Path(__file__).with_name("image.py")), *options, str(file))
-        name = f"registry.lab.local/told/{self.name}:1"
+        name = f"registry.lab.local/faults/{self.name}:1"
         table = self.stack.lab.state_dir / "images.json"
         write_images(table, read_images(table) | {name: ImageCommand(command)})
         return name

@@ -25,7 +25,7 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What went wrong, if anything did, and the seconds from cause to telling and from healing
+    """What went wrong, if anything did, and the seconds from cause to report and from healing
     to health. `described`: what kubectl prints."""
 
     problem: str

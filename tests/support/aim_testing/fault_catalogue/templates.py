@@ -52,7 +52,7 @@ async def image_missing(place: Place) -> None:
     await place.make(
         MODEL,
         place.name,
-        {"name": place.model_name, "image": f"registry.lab.local/told/{place.name}:1"},
+        {"name": place.model_name, "image": f"registry.lab.local/faults/{place.name}:1"},
     )
     await place.template()
 

@@ -270,7 +270,7 @@ ATTACKS = [
             "with-a-longer-name": "ghcr.io/silogen/aim-downloader-x:0.1.0",
             "below-it": "ghcr.io/silogen/aim-downloader/x:0.1.0",
             "with-a-port-for-a-tag": "ghcr.io/silogen/aim-downloader:5000/x",
-            "where-the-dot-is-another-letter": "ghcrxio/silogen/aim-downloader:0.1.0",
+            "where-the-dot-is-another-character": "ghcrxio/silogen/aim-downloader:0.1.0",
             "with-it-at-the-end": "evil.example/ghcr.io/silogen/aim-downloader:0.1.0",
             "of-another-service": "ghcr.io/silogen/aim-cacher:0.1.0",
             "empty": "",
@@ -300,7 +300,7 @@ CONFIG_MAPS = [
     ("of-another-manager", DISCOVERY, "ml", "image-x", {MANAGED_BY: "helm"}),
     ("image-labels-by-the-cacher", CACHER, NAMESPACE, "image-x", {COMPONENT: "cache"}),
     ("of-an-application-by-the-cacher", CACHER, "ml", "app-settings", {COMPONENT: "cache"}),
-    ("certificates-of-somebody-else", CACHER, "ml", "corporate-ca", {}),
+    ("certificates-of-another-service", CACHER, "ml", "corporate-ca", {}),
     ("certificates-of-another-component", CACHER, "ml", "x-ca", {COMPONENT: "web"}),
 ]
 """Foreign objects: the case, the account, namespace, name and labels."""

@@ -370,7 +370,7 @@ def _route_ready(state: State, service: Body, _: Body) -> Iterable[str]:
     expected = ((routing or {}).get("gateway") or {}).get("name")
     parents = [parent.get("name") for parent in route["spec"].get("parentRefs") or ()]
     yield from _must(
-        parents == [expected], f"the route is for {parents}, the config says {expected}"
+        parents == [expected], f"the route is for {parents}, the config has {expected}"
     )
     hosts = route["spec"].get("hostnames")
     yield from _must(not hosts or hosts == [], f"the route has host names {hosts}")
@@ -547,7 +547,7 @@ def _name_taken(state: State, body: Body, condition: Body) -> Iterable[str]:
     taken = [
         obj for obj in needed if obj is not None and body["metadata"]["uid"] not in owners(obj)
     ]
-    yield from _must(bool(taken), "nobody has a name that it needs")
+    yield from _must(bool(taken), "no other object has a name that it needs")
     yield from _names(condition, *(str(obj["metadata"]["name"]) for obj in taken))
 
 
@@ -685,7 +685,7 @@ def orphans(state: State) -> list[str]:
                 labels.MANAGED_BY
             ) == labels.MANAGED_BY_AIM
             if ours and not is_deleting(body) and not set(owners(body)) & every:
-                found.append(f"{where(body)} is ours and its owner is gone")
+                found.append(f"{where(body)} is ours and its owner is deleted")
     return [*found, *_outdated(state), *_abandoned(state)]
 
 
@@ -712,4 +712,4 @@ def _abandoned(state: State) -> Iterator[str]:
             for t in templates
         )
         if ours and failed and not in_use and not is_deleting(cache):
-            yield f"{where(cache)} failed and nobody asks for it"
+            yield f"{where(cache)} failed and no cache requests it"

@@ -149,7 +149,7 @@ class Watcher:
             ]
             if max(operated) < succeeded_s:
                 self.findings.append(
-                    f"{where(job)} runs again though it had succeeded and nobody did anything"
+                    f"{where(job)} runs again though it had succeeded and nothing changed"
                 )
         if holds(job, "Complete") and not _answers_nothing(job):
             self._succeeded.setdefault(run, time.monotonic())
