@@ -18,14 +18,22 @@ SERVICES = (WATCHER, STATUSWRITER, DISCOVERY, CACHER, DEPLOYER, ROUTER)
 def planner(name: str, events: "Iterable[Event]" = ()) -> "Component":
     """With the settings of this environment, such as AIM_DOWNLOADER_IMAGE. Without that variable,
     a replay of `events` uses the downloader image that they name. Raises KeyError for a service
-    that does not plan."""
-    return {
+    that does not plan, RuntimeError for an invalid setting."""
+    from pydantic import ValidationError
+
+    from aimcontroller.settings import describe_invalid
+
+    wire = {
         DISCOVERY: _discovery,
         CACHER: lambda: _cacher(events),
         DEPLOYER: _deployer,
         ROUTER: _router,
         STATUSWRITER: _statuswriter,
-    }[name]()
+    }[name]
+    try:
+        return wire()
+    except ValidationError as error:
+        raise RuntimeError("; ".join(describe_invalid(error))) from error
 
 
 def _discovery() -> "Component":

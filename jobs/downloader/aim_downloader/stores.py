@@ -54,14 +54,18 @@ def stores_from(env: Mapping[str, str]) -> tuple[Store, ...]:
     unknown addressing style."""
     found: dict[int, dict[str, str]] = {}
     for name, value in env.items():
-        if (match := _NAME.fullmatch(name)) and value.strip():
-            if match[2] == "ADDRESSING" and value.strip() not in ADDRESSING:
-                message = (
-                    f"{name} is {value.strip()!r}: set it to {', '.join(ADDRESSING[:-1])} or"
-                    f" {ADDRESSING[-1]}"
-                )
-                raise Failure(Outcome.NO_ACCESS, message)
-            found.setdefault(int(match[1]), {})[match[2].lower()] = value.strip()
+        if (match := _NAME.fullmatch(name)) and (text := value.strip()):
+            field = match[2].lower()
+            found.setdefault(int(match[1]), {})[field] = (
+                _addressing(name, text) if field == "addressing" else text
+            )
     return tuple(
         Store(**found[number], variables=f"AIM_S3_{number}_") for number in sorted(found)
     ) or (Store(),)
+
+
+def _addressing(name: str, text: str) -> str:
+    if text.lower() not in ADDRESSING:
+        message = f"{name} is {text!r}: set it to {', '.join(ADDRESSING[:-1])} or {ADDRESSING[-1]}"
+        raise Failure(Outcome.NO_ACCESS, message)
+    return text.lower()

@@ -164,6 +164,7 @@ def test_stores_come_in_the_order_of_their_numbers() -> None:
         ({"AIM_S3_0_ENDPOINT_URL": "http://s3", "AIM_S3_0_ADDRESSING": "auto"}, "path"),
         ({"AIM_S3_0_ENDPOINT_URL": "http://s3", "AIM_S3_0_ADDRESSING": " "}, "path"),
         ({"AIM_S3_0_ENDPOINT_URL": "http://s3", "AIM_S3_0_ADDRESSING": "virtual"}, "virtual"),
+        ({"AIM_S3_0_ENDPOINT_URL": "http://s3", "AIM_S3_0_ADDRESSING": "Virtual\n"}, "virtual"),
         ({"AIM_S3_0_REGION": "eu", "AIM_S3_0_ADDRESSING": "path"}, "path"),
     ],
 )
@@ -171,7 +172,7 @@ def test_the_bucket_goes_where_the_store_wants_it(env: dict[str, str], style: st
     assert stores_from(env)[0].addressing_style == style
 
 
-@pytest.mark.parametrize("value", ["Path", "virtual-hosted", "true"])
+@pytest.mark.parametrize("value", ["paths", "virtual-hosted", "true"])
 def test_an_unknown_addressing_style_names_its_variable(value: str) -> None:
     with pytest.raises(Failure, match=f"AIM_S3_3_ADDRESSING is '{value}'") as caught:
         stores_from({"AIM_S3_3_ADDRESSING": value})

@@ -19,8 +19,7 @@ from pydantic import ValidationError
 
 from aimcontroller import logs, tracing
 from aimcontroller.health import Health, serve_http
-from aimcontroller.settings import ServiceSettings, unknown_variables
-from aimschema.environment import PREFIX
+from aimcontroller.settings import ServiceSettings, describe_invalid, unknown_variables
 
 DRAIN_S = 9.0
 FLUSH_S = 2.0
@@ -36,11 +35,7 @@ def run(service: str, settings_type: type[S], main: Callable[[S, Health], Awaita
     try:
         settings = settings_type()
     except ValidationError as error:
-        for problem in error.errors():
-            variable = PREFIX + str(problem["loc"][0]).upper().removeprefix(PREFIX)
-            sys.stderr.write(
-                f"aim-{service}: setting {variable}: {problem['msg']}, got {problem['input']!r}\n"
-            )
+        sys.stderr.writelines(f"aim-{service}: {line}\n" for line in describe_invalid(error))
         return 2
     logs.configure(settings, service)
     for name in unknown_variables(settings_type):

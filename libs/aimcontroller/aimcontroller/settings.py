@@ -2,13 +2,13 @@
 
 A variable is `AIM_` and the field's name in capitals; `KUBECONFIG` keeps the name kubectl gave it.
 A variable that any AIM service knows is accepted by all, so that one environment serves them all;
-others are warned about once.
+others are warned about once. A value of a fixed set may be written in any case.
 """
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aimbus import NatsCredentials
@@ -42,6 +42,16 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: object, info: ValidationInfo) -> object:
+        """`debug` as DEBUG: what is not of the set is left for the error."""
+        choices = get_args(cls.model_fields[str(info.field_name)].annotation)
+        if not isinstance(value, str) or not all(isinstance(each, str) for each in choices):
+            return value
+        text = value.strip().lower()
+        return next((each for each in choices if each.lower() == text), value)
+
     def access(self) -> NatsCredentials:
         """How the service shows who it is to NATS."""
         return NatsCredentials(self.nats_creds, self.nats_ca)
@@ -58,6 +68,15 @@ class JobSettings(ServiceSettings):
 
     def job_rules(self) -> JobRules:
         return JobRules(resources=self.job_resources, openshift=self.pod_security == "openshift")
+
+
+def describe_invalid(error: ValidationError) -> list[str]:
+    """A line for each setting that is invalid: its variable, what is wrong, and its value."""
+    return [
+        f"setting {PREFIX}{str(problem['loc'][0]).upper().removeprefix(PREFIX)}:"
+        f" {problem['msg']}, got {problem['input']!r}"
+        for problem in error.errors()
+    ]
 
 
 def unknown_variables(
