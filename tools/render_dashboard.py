@@ -91,32 +91,27 @@ def query_range(port: int, query: str, span: dict[str, float]) -> Any:
 def draw(data: Path, image: Path) -> None:
     import matplotlib.pyplot as plt  # type: ignore[import-not-found]  # noqa: PLC0415 (not in .venv)
 
-    results = json.loads(data.read_text())
+    results = iter(json.loads(data.read_text()))
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in PANELS)
     figure = plt.figure(figsize=(18, rows * 0.45), layout="constrained")
     grid = figure.add_gridspec(rows, 24)
-    for panel, series in zip(PANELS, results, strict=True):
+    for panel in PANELS:
         at = panel["gridPos"]
         axes = figure.add_subplot(grid[at["y"] : at["y"] + at["h"], at["x"] : at["x"] + at["w"]])
-        for line in series:
-            times = [
-                datetime.datetime.fromtimestamp(float(time_s), datetime.UTC)
-                for time_s, _ in line["values"]
-            ]
-            axes.plot(
-                times,
-                [float(value) for _, value in line["values"]],
-                label=legend(panel["targets"][0]["legendFormat"], line["metric"]),
-            )
-        axes.set_title(
-            f"{panel['title']}  [{panel['fieldConfig']['defaults']['unit']}]",
-            loc="left",
-            fontsize=10,
-        )
+        unit = panel["fieldConfig"]["defaults"]["unit"]
+        axes.set_title(f"{panel['title']}  [{unit}]", loc="left", fontsize=10)
+        for target in panel["targets"]:
+            for line in next(results):
+                times = [
+                    datetime.datetime.fromtimestamp(at_s, datetime.UTC)
+                    for at_s, _ in line["values"]
+                ]
+                values = [float(value) for _, value in line["values"]]
+                axes.plot(times, values, label=legend(target["legendFormat"], line["metric"]))
         axes.set_ylim(bottom=0)
         axes.tick_params(labelsize=7, axis="both")
         axes.grid(visible=True, alpha=0.3)
-        if series:
+        if axes.lines:
             axes.legend(fontsize=6, loc="upper left")
         else:
             axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center")
