@@ -28,7 +28,7 @@ from support.chart import line_chart
 from support.load import BareRun, Run, run_bare, run_services, warm_up
 from support.profiles import Profiler
 from support.reaction import Quantiles, hop_rows, quantiles, traced_tries, tries
-from support.rest import Rest, quiet_objects
+from support.rest import Quiet, quiet_objects
 from support.world import World, world
 
 PARTS = ("load", "curve", "reaction", "rest")
@@ -113,12 +113,14 @@ async def measure_reaction(bench: Bench, count: int) -> Reactions:
     return Reactions(control_plane, bare, hops)
 
 
-async def measure_rest(bench: Bench, amounts: list[int]) -> list[Rest]:
+async def measure_rest(bench: Bench, amounts: list[int]) -> list[Quiet]:
+    """At rest only with the first amount: the work before it grows with the objects."""
     found = []
     for amount in amounts:
         log(f"{amount:,} quiet objects")
         async with bench.world() as (place, counter):
-            found.append(await quiet_objects(place, amount, counter))
+            rests = amount == amounts[0]
+            found.append(await quiet_objects(place, amount, counter, rests=rests))
     return found
 
 
@@ -164,7 +166,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2, help="of --services, each with a bare run")
     parser.add_argument("--curve", type=numbers, default=[100, 400, 800])
     parser.add_argument("--tries", type=int, default=100, help="of the reaction")
-    parser.add_argument("--objects", type=numbers, default=[10_000], help="quiet ones")
+    parser.add_argument(
+        "--objects", type=numbers, default=[10_000], help="quiet ones; the first at rest"
+    )
     parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS))
     parser.add_argument("--svg", type=Path, default=CURVE, help="where the curve is written")
     parser.add_argument("--profile", type=Path, help="folder for flame graphs; needs py-spy")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from support.calls import Call, Calls
 from support.load import BARE_CALLS, LANES, BareRun, Run
 from support.reaction import Quantiles
-from support.rest import Rest
+from support.rest import REST_S, Quiet, Rest
 from support.world import machine
 
 NOT_PER_SERVICE = frozenset({"leases"})
@@ -155,43 +155,44 @@ def curve(runs: list[Run]) -> list[str]:
     ]
 
 
-def rest(found: list[Rest]) -> list[str]:
-    return [line for each in found for line in _rest(each)]
+def rest(found: list[Quiet]) -> list[str]:
+    return [line for each in found for line in _quiet(each)]
 
 
-def _rest(found: Rest) -> list[str]:
+def _quiet(found: Quiet) -> list[str]:
     rows = [
-        (
-            name,
-            f"{start.seconds:.1f} s",
-            f"{start.cpu_s:.1f} s",
-            f"{found.mib[name]:.0f} MiB",
-            f"{found.cpu_percent[name]:.2f} %",
-        )
+        (name, f"{start.seconds:.1f} s", f"{start.cpu_s:.1f} s", f"{start.mib:.0f} MiB")
         for name, start in found.starts.items()
     ]
-    total = sum(found.cpu_percent.values())
-    calls = ", ".join(
-        f"{call.service} {call.verb} {call.resource} {count}"
-        for call, count in found.calls.most_common(6)
-    )
-    requests = (
-        "not counted by this server"
-        if found.requests_per_s is None
-        else f"{found.requests_per_s:.2f}/s (most: {calls})"
-    )
     return [
         f"### {found.objects:,} quiet objects",
         "",
         (
-            "AIMServices with InferenceService, HTTPRoute and Pod. Each process is started again"
-            " while everything is on the bus."
+            "AIMServices with InferenceService, HTTPRoute and Pod. The watcher starts with an empty"
+            " bus and publishes all; each other process starts alone when all are on the bus."
         ),
         "",
-        *table(("process", "ready after", "CPU until ready", "memory", "CPU at rest"), rows),
-        f"- first start of all six at once, bus empty: ready after {found.first_ready_s:.1f} s",
-        f"- CPU at rest of the six: {total:.2f} % of a core; of six standbys:"
-        f" {found.second_percent:.2f} %",
-        f"- API requests at rest, two of each: {requests}",
+        *table(("start", "caught up after", "CPU until then", "memory then"), rows),
+        *([] if found.rest is None else _rest(found.rest)),
+    ]
+
+
+def _rest(found: Rest) -> list[str]:
+    rows = [
+        (name, f"{percent:.2f} %", f"{found.mib[name]:.0f} MiB")
+        for name, percent in found.cpu_percent.items()
+    ]
+    six = f"{sum(found.cpu_percent.values()):.2f} %"
+    calls = "not counted by this server"
+    if found.calls is not None:
+        most = ", ".join(
+            f"{call.service} {call.verb} {call.resource} {count}"
+            for call, count in found.calls.most_common(6)
+        )
+        calls = f"{found.requests_per_s:.2f}/s (in {REST_S:.0f} s: {most})"
+    return [
+        *table(("at rest", "of a core", "memory"), [*rows, ("the six", six, "")]),
+        f"- CPU of six standbys beside them: {found.second_percent:.2f} % of a core",
+        f"- API requests of all twelve: {calls}",
         "",
     ]

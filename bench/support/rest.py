@@ -3,10 +3,11 @@ what they do at rest."""
 
 import asyncio
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from functools import partial
 
+from aimctl.component_registry import SERVICES
 from aimctl.local.ports import free_ports
 from aimctl.local.processes import Children, Process, until_answers
 from aimctl.local.services import start_service
@@ -14,16 +15,20 @@ from aimschema.resources import INFERENCE_SERVICE, ROUTE, SERVICE
 from support.calls import CallCounter, Calls
 from support.load import Rendered, in_lanes, owned_copy, service_status, warm_up
 from support.processes import cpu_s, memory_mib
-from support.world import POLL_S, READY_WITHIN_S, Space, World
+from support.world import READY_WITHIN_S, Space, World
 
 OBJECTS_PER_SERVICE = 4
 """AIMService, InferenceService, HTTPRoute, Pod."""
 REST_S = 20.0
+IDLE_CPU = 0.01
+"""A process that uses less of a core has nothing to do."""
+IDLE_WINDOW_S = 2.0
+IDLE_WITHIN_S = 300.0
 
 
 @dataclass
 class Start:
-    """A process that starts while everything is there: until /readyz, with its CPU time."""
+    """A process that starts, until /readyz: it has caught up. `cpu_s` and memory are of then."""
 
     seconds: float
     cpu_s: float
@@ -32,41 +37,45 @@ class Start:
 
 @dataclass
 class Rest:
-    """`cpu_percent` is of one core, by process, of the first of each; `second` of all seconds of
-    each; `requests_per_s` to the API server, of all."""
+    """`cpu_percent` is of one core, by process, of the first of each; `second_percent` of all
+    seconds of each; `requests_per_s` to the API server, of all."""
 
-    objects: int
-    first_ready_s: float
-    starts: dict[str, Start]
+    cpu_percent: dict[str, float]
     mib: dict[str, float]
-    cpu_percent: dict[str, float] = field(default_factory=dict)
-    second_percent: float = 0.0
-    requests_per_s: float | None = None
-    calls: Calls = field(default_factory=Counter)
+    second_percent: float
+    calls: Calls | None
+
+    @property
+    def requests_per_s(self) -> float | None:
+        return None if self.calls is None else sum(self.calls.values()) / REST_S
 
 
-async def quiet_objects(world: World, objects: int, counter: CallCounter | None) -> Rest:
-    """Fill, start everything, start each service again, start the seconds, rest."""
+@dataclass
+class Quiet:
+    objects: int
+    starts: dict[str, Start]
+    rest: Rest | None = None
+
+
+async def quiet_objects(
+    world: World, objects: int, counter: CallCounter | None, *, rests: bool
+) -> Quiet:
+    """Fill; start the watcher, which publishes all; start each of the others alone. With `rests`,
+    start two of each and rest."""
     async with world.control_plane():
         await world.until_quiet()
         rendered = await warm_up(world)
     await fill(world, rendered, objects // OBJECTS_PER_SERVICE)
-    started_s = time.perf_counter()
-    async with world.control_plane() as pids:
-        ready_s = time.perf_counter() - started_s
-        await world.until_quiet(3.0)
-    async with Children(world.folder / "log-rest") as group:
-        starts = {}
-        for service in pids:
-            starts[service] = await start(world, group, service)
-        await world.until_quiet(3.0)
-        first = {name: process.pid for name, process in group.running.items()}
-        mib = {name: memory_mib(pid) for name, pid in first.items()}
-        rest = Rest(objects, ready_s, starts, mib)
-        async with world.control_plane() as second:
-            await world.until_quiet(3.0)
-            await at_rest(rest, first, second, counter)
-    return rest
+    found = Quiet(objects, {})
+    async with Children(world.folder / "starts") as group:
+        found.starts["watcher"] = await start(world, group, "watcher")
+        for service in (each for each in SERVICES if each != "watcher"):
+            found.starts[service] = await start(world, group, service)
+            await group.stop(service)
+    if rests:
+        async with world.control_plane() as first, world.control_plane() as second:
+            found.rest = await at_rest(first, second, counter)
+    return found
 
 
 async def start(world: World, group: Children, service: str) -> Start:
@@ -82,24 +91,27 @@ async def start(world: World, group: Children, service: str) -> Start:
 
 
 async def at_rest(
-    rest: Rest, first: dict[str, int], second: dict[str, int], counter: CallCounter | None
-) -> None:
-    before = {pid: cpu_s(pid) for pid in (*first.values(), *second.values())}
+    first: dict[str, int], second: dict[str, int], counter: CallCounter | None
+) -> Rest:
+    pids = (*first.values(), *second.values())
+    await until_idle(pids)
+    before = {pid: cpu_s(pid) for pid in pids}
     calls = None if counter is None else await counter.read()
     await asyncio.sleep(REST_S)
     spent = {pid: cpu_s(pid) - was for pid, was in before.items()}
-    rest.cpu_percent = {name: spent[pid] / REST_S * 100 for name, pid in first.items()}
-    rest.second_percent = sum(spent[pid] for pid in second.values()) / REST_S * 100
-    if counter is not None and calls is not None:
-        rest.calls = await counter.read() - calls
-        rest.requests_per_s = sum(rest.calls.values()) / REST_S
+    return Rest(
+        {name: spent[pid] / REST_S * 100 for name, pid in first.items()},
+        {name: memory_mib(pid) for name, pid in first.items()},
+        sum(spent[pid] for pid in second.values()) / REST_S * 100,
+        None if counter is None or calls is None else await counter.read() - calls,
+    )
 
 
 async def fill(world: World, rendered: Rendered, services: int) -> None:
     """Running services, written as the control plane would; the stand-ins add the rest."""
     work = [partial(_quiet_service, world.space, rendered, f"quiet-{n}") for n in range(services)]
     await in_lanes(work)
-    await _until_idle(world.children.running["standins"].pid)
+    await until_idle([world.children.running["standins"].pid])
 
 
 async def _quiet_service(space: Space, rendered: Rendered, name: str) -> None:
@@ -112,9 +124,11 @@ async def _quiet_service(space: Space, rendered: Rendered, name: str) -> None:
     await space.api.apply(path, status, rendered.managers[SERVICE.kind])
 
 
-async def _until_idle(pid: int, for_s: float = 1.0) -> None:
-    last, since_s = cpu_s(pid), time.monotonic()
-    while time.monotonic() - since_s < for_s:
-        await asyncio.sleep(POLL_S)
-        if (now := cpu_s(pid)) != last:
-            last, since_s = now, time.monotonic()
+async def until_idle(pids: Collection[int]) -> None:
+    """Returns when none of them works any more, at the latest after IDLE_WITHIN_S."""
+    give_up_s = time.monotonic() + IDLE_WITHIN_S
+    spent_s = float("inf")
+    while spent_s > len(pids) * IDLE_CPU and time.monotonic() < give_up_s:
+        before_s = sum(map(cpu_s, pids))
+        await asyncio.sleep(IDLE_WINDOW_S)
+        spent_s = (sum(map(cpu_s, pids)) - before_s) / IDLE_WINDOW_S

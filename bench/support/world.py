@@ -146,10 +146,13 @@ class World:
     nats: NatsServer
     bus: Bus
     profiler: Profiler | None = None
+    planes: int = 0
+    """Control planes that were started so far."""
 
     @asynccontextmanager
     async def control_plane(self, **settings: str) -> AsyncIterator[dict[str, int]]:
         """The services are ready; gives their process ids."""
+        self.planes += 1
         async with Children(self.logs, env=settings) as group:
             await start_services(
                 group, nats_url=self.nats.url, accounts=self.accounts, within_s=READY_WITHIN_S
@@ -165,8 +168,8 @@ class World:
 
     @property
     def logs(self) -> Path:
-        """Of the services."""
-        return self.folder / "services"
+        """Of the services that were started last."""
+        return self.folder / f"services-{self.planes}"
 
     async def servers_cpu_s(self) -> dict[str, float]:
         """CPU time of API server and NATS. A real API server reports its own."""
