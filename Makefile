@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DISTRIBUTIONS := libs/aimschema libs/aimbus libs/aimkube libs/aimcontroller lab/aimlab \
 	services/watcher services/statuswriter services/discovery services/cacher services/deployer services/router \
-	jobs/downloader cli/aimctl
+	services/control-plane jobs/downloader cli/aimctl
 PYPROJECTS := $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links

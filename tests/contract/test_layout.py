@@ -12,9 +12,7 @@ import pytest
 from aimschema import labels, reasons, subjects
 
 ROOT = Path(__file__).parents[2]
-SERVICES = sorted(
-    path for path in (ROOT / "services").iterdir() if (path / "pyproject.toml").exists()
-)
+SERVICES = [ROOT / "services" / component for component in sorted(reasons.COMPONENTS)]
 DISTRIBUTIONS = sorted(
     path.parent
     for folder in ("libs", "services", "jobs", "cli", "lab")

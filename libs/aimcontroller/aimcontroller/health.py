@@ -18,13 +18,32 @@ class Health:
     """The health of the process. `missing` is empty when it is ready; each entry names something it
     waits for.
 
-    Ready means active, or able to take over: `role` distinguishes the two.
+    Ready means active, or able to take over: `role` distinguishes the two. A process with several
+    components is ready when all of them are.
     """
 
     def __init__(self) -> None:
         self.not_ready: dict[str, str] = {"start": "starting"}
         self.role: Literal["", "leader", "standby"] = ""  # "": not one of several, or not known yet
+        self._components: dict[str, Health] = {}
         self._heartbeat_s = time.monotonic()
+
+    def component(self, name: str) -> "Health":
+        """The health of one of the components of this process."""
+        return self._components.setdefault(name, Health())
+
+    def problems(self) -> dict[str, str]:
+        """`not_ready`, with that of the components under their names."""
+        return self.not_ready | {
+            f"{name}: {what}": why
+            for name, health in self._components.items()
+            for what, why in health.not_ready.items()
+        }
+
+    def roles(self) -> list[str]:
+        """`role`, or a line for each component."""
+        roles = [f"{name}: {health.role}" for name, health in self._components.items()]
+        return roles or [self.role] * bool(self.role)
 
     def heartbeat(self) -> None:
         """The main loop turned."""
@@ -54,14 +73,10 @@ def application(health: Health) -> web.Application:
         )
 
     async def readyz(_: web.Request) -> web.Response:
-        if not health.not_ready:
-            return web.Response(text=f"ok\n{health.role}".rstrip() + "\n")
-        return web.Response(
-            status=503,
-            text="".join(
-                f"{printable(f'{what}: {why}')}\n" for what, why in sorted(health.not_ready.items())
-            ),
-        )
+        problems = [f"{what}: {why}" for what, why in sorted(health.problems().items())]
+        lines = [printable(line) for line in problems] or ["ok", *health.roles()]
+        text = "".join(f"{line}\n" for line in lines)
+        return web.Response(status=503 if problems else 200, text=text)
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -5,14 +5,17 @@ SIGTERM and SIGINT cancel the main coroutine, which finishes or gives back what 
 something it started does not. The exit code is 0 after a signal, 1 when the main coroutine ended by
 itself, 2 for bad settings. /livez says that the event loop turns, also while the service still
 waits for NATS or the API server.
+
+Several components can share a process: it ends when one of them does, as each would alone, and has
+one HTTP port for all.
 """
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -30,22 +33,60 @@ S = TypeVar("S", bound=ServiceSettings)
 log = structlog.get_logger()
 
 
+class Program(NamedTuple):
+    """A component to run: its settings are read from the environment."""
+
+    component: str
+    settings_type: type[ServiceSettings]
+    main: Callable[[Any, Health], Awaitable[None]]
+
+
 def run(service: str, settings_type: type[S], main: Callable[[S, Health], Awaitable[None]]) -> int:
     """Run a service until a signal ends it; returns the exit code."""
+    return _run(service, [Program(service, settings_type, main)], main)
+
+
+def run_together(name: str, programs: Sequence[Program]) -> int:
+    """Run components in one process until a signal ends it; returns the exit code."""
+
+    async def main(_: ServiceSettings, health: Health) -> None:
+        health.set_ready("start")
+        async with asyncio.TaskGroup() as components:
+            for program in programs:
+                components.create_task(_run_component(program, health.component(program.component)))
+
+    return _run(name, programs, main)
+
+
+def _run(
+    name: str, programs: Sequence[Program], main: Callable[[Any, Health], Awaitable[None]]
+) -> int:
+    """`main` gets the settings of the first program."""
     try:
-        settings = settings_type()
+        read = [program.settings_type() for program in programs]
     except ValidationError as error:
-        sys.stderr.writelines(f"aim-{service}: {line}\n" for line in describe_invalid(error))
+        sys.stderr.writelines(f"aim-{name}: {line}\n" for line in describe_invalid(error))
         return 2
-    logs.configure(settings, service)
-    for name in unknown_variables(settings_type):
-        log.warning("unknown-setting", variable=name, hint="no AIM service knows this variable")
-    flush = tracing.configure(f"aim-{service}")
-    return asyncio.run(_supervise(settings, main, flush))
+    first = read[0].of_component(programs[0].component)
+    logs.configure(first, name)
+    for variable in unknown_variables(programs[0].settings_type):
+        log.warning("unknown-setting", variable=variable, hint="no AIM service knows this variable")
+    flush = tracing.configure(f"aim-{name}")
+    return asyncio.run(_supervise(first, main, flush))
+
+
+async def _run_component(program: Program, health: Health) -> None:
+    """In a task of its own, whose log lines have the name of the component. Raises RuntimeError
+    when it ends."""
+    structlog.contextvars.bind_contextvars(service=program.component)
+    await program.main(program.settings_type().of_component(program.component), health)
+    raise RuntimeError(f"{program.component} ended")
 
 
 async def _supervise(
-    settings: S, main: Callable[[S, Health], Awaitable[None]], flush: tracing.Flush
+    settings: ServiceSettings,
+    main: Callable[[Any, Health], Awaitable[None]],
+    flush: tracing.Flush,
 ) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

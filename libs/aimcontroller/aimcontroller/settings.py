@@ -2,11 +2,13 @@
 
 A variable is `AIM_` and the field's name in capitals; `KUBECONFIG` keeps the name kubectl gave it.
 A variable that any AIM service knows is accepted by all, so that one environment serves them all;
-others are warned about once. A value of a fixed set may be written in any case.
+others are warned about once. A value of a fixed set may be written in any case. In paths,
+`{component}` stands for the name of the service: services of one environment can have keys and
+accounts of their own.
 """
 
 import os
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -14,6 +16,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from aimbus import NatsCredentials
 from aimcontroller.jobs import JobRules, parse_resources
 from aimschema.environment import COMPONENT_VARIABLES, PREFIX
+
+COMPONENT_PATHS = ("nats_creds", "nats_ca", "kubeconfig")
 
 
 def _resources(value: object) -> object:
@@ -51,6 +55,17 @@ class ServiceSettings(BaseSettings):
             return value
         text = value.strip().lower()
         return next((each for each in choices if each.lower() == text), value)
+
+    def of_component(self, component: str) -> Self:
+        """The settings with its name for `{component}` in the paths."""
+        paths = {name: getattr(self, name) for name in COMPONENT_PATHS}
+        return self.model_copy(
+            update={
+                name: path.replace("{component}", component)
+                for name, path in paths.items()
+                if path is not None
+            }
+        )
 
     def access(self) -> NatsCredentials:
         """How the service shows who it is to NATS."""

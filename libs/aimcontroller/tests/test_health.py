@@ -48,6 +48,18 @@ async def test_ready_once_nothing_is_missing(client: TestClient, health: Stalled
     assert await get(client, "/readyz") == (200, "ok\n")
 
 
+async def test_ready_once_all_components_are(client: TestClient, health: Stalled) -> None:  # type: ignore[type-arg]
+    router, cacher = health.component("router"), health.component("cacher")
+    health.set_ready("start")
+    cacher.set_ready("start")
+    router.set_not_ready("nats", "connecting")
+    router.set_ready("start")
+    assert await get(client, "/readyz") == (503, "router: nats: connecting\n")
+    router.set_ready("nats")
+    router.role, cacher.role = "leader", "standby"
+    assert await get(client, "/readyz") == (200, "ok\nrouter: leader\ncacher: standby\n")
+
+
 async def test_alive_while_the_loop_turns_also_when_not_ready(
     client: TestClient,  # type: ignore[type-arg]
     health: Stalled,

@@ -80,9 +80,21 @@ async def makes_spans(settings, health):
     print("at work", flush=True)
     await asyncio.Event().wait()
 
+async def shows_its_settings(settings, health):
+    paths = {"creds": settings.nats_creds, "kubeconfig": settings.kubeconfig}
+    structlog.get_logger().info("settings", **paths)
+    await until_cancelled(settings, health)
+
 process.DRAIN_S = 0.3
 process.BEAT_S = 0.01
-sys.exit(process.run("test", ServiceSettings, globals()[sys.argv[1]]))
+mains = sys.argv[1].split("+")
+if len(mains) > 1:
+    programs = [
+        process.Program(f"c{number}", ServiceSettings, globals()[main])
+        for number, main in enumerate(mains)
+    ]
+    sys.exit(process.run_together("test", programs))
+sys.exit(process.run("test", ServiceSettings, globals()[mains[0]]))
 """
 
 Start = Callable[..., Awaitable[Process]]
@@ -166,6 +178,39 @@ async def test_the_exit_code_is_0_whatever_happens_while_stopping(
     code, _, err = await ended(process)
     assert code == 0
     assert event_name in [event["event"] for event in events(err)]
+
+
+async def test_components_of_one_process_end_together(start: Start) -> None:
+    process = await start("until_cancelled+until_cancelled")
+    await at_work(process)
+    await at_work(process)
+    process.terminate()
+    code, out, _ = await ended(process)
+    assert (code, out) == (0, "gave back what was in hand\n" * 2)
+
+
+@pytest.mark.parametrize(("main", "error"), [("ends", "c1 ended"), ("fails", "broken")])
+async def test_a_component_that_ends_ends_the_process(start: Start, main: str, error: str) -> None:
+    code, out, err = await ended(await start(f"until_cancelled+{main}"))
+    assert (code, out) == (1, "at work\ngave back what was in hand\n")
+    assert f"RuntimeError: {error}" in err
+
+
+async def test_a_component_has_its_name_in_paths_and_log_lines(start: Start) -> None:
+    process = await start(
+        "shows_its_settings+shows_its_settings",
+        AIM_NATS_CREDS="/keys/{component}/seed",
+        KUBECONFIG="/kube/{component}",
+    )
+    await at_work(process)
+    await at_work(process)
+    process.terminate()
+    _, _, err = await ended(process)
+    lines = [line for line in events(err) if line["event"] == "settings"]
+    assert [(line["service"], line["creds"], line["kubeconfig"]) for line in lines] == [
+        ("c0", "/keys/c0/seed", "/kube/c0"),
+        ("c1", "/keys/c1/seed", "/kube/c1"),
+    ]
 
 
 async def test_a_service_ends_although_something_it_started_does_not(start: Start) -> None:
