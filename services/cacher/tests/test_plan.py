@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aim_cacher.projection import map_change_to_keys, map_to_keys
-from aim_cacher.stages.retries import classify_exit
+from aim_cacher.stages.job_failure import classify_exit
 from aimcontroller.action import PatchObject
 from aimcontroller.projection import REJECTED, ApplyRejected, Observation, drop_object, fold
 from aimcontroller.testing import (

@@ -2,7 +2,7 @@
 
 from aim_cacher.render import download_inputs, download_job
 from aim_cacher.reporting import downloading
-from aim_cacher.stages.retries import RetryableJob, plan_attempt
+from aim_cacher.stages.attempts import RetryableJob, plan_attempt
 from aim_cacher.stages.storage import apply_claim, storage_condition
 from aim_cacher.view import CacheView
 from aimcontroller.action import ApplyObject

@@ -2,7 +2,7 @@
 
 from aim_cacher.render import size_job
 from aim_cacher.reporting import filled_condition, storage_not_ready
-from aim_cacher.stages.retries import RetryableJob, plan_attempt
+from aim_cacher.stages.attempts import RetryableJob, plan_attempt
 from aim_cacher.view import CacheView
 from aimcontroller.plan import Plan
 from aimschema import reasons
