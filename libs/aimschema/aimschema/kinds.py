@@ -37,7 +37,7 @@ def validations(*rules: dict[str, str], **extra: Any) -> dict[str, Any]:
 
 def immutable(field: str, **extra: Any) -> dict[str, Any]:
     return validations(
-        rule("self == oldSelf", f"{field} is immutable: delete the object and make a new one"),
+        rule("self == oldSelf", f"{field} is immutable: delete the object and create a new one"),
         **extra,
     )
 
@@ -45,7 +45,7 @@ def immutable(field: str, **extra: Any) -> dict[str, Any]:
 MONOTONIC_GENERATION_RULE = rule(
     "!has(oldSelf.observedGeneration) || has(self.observedGeneration) && self.observedGeneration >="
     " oldSelf.observedGeneration",
-    "observedGeneration never goes back",
+    "observedGeneration must not decrease",
     ".observedGeneration",
 )
 
@@ -466,8 +466,8 @@ class AIMService(Kind):
             f"self.metadata.name.size() <= {SERVICE_NAME_LENGTH} &&"
             " self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
             f"metadata.name must be at most {SERVICE_NAME_LENGTH} lower-case letters, digits and"
-            " '-', start with a letter and end with a letter or digit: KServe makes host names"
-            " of it",
+            " '-', start with a letter and end with a letter or digit: KServe uses it in host"
+            " names",
         ),
     )
 
@@ -542,7 +542,7 @@ class ModelCache(Kind):
         rule(
             f"self.metadata.name.size() <= {CACHE_NAME_LENGTH}",
             f"metadata.name must be at most {CACHE_NAME_LENGTH} characters: the names of its claim"
-            " and Jobs are made from it",
+            " and Jobs contain it",
         ),
     )
 
