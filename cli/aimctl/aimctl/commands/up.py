@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aimctl.component_registry import SERVICES
 from aimctl.local.processes import Children, fail_when_one_ends
-from aimctl.local.services import AccessOf, nats_environment, no_credentials, start_services
+from aimctl.local.services import AccessOf, nats_environment, no_credentials, start_all_in_one
 from aimctl.local.state_dir import run_in_state_dir
 from aimctl.nats.key_files import NATS_KEYS, create_guard
 from aimctl.nats.server import embedded_nats
@@ -38,10 +38,13 @@ async def run_up(state_dir: Path, console: PlainConsole) -> None:
             print_command(console, f"export {nats_environment(nats_url, access(CONSOLE))}")
         services = await stack.enter_async_context(Children(state_dir / "log"))
         ending = asyncio.create_task(
-            start_services(services, nats_url=nats_url, accounts=None, within_s=None, access=access)
+            start_all_in_one(
+                services, nats_url=nats_url, accounts=None, within_s=None, access=access
+            )
         )
         console.print(
-            f"starting {', '.join(SERVICES)}; logs are in {state_dir / 'log'}; Ctrl-C stops them",
+            f"starting {', '.join(SERVICES)} in one process; its log is in {state_dir / 'log'};"
+            " Ctrl-C stops it",
             soft_wrap=True,
         )
         namespace = os.environ.get("AIM_NAMESPACE", SYSTEM_NAMESPACE)

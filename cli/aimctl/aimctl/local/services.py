@@ -1,4 +1,5 @@
-"""The six services as processes beside each other, as they would run in a cluster."""
+"""The six services as processes beside each other, or in one process, as they would run in a
+cluster."""
 
 import asyncio
 import sys
@@ -10,6 +11,10 @@ from aimbus.credentials import CA_SETTING, CREDS_SETTING
 from aimctl.component_registry import SERVICES
 from aimctl.local.ports import free_ports
 from aimctl.local.processes import READY_WITHIN_S, Children, until_answers
+
+ALL_IN_ONE = "control-plane"
+COMPONENT = "{component}"
+"""In paths, what each component of one process replaces by its name."""
 
 AccessOf = Callable[[str], NatsCredentials]
 
@@ -47,6 +52,30 @@ async def start_services(
                 until_answers(children.running[service], f"{url}/readyz", what, within_s)
             )
     return urls
+
+
+async def start_all_in_one(
+    children: Children,
+    *,
+    nats_url: str,
+    accounts: Mapping[str, Path] | None,
+    within_s: float | None = READY_WITHIN_S,
+    access: AccessOf = no_credentials,
+) -> dict[str, str]:
+    """Like `start_services`, with all six in one process: each has its account and its keys."""
+    (port,) = free_ports(1)
+    folder = None if accounts is None else next(iter(accounts.values())).parent
+    url = await start_service(
+        children,
+        ALL_IN_ONE,
+        nats_url=nats_url,
+        kubeconfig=None if folder is None else folder / f"aim-{COMPONENT}.kubeconfig",
+        port=port,
+        access=lambda _: access(COMPONENT),
+    )
+    what = f"aim-{ALL_IN_ONE}; its log is {children.log_of(ALL_IN_ONE)}"
+    await until_answers(children.running[ALL_IN_ONE], f"{url}/readyz", what, within_s)
+    return {ALL_IN_ONE: url}
 
 
 async def start_service(

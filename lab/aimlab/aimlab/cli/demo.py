@@ -58,7 +58,7 @@ async def run_demo(state_dir: Path, console: PlainConsole) -> bool:
     checks = Checks(console, [])
     _heading(console, "Starting a laptop cluster and the six services")
     async with control_plane_on_laptop(
-        state_dir, guard=create_guard(state_dir / NATS_KEYS)
+        state_dir, guard=create_guard(state_dir / NATS_KEYS), all_in_one=True
     ) as stack:
         console.print(
             f"  up after {time.monotonic() - started_s:.1f} s;"

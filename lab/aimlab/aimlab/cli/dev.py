@@ -16,7 +16,7 @@ async def run_dev(state_dir: Path, console: PlainConsole) -> None:
     """Until cancelled, or until a process ends: then RuntimeError names it and its log."""
     console.print("starting a laptop cluster and the six services …")
     async with control_plane_on_laptop(
-        state_dir, guard=create_guard(state_dir / NATS_KEYS)
+        state_dir, guard=create_guard(state_dir / NATS_KEYS), all_in_one=True
     ) as stack:
         kubectl = Path(sys.executable).with_name("kubectl")
         print_command(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aimbus import NatsCredentials, NatsServer
 from aimctl.local.processes import Children
-from aimctl.local.services import no_credentials, start_services
+from aimctl.local.services import no_credentials, start_all_in_one, start_services
 from aimctl.manifests import crds, rbac
 from aimctl.nats.key_files import Guard
 from aimctl.nats.server import embedded_nats
@@ -40,12 +40,15 @@ async def control_plane_on_laptop(
     kubeconfig: Path | None = None,
     guard: Guard | None = None,
     settings: Mapping[str, str] | None = None,
+    *,
+    all_in_one: bool = False,
 ) -> AsyncIterator[Stack]:
     """Runs it all for as long as the block lasts, on an API server that is there if `kubeconfig` is
     given. With `guard`, NATS asks for keys.
 
     Each service is the ServiceAccount that deploy/rbac gives it, and has `settings` in its
-    environment. Raises RuntimeError naming the part that does not come up, and its log.
+    environment. With `all_in_one`, they run in one process. Raises RuntimeError naming the part
+    that does not come up, and its log.
     """
     manifests = [*crds(), *rbac()]
     async with (
@@ -55,9 +58,8 @@ async def control_plane_on_laptop(
     ):
         quickstart = await prepare(lab)
         access = no_credentials if guard is None else guard.access
-        health = await start_services(
-            services, nats_url=nats.url, accounts=lab.accounts, access=access
-        )
+        start = start_all_in_one if all_in_one else start_services
+        health = await start(services, nats_url=nats.url, accounts=lab.accounts, access=access)
         yield Stack(lab, nats, nats.url, services, health, quickstart, access(CONSOLE))
 
 
