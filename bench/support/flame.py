@@ -13,9 +13,10 @@ WIDTH = 1200
 ROW = 15
 LEAST = 1.0
 """In pixels."""
-WAITS = ("_worker (concurrent/futures/thread.py", "select (selectors.py")
+_WAITS = re.compile(r"_worker \(.*thread\.py|\w*\.?select \(.*selectors\.py")
 """Where a thread of a service waits for work."""
-_PATH = re.compile(r"\((?:\S*/)?(?:site-packages|lib/python3\.\d+|services|libs|jobs|cli)/")
+_FOLDERS = re.compile(r"\(\S*/((?:[^/\s]+/){2}[^/\s]+\))")
+"""All but the last two of the folders of a file."""
 _LINE = re.compile(r":\d+\)$")
 _CHARACTER = 6.5
 
@@ -31,8 +32,8 @@ def flame_graph(title: str, stacks: Iterable[str]) -> str:
     root = Node()
     for line in stacks:
         path, _, count = line.rpartition(" ")
-        frames = [_LINE.sub(")", _PATH.sub("(", frame)) for frame in path.split(";")]
-        if not any(wait in frames[-1] for wait in WAITS):
+        frames = [_LINE.sub(")", _FOLDERS.sub(r"(\1", frame)) for frame in path.split(";")]
+        if not _WAITS.match(frames[-1]):
             _add(root, frames, int(count))
     boxes = list(_boxes(root, 0.0, 0, WIDTH / max(root.samples, 1), root.samples))
     height = (max((depth for depth, _ in boxes), default=0) + 3) * ROW
