@@ -31,7 +31,7 @@ from support.reaction import Quantiles, hop_rows, quantiles, traced_tries, tries
 from support.rest import Quiet, quiet_objects
 from support.world import World, world
 
-PARTS = ("load", "curve", "reaction", "rest")
+PARTS = ("load", "all-in-one", "curve", "reaction", "rest")
 HOP_TRIES = 30
 CURVE = Path(__file__).parents[1] / "docs" / "explanation" / "cpu-per-service.svg"
 
@@ -74,13 +74,13 @@ class Reactions:
     hops: list[tuple[str, float]]
 
 
-async def measure_load(bench: Bench, amount: int, rounds: int) -> Load:
+async def measure_load(bench: Bench, amount: int, rounds: int, *, all_in_one: bool = False) -> Load:
     """A new world for each round, so that the services of one do not weigh on the next."""
     found = Load()
     for _ in range(rounds):
         log(f"{amount} services")
         async with bench.world() as (place, counter):
-            async with place.control_plane() as pids:
+            async with place.control_plane(all_in_one=all_in_one) as pids:
                 await place.until_quiet()
                 rendered = await warm_up(place)
                 found.runs.append(await run_services(place, pids, amount, "load", counter))
@@ -132,6 +132,9 @@ async def run(bench: Bench) -> list[str]:
         found = await measure_load(bench, options.services, options.rounds)
         lines += report.load(found.runs, found.bare)
         curve += found.runs[:1]
+    if "all-in-one" in options.parts:
+        found = await measure_load(bench, options.services, 1, all_in_one=True)
+        lines += report.all_in_one(found.runs, found.bare)
     if "reaction" in options.parts:
         reactions = await measure_reaction(bench, options.tries)
         lines += report.reaction(reactions.control_plane, reactions.bare, reactions.hops)

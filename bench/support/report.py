@@ -42,25 +42,32 @@ def median(values: Iterable[float]) -> float:
 
 
 def load(runs: list[Run], bare: list[BareRun]) -> list[str]:
+    rounds = "1 round" if len(runs) == 1 else f"{len(runs)} rounds in turn, medians"
+    title = f"### {runs[0].services:,} services to Running, {rounds}"
+    return [title, "", *_load_tables(runs, bare), *_calls(runs)]
+
+
+def all_in_one(runs: list[Run], bare: list[BareRun]) -> list[str]:
+    title = f"### {runs[0].services:,} services to Running, all six services in one process"
+    return [title, "", *_load_tables(runs, bare)]
+
+
+def _load_tables(runs: list[Run], bare: list[BareRun]) -> list[str]:
     seconds, bare_s = median(run.seconds for run in runs), median(run.seconds for run in bare)
     ratio = median(run.seconds / one.seconds for run, one in zip(runs, bare, strict=True))
     rows = [
         ("first create to all Running", f"{seconds:.1f} s", f"{bare_s:.1f} s", f"{ratio:.1f}"),
         (
-            "CPU time of the control plane",
+            "CPU time",
             f"{median(run.control_plane_s for run in runs):.1f} s",
             f"{median(run.cpu_s for run in bare):.2f} s",
             "",
         ),
         ("CPU time per service", f"{median(run.ms_per_service for run in runs):.1f} ms", "", ""),
     ]
-    title = f"### {runs[0].services:,} services to Running, {len(runs)} rounds in turn (medians)"
     return [
-        title,
-        "",
         *table(("", "control plane", "bare client", "ratio"), rows),
         *table(("process", "CPU", "memory before", "peak"), _process_rows(runs)),
-        *_calls(runs),
     ]
 
 
@@ -78,14 +85,14 @@ def _process_rows(runs: list[Run]) -> list[Sequence[str]]:
         )
         for name in names
     ]
-    rows.append(
-        (
+    if len(names) > 1:
+        total = (
             "the six",
             f"{median(run.control_plane_s for run in runs):.2f} s",
             f"{median(sum(run.idle_mib.values()) for run in runs):.0f} MiB",
             f"{median(sum(run.peak_mib.values()) for run in runs):.0f} MiB",
         )
-    )
+        rows.append(total)
     servers = [name for name in runs[0].cpu_s if name not in names]
     return [
         *rows,

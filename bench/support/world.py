@@ -16,7 +16,8 @@ import aimbus
 from aim_discovery.render import inputs_of
 from aimbus import Bus, NatsServer
 from aimbus.jetstream import stream_info
-from aimctl.local.processes import Children
+from aimctl.local.ports import free_ports
+from aimctl.local.processes import Children, until_answers
 from aimctl.local.services import start_services
 from aimctl.manifests import crds, rbac
 from aimkube import Cluster
@@ -68,6 +69,7 @@ _REMOVED = (
     EVENT,
 )
 QUIET_S = 1.0
+ALL_IN_ONE = "aim-control-plane"
 CPU_METRIC = "process_cpu_seconds_total "
 READY_WITHIN_S = 300.0
 POLL_S = 0.1
@@ -150,14 +152,32 @@ class World:
     """Control planes that were started so far."""
 
     @asynccontextmanager
-    async def control_plane(self, **settings: str) -> AsyncIterator[dict[str, int]]:
+    async def control_plane(
+        self, *, all_in_one: bool = False, **settings: str
+    ) -> AsyncIterator[dict[str, int]]:
         """The services are ready; gives their process ids."""
         self.planes += 1
         async with Children(self.logs, env=settings) as group:
-            await start_services(
-                group, nats_url=self.nats.url, accounts=self.accounts, within_s=READY_WITHIN_S
-            )
+            if all_in_one:
+                await self._start_all_in_one(group)
+            else:
+                await start_services(
+                    group, nats_url=self.nats.url, accounts=self.accounts, within_s=READY_WITHIN_S
+                )
             yield {name: process.pid for name, process in group.running.items()}
+
+    async def _start_all_in_one(self, group: Children) -> None:
+        port = free_ports(1)[0]
+        env = {
+            "AIM_NATS_URL": self.nats.url,
+            "AIM_HTTP_PORT": str(port),
+            "KUBECONFIG": str(self.folder / "aim-{component}.kubeconfig"),
+        }
+        argv = [sys.executable, "-m", "aim_control_plane"]
+        process = await group.start(ALL_IN_ONE, argv, env=env)
+        url = f"http://127.0.0.1:{port}/readyz"
+        what = f"{ALL_IN_ONE}; its log is {group.log_of(ALL_IN_ONE)}"
+        await until_answers(process, url, what, READY_WITHIN_S)
 
     @asynccontextmanager
     async def watch_and_patch(self) -> AsyncIterator[None]:
