@@ -7,6 +7,7 @@ docs/explanation/glossary.md has the terms.
 4. No conditional expression contains another one directly, and no tuple assignment of literals
    has more than two values or spans lines.
 5. Log events have constant names in kebab-case.
+6. The ids of test cases contain no private word either.
 """
 
 import ast
@@ -87,7 +88,8 @@ def bound(node: ast.AST) -> Iterator[str]:
 
 
 def is_private(name: str) -> bool:
-    parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", re.sub(r"(?i)dead_?letters?", "", name))
+    text = re.sub(r"(?i)dead[-_ ]?letters?", "", name)
+    parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", text)
     return any(part.lower() in PRIVATE for part in parts) or name.strip("_").lower() in VAGUE
 
 
@@ -198,3 +200,23 @@ def test_log_events_have_constant_names() -> None:
     }
     assert not found, "\n".join(sorted(found))
     assert sum(1 for file in FILES for _ in log_events(file)) > 30
+
+
+def case_ids(file: str) -> Iterator[str]:
+    """The constants in `id=` and `ids=` of parametrized tests."""
+    for node in nodes(file):
+        if isinstance(node, ast.Call):
+            for keyword in node.keywords:
+                if keyword.arg in {"id", "ids"}:
+                    yield from (
+                        part.value
+                        for part in ast.walk(keyword.value)
+                        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                    )
+
+
+def test_case_ids_use_the_words_of_the_field() -> None:
+    tests = [file for file in FILES if Path(file).name.startswith("test_")]
+    found = {f"{file}: {id_}" for file in tests for id_ in case_ids(file) if is_private(id_)}
+    assert not found, "\n".join(sorted(found))
+    assert sum(1 for file in tests for _ in case_ids(file)) > 1000

@@ -53,7 +53,7 @@ def test_the_steps_lead_to_the_rejected_key() -> None:
             [RECORDING, "--service", "nobody"], 2, "nobody is not one of", id="unknown-service"
         ),
         pytest.param([], 2, "name a file, or --live", id="neither-file-nor-live"),
-        pytest.param(["--live"], 2, "--live needs --service", id="live-of-nobody"),
+        pytest.param(["--live"], 2, "--live needs --service", id="live-of-an-unknown-service"),
         pytest.param(["no-such-file"], 2, "does not exist", id="no-file"),
         pytest.param(["README.md"], 1, "no header of a recording", id="no-recording"),
     ],

@@ -232,7 +232,7 @@ def test_a_dead_letter_is_stored_once_and_leaves_with_the_log() -> None:
 @pytest.mark.parametrize(
     "cause",
     [
-        pytest.param("x,2", id="letters"),
+        pytest.param("x,2", id="not-a-number"),
         pytest.param("1,,2", id="hole"),
         pytest.param("", id="empty"),
     ],

@@ -438,7 +438,7 @@ async def test_deleting_takes_the_dependents_along(cluster: FakeCluster, applier
     assert cluster.deleted == [(CLAIM, "Background")]
 
 
-@pytest.mark.parametrize("uid", ["uid-of-j", "another"], ids=["gone", "a-successor"])
+@pytest.mark.parametrize("uid", ["uid-of-j", "another"], ids=["deleted-meanwhile", "a-successor"])
 async def test_deleting_a_missing_or_other_object_does_nothing(
     cluster: FakeCluster, applier: Applier, uid: str
 ) -> None:

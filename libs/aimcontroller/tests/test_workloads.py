@@ -573,7 +573,7 @@ def test_the_end_that_counts_is_a_good_one_then_the_youngest() -> None:
 @pytest.mark.parametrize(
     ("finished_at", "expected"),
     [(ago(5), ago(5)), ("", ago(60)), ("soon", ago(60)), ("2030-01-01", ago(60))],
-    ids=["given", "empty", "no-time", "no-zone"],
+    ids=["a-time", "empty", "no-time", "no-zone"],
 )
 def test_a_try_ends_when_our_container_ends(finished_at: str, expected: str) -> None:
     state = {"terminated": {"exitCode": 1, "finishedAt": finished_at}}

@@ -163,7 +163,7 @@ def test_on_openshift_the_namespace_gives_the_ids(world: Any) -> None:
 @pytest.mark.parametrize(
     ("resources", "expected"),
     [({"limits": {"memory": "4Gi"}}, {"limits": {"memory": "4Gi"}}), ({}, None)],
-    ids=["given", "none"],
+    ids=["limits", "none"],
 )
 def test_resources_can_be_set(world: Any, resources: Body, expected: Body | None) -> None:
     for job in jobs(world, rules=JobRules(resources=resources)):
