@@ -15,11 +15,13 @@ from aimschema.resources import EVENT, INFERENCE_SERVICE, ROUTE, SERVICE, TEMPLA
 from support.calls import CallCounter, Calls
 from support.processes import cpu_s, memory_mib, peak_mib
 from support.raw import Body
-from support.world import TEMPLATE_NAME, Space, World, owner
+from support.world import TEMPLATE_NAME, Space, World
 
 LANES = 8
 """Requests in flight, of whoever creates the services and of the bare client."""
 RUNNING = "Running"
+FIRST = "the-first-service"
+"""A name that occurs in nothing else, so that it can be replaced."""
 RUNNING_WITHIN_S = 1800.0
 BARE_CALLS = (
     "create of the service, GET and apply of InferenceService and of HTTPRoute, two status writes,"
@@ -45,6 +47,7 @@ class _Changed(msgspec.Struct, frozen=True):
     object: _Service
 
 
+_decode_body = msgspec.json.Decoder(Body).decode
 decode_change = msgspec.json.Decoder(_Changed).decode
 
 
@@ -77,12 +80,21 @@ class BareRun:
 
 @dataclass
 class Rendered:
-    """What the control plane made of one service, to copy: InferenceService, HTTPRoute, status."""
+    """What the control plane made of one service, to copy: InferenceService, HTTPRoute and status,
+    as JSON with the name and uid of that service."""
 
-    runtime: Body
-    route: Body
-    status: Body
+    name: str
+    uid: str
+    runtime: bytes
+    route: bytes
+    status: bytes
     managers: dict[str, str]
+
+    def copy(self, part: bytes, service: Body) -> Body:
+        """With the name and uid of another service in place of those, wherever they are."""
+        metadata = service["metadata"]
+        text = part.replace(self.uid.encode(), metadata["uid"].encode())
+        return _decode_body(text.replace(self.name.encode(), metadata["name"].encode()))
 
 
 async def in_lanes(work: Sequence[Callable[[], Awaitable[object]]], lanes: int = LANES) -> None:
@@ -143,9 +155,9 @@ async def _cpu_s(world: World, pids: dict[str, int]) -> dict[str, float]:
     return {name: cpu_s(pid) for name, pid in pids.items()} | await world.servers_cpu_s()
 
 
-async def warm_up(world: World, name: str = "first") -> Rendered:
+async def warm_up(world: World) -> Rendered:
     """One service to Running; gives what was made of it."""
-    space = world.space
+    space, name = world.space, FIRST
     version = await space.api.version_of(space.path(SERVICE))
     await space.create_service(name)
     try:
@@ -161,10 +173,13 @@ async def warm_up(world: World, name: str = "first") -> Rendered:
     runtime, route, service = [
         await space.get(resource, name) for resource in (INFERENCE_SERVICE, ROUTE, SERVICE)
     ]
+    metadata = {"name": name, "namespace": space.name}
     return Rendered(
-        _stripped(runtime),
-        _stripped(route),
-        service["status"],
+        name,
+        service["metadata"]["uid"],
+        msgspec.json.encode(_stripped(runtime)),
+        msgspec.json.encode(_stripped(route)),
+        msgspec.json.encode(_stripped(service) | {"metadata": metadata}),
         {body["kind"]: _manager_of(body) for body in (runtime, route, service)},
     )
 
@@ -180,16 +195,18 @@ def _manager_of(body: Body) -> str:
 
 
 def _stripped(body: Body) -> Body:
+    """What an apply sends: of a service the status, of others the spec."""
     metadata = {
         name: body["metadata"][name]
-        for name in ("namespace", "labels", "annotations")
+        for name in ("name", "namespace", "labels", "annotations", "ownerReferences")
         if name in body["metadata"]
     }
+    part = "status" if body["kind"] == SERVICE.kind else "spec"
     return {
         "apiVersion": body["apiVersion"],
         "kind": body["kind"],
         "metadata": metadata,
-        "spec": body["spec"],
+        part: body[part],
     }
 
 
@@ -210,32 +227,14 @@ async def bare_service(space: Space, rendered: Rendered, name: str) -> None:
     service = await space.create_service(name)
     for resource, body in ((INFERENCE_SERVICE, rendered.runtime), (ROUTE, rendered.route)):
         await space.get(SERVICE, name)
-        made = owned_copy(body, service)
+        made = rendered.copy(body, service)
         await api.apply(space.path(resource, name), made, rendered.managers[resource.kind])
     path = space.path(SERVICE, name, "status")
     manager = rendered.managers[SERVICE.kind]
-    status = service_status(rendered, service)
+    status = rendered.copy(rendered.status, service)
     await api.apply(path, status | {"status": status["status"] | {"status": "Starting"}}, manager)
     await api.post(space.path(EVENT), event_of(service))
     await api.apply(path, status, manager)
-
-
-def owned_copy(body: Body, service: Body) -> Body:
-    metadata = body["metadata"] | {
-        "name": service["metadata"]["name"],
-        "ownerReferences": [owner(service)],
-    }
-    return body | {"metadata": metadata}
-
-
-def service_status(rendered: Rendered, service: Body) -> Body:
-    metadata = service["metadata"]
-    return {
-        "apiVersion": SERVICE.api_version,
-        "kind": SERVICE.kind,
-        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
-        "status": rendered.status,
-    }
 
 
 _numbers = itertools.count()

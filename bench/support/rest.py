@@ -13,7 +13,7 @@ from aimctl.local.processes import Children, Process, until_answers
 from aimctl.local.services import start_service
 from aimschema.resources import INFERENCE_SERVICE, ROUTE, SERVICE
 from support.calls import CallCounter, Calls
-from support.load import Rendered, in_lanes, owned_copy, service_status, warm_up
+from support.load import Rendered, in_lanes, warm_up
 from support.processes import cpu_s, memory_mib
 from support.world import READY_WITHIN_S, Space, World
 
@@ -117,9 +117,9 @@ async def fill(world: World, rendered: Rendered, services: int) -> None:
 async def _quiet_service(space: Space, rendered: Rendered, name: str) -> None:
     service = await space.create_service(name)
     for resource, body in ((INFERENCE_SERVICE, rendered.runtime), (ROUTE, rendered.route)):
-        made = owned_copy(body, service)
+        made = rendered.copy(body, service)
         await space.api.apply(space.path(resource, name), made, rendered.managers[resource.kind])
-    status = service_status(rendered, service)
+    status = rendered.copy(rendered.status, service)
     path = space.path(SERVICE, name, "status")
     await space.api.apply(path, status, rendered.managers[SERVICE.kind])
 
