@@ -35,7 +35,7 @@ class CallCounter:
 
     @classmethod
     def of_server(cls, api: RawApi, *, is_double: bool) -> "CallCounter | None":
-        """None for a server that counts for nobody."""
+        """None for a server whose requests are not counted."""
         if is_double:
             return cls(api, None)
         folder = os.environ.get(FOLDER)

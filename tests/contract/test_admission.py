@@ -1,4 +1,4 @@
-"""What the API server refuses and takes once deploy/crds is applied: one manifest for each rule
+"""What the API server rejects and accepts once deploy/crds is applied: one manifest for each rule
 about the five kinds."""
 
 import asyncio

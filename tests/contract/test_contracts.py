@@ -1,4 +1,4 @@
-"""What services say to each other: declared by each, generated into contracts/, and read across
+"""The messages between services: declared by each, generated into contracts/, and read across
 versions."""
 
 import ast

@@ -1,4 +1,4 @@
-"""What the documents say is there, is there."""
+"""What the documents name exists."""
 
 import re
 from pathlib import Path

@@ -41,7 +41,7 @@ KEYWORDS = (
 
 
 def strict(schema: dict[str, Any]) -> dict[str, Any]:
-    """openAPIV3Schema as JSON schema that also refuses what the API server would prune."""
+    """openAPIV3Schema as JSON schema that also rejects what the API server would prune."""
     if schema.get(INT_OR_STRING):
         return {"type": ["integer", "string"]}
     made: dict[str, Any] = {name: schema[name] for name in KEYWORDS if name in schema}

@@ -301,7 +301,7 @@ async def made(lab: Lab, *kinds: Resource) -> dict[str, str]:
 
 
 async def roles(stack: Stack) -> dict[str, list[str]]:
-    """What the ready pods of each service say that they are."""
+    """The role that the ready pods of each service report."""
     answers: dict[str, list[str]] = {service: [] for service in SERVICES}
     async with aiohttp.ClientSession(trust_env=False) as client:
         for pod in (await stack.lab.cluster.list(POD, SYSTEM_NAMESPACE)).items:

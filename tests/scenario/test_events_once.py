@@ -25,7 +25,7 @@ NAMESPACE = "aim-system"
 
 
 async def reports(bus: Bus, cache: dict[str, Any], reason: str) -> None:
-    """What the cacher would say of the cache."""
+    """What the cacher would report on the cache."""
     filled = ReportedCondition(
         type="Filled", status="False", reason=reason, message=f"it is {reason}"
     )

@@ -43,7 +43,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "sources.md"
 TEAM = Keys("team", "team-secret")
 READER = "hf_reader_9f2c"
 OTHER = "hf_other_41ab"
-UNKNOWN = "hf_nobody_77de"
+UNKNOWN = "hf_unknown_77de"
 WRONG_KEY = "wrong-secret-5e1d"
 PULL = "registry-password-c3"
 SECRET_VALUES = (
@@ -172,7 +172,7 @@ def store(secret: str, endpoint_url: str) -> Body:
 def manifests_of(stack: Stack, team: S3Server) -> list[Body]:
     """Secrets, and the configs that refer to them."""
     lab = stack.lab.s3
-    tokens = {"hf-reader": READER, "hf-other": OTHER, "hf-nobody": UNKNOWN}
+    tokens = {"hf-reader": READER, "hf-other": OTHER, "hf-unknown": UNKNOWN}
     keys = {"lab": lab.admin, "team": TEAM, "typo": Keys(lab.admin.access_key, WRONG_KEY)}
     pull = {
         "auths": {

@@ -52,7 +52,7 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Stalled:
-    """AIM_STATE does not follow AIM_LOG: what happens is not heard. `why` says how far it is
+    """AIM_STATE does not follow AIM_LOG: its events do not arrive. `why` says how far it is
     behind; the next load ends it."""
 
     why: str

@@ -1,5 +1,5 @@
-"""A mirror that stands still is re-created, one that moves is waited for, and who reads it says
-that it is blind."""
+"""A mirror that stands still is re-created, one that moves is waited for, and its reader reports
+that it is behind."""
 
 import asyncio
 import contextlib

@@ -174,7 +174,7 @@ async def test_publishing_waits_for_the_stream_to_be_made(bare_bus: Bus, pod: Po
 
 
 async def test_publishing_goes_on_over_a_client_that_closed_itself(bus: Bus, pod: Pod) -> None:
-    """Also while it is closing: it refuses at once then, and trying again at once would never
+    """Also while it is closing: it rejects them at once then, and trying again at once would never
     let it finish."""
     session = await bus.session()
     closing = asyncio.create_task(session.client.close())

@@ -251,8 +251,8 @@ class Applier:
         if not drifted and additions is None:
             if repairs.conflict is not None and now_s >= repairs.next_s:
                 self._repairs[key] = replace(repairs, conflict=None)
-            # A process before this one may have applied more and not have lived to tell: what it
-            # left behind must go.
+            # A process before this one may have applied more and ended before it recorded that:
+            # what it left behind must go.
             if last.part is None and _whole(existing.body) != last.mark.whole:
                 return True, False
             self._applied[key] = Applied(last.mark, part, owners(body))

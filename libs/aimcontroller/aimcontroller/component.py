@@ -36,7 +36,7 @@ class Component:
     failures: Mapping[str, FailureConditions] = field(
         default_factory=dict, hash=False
     )  # by kind that is planned, the conditions that show what prevents a plan
-    progress_of: tuple[Resource, ...] = ()  # kinds whose progress it tells, unstored
+    progress_of: tuple[Resource, ...] = ()  # kinds whose progress it publishes, not stored
     map_change_to_keys: Callable[[Projection, Projection, Key], Iterable[Key]] = (
         lambda _before, _after, _key: ()
     )  # keys an event touches by what it changes

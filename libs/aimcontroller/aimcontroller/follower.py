@@ -1,4 +1,4 @@
-"""Follow the bus: load the state, fold events, and say which objects to reconcile.
+"""Follow the bus: load the state, fold events, and enqueue the objects to reconcile.
 
 1. An event only says which keys to reconcile. A plan is made from the state as it is when a worker
    gets to the key.

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from aimschema.otel_attributes import SERVICE_NAME
 
 REPEATED = ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal")
-"""Loggers that say with each batch that the collector is away, or what that costs."""
+"""Loggers that repeat with each batch that the collector is away, or what that costs."""
 log = structlog.get_logger()
 
 

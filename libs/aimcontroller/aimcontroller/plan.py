@@ -15,7 +15,7 @@ from aimschema.sanitize import printable
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that the planning service says on one object. `fields`: top-level status fields;
+    """All that the planning service reports on one object. `fields`: top-level status fields;
     `warnings`: worth a Kubernetes Event."""
 
     key: Key
@@ -65,7 +65,7 @@ def actions(*actions: Action) -> Plan:
 
 
 def report(obj: KubeObject, *conditions: ReportedCondition, **fields: Any) -> Plan:
-    """Say `conditions` and status `fields` on an object; fields that are None are left out."""
+    """Report `conditions` and status `fields` of an object; fields that are None are left out."""
     set_fields = {name: value for name, value in fields.items() if value is not None}
     return Plan(reports=(Report(obj.key, obj.uid, obj.generation, conditions, set_fields),))
 

@@ -176,7 +176,7 @@ def with_missing_permission(
 ) -> Forbidden:
     """The rejection of an apply, with the permission that is missing.
 
-    An apply that would make an object needs `create` beside `patch`. An API server that refuses for
+    An apply that would make an object needs `create` beside `patch`. An API server that rejects for
     that reason ends its message at "is forbidden:" (withAuthorization in k8s.io/apiserver); all
     other rejections say what they are about.
     """

@@ -146,7 +146,7 @@ class Transport:
                 await self._check(response)
                 yield b""
                 lines = _Lines(limit_bytes)
-                # Not readline(): it refuses lines longer than the read buffer.
+                # Not readline(): it raises for lines longer than the read buffer.
                 async for chunk in response.content.iter_any():
                     for line in lines.feed(chunk):
                         yield line

@@ -1,4 +1,4 @@
-"""Names of what spans say: those of the OpenTelemetry semantic conventions 1.44.0, and our own
+"""Names of span attributes: those of the OpenTelemetry semantic conventions 1.44.0, and our own
 where these have none."""
 
 from aimschema.resources import Key

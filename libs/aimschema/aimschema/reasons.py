@@ -1,7 +1,7 @@
 """Condition types, who reports them, and every reason, each spelled once.
 
-A service withdraws a condition by leaving it out of its report; `OWNED` tells the statuswriter
-which types and status fields are whose, so that it knows what a report that lacks one withdraws.
+A service withdraws a condition by leaving it out of its report; `OWNED` has the types and
+status fields of each service, so that the statuswriter knows what a report without one withdraws.
 """
 
 from typing import Final

@@ -366,7 +366,7 @@ def test_rules_in_cel_name_field_and_rule(kind: str, path: str, parts: list[str]
 
 @EVERY_KIND
 def test_lists_with_rules_in_their_items_are_bounded(kind: str) -> None:
-    """Else the API server refuses the CRD: the cost of a rule is estimated with the largest list
+    """Else the API server rejects the CRD: the cost of a rule is estimated with the largest list
     (KEP-2876)."""
     for path, node in nodes(at(kind)):
         if "items" in node and any(

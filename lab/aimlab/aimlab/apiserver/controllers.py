@@ -125,7 +125,7 @@ class Controllers:
             (ref.get("apiVersion", ""), ref.get("kind", "")) not in self.cluster.known_kinds
             for ref in refs
         ):
-            return  # nothing can be said about an owner of a kind that was never there
+            return  # an owner of a kind that was never served is unknown
         owners = [(ref, owner) for ref in refs if (owner := self._owner(obj, ref))]
         solid = [
             ref

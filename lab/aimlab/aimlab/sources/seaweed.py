@@ -37,7 +37,7 @@ POLL_S = 0.1
 MEMORY = {"GOMEMLIMIT": "200MiB", "GOGC": "50"}
 """For a laptop, where the environment has no others: it takes a third of the memory while files are
 put in, and twice the CPU time."""
-# told to stop it takes 15 s; what was written is in the page cache by then, so killing it loses
+# a graceful stop takes 15 s; what was written is in the page cache by then, so killing it loses
 # nothing
 STOP_GRACE_S = 1.0
 

@@ -229,8 +229,8 @@ def _hung_up(request: web.Request) -> web.Response:
 
 
 def _error_response(status: int) -> web.Response:
-    """As API servers and what stands before them refuse: plain text from priority and fairness
-    and from proxies, else a Status."""
+    """As API servers and what stands before them reject requests: plain text from priority and
+    fairness and from proxies, else a Status."""
     if status == 429:
         return web.Response(
             status=429,

@@ -13,8 +13,8 @@ Step = Callable[[Place], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The condition of an object that says it, with its reason and words that its message must
-    have; EVENT: a Warning Event on it does."""
+    """The condition of an object that shows the fault, with its reason and words that its message
+    must have; EVENT: a Warning Event on it does."""
 
     kind: Resource
     name: str
