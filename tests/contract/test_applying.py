@@ -139,9 +139,6 @@ def definitions() -> list[Body]:
     return [crd for name, crd in by_name.items() if name in used]
 
 
-CRDS = definitions()
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def connected(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     """One API server with the kinds; each test has its own namespace."""
@@ -149,7 +146,7 @@ async def connected(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[C
     async with ApiServer() as server:
         write_kubeconfig(kubeconfig, server.url)
         cluster = await Cluster.connect(str(kubeconfig))
-        for crd in CRDS:
+        for crd in definitions():
             await cluster.create(crd)
         yield cluster
         await cluster.close()

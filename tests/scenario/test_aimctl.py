@@ -15,6 +15,7 @@ from aimctl.manifests import crds
 from aimkube import Cluster
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
+from aimlab.cli.quickstart import MODEL_FOLDER
 from aimschema.names import SYSTEM_NAMESPACE
 
 BIN = Path(sys.executable).parent
@@ -110,8 +111,9 @@ def list_dead_letters(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 def test_demo_proves_the_whole_way_and_leaves_nothing_behind(
-    started: list[subprocess.Popen[str]], tmp_path: Path
+    started: list[subprocess.Popen[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(MODEL_FOLDER)  # as a user starts it, with the real model
     process = start(started, AIMLAB, "demo", "--state", str(tmp_path / "state"))
     output, _ = process.communicate(timeout=150)
     assert process.returncode == 0, output
@@ -129,9 +131,8 @@ def test_demo_proves_the_whole_way_and_leaves_nothing_behind(
     assert processes_with(str(tmp_path)) == []
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=lambda sign: sign.name)
 def test_dev_prints_next_steps_and_leaves_nothing_behind(
-    started: list[subprocess.Popen[str]], tmp_path: Path, sign: signal.Signals
+    started: list[subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     process = start(started, AIMLAB, "dev", "--state", str(tmp_path / "state"))
     output = read_until(process, "Ctrl-C stops everything")
@@ -142,7 +143,7 @@ def test_dev_prints_next_steps_and_leaves_nothing_behind(
         "kubectl wait",
         "curl",
     ]
-    process.send_signal(sign)
+    process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 0
     assert processes_with(str(tmp_path)) == []
 
@@ -170,6 +171,6 @@ async def test_up_runs_the_services_against_the_current_kubeconfig(
         output = await asyncio.to_thread(read_until, process, "ready: ")
         assert "embedded NATS server at nats://127.0.0.1:" in output
         await asyncio.to_thread(check_keys, output, tmp_path / "state")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 30) == 0
     assert processes_with(str(tmp_path)) == []

