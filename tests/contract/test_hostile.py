@@ -5,6 +5,7 @@ import json
 import posixpath
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -94,135 +95,143 @@ def subdomain(most: int) -> st.SearchStrategy[str]:
     )
 
 
+@dataclass(frozen=True)
+class Story:
+    """The names that the objects of one world have in common."""
+
+    model: str
+    template: str
+    service: str
+    cache: str
+    source: str
+    gateway: Body
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> Story:
+    return Story(
+        model=draw(TEXT),
+        template=draw(subdomain(253)),
+        service=draw(st.just("s") | label(48).map(lambda name: "s" + name[1:])),
+        cache=draw(subdomain(54)),
+        source=draw(SOURCE),
+        gateway={"name": draw(TEXT)[:253], "namespace": draw(st.none() | label(63))},
+    )
+
+
 @st.composite
 def worlds(draw: st.DrawFn) -> list[Body]:
     """A service with all it is made from, all of it under way or failing, every free text
     hostile."""
-    place = draw(label(63))
-    model = draw(TEXT)
-    template = draw(subdomain(253))
-    service = draw(st.just("s") | label(48).map(lambda name: "s" + name[1:]))
-    cache = draw(subdomain(54))
-    source = draw(SOURCE)
-    gateway = {"name": draw(TEXT)[:253], "namespace": draw(st.none() | label(63))}
+    place, story = draw(label(63)), draw(stories())
+    written_by_others = [
+        *pods(draw, story),
+        *volumes(draw, story),
+        *runtime(draw, story),
+        discovery_result(draw, story),
+    ]
+    kinds = sorted({body["kind"] for body in written_by_others})
+    absent = draw(st.sets(st.sampled_from(kinds), max_size=2)) | draw(
+        st.sampled_from([set(), {JOB.kind}])
+    )
+    bodies = written_by_users(draw, story)
+    bodies += [body for body in written_by_others if body["kind"] not in absent]
+    for body in bodies:
+        if "namespace" in body["metadata"]:
+            body["metadata"]["namespace"] = place
+    return bodies
+
+
+def written_by_users(draw: st.DrawFn, story: Story) -> list[Body]:
+    notes = {labels.ANNOTATION_ROUTE_TIMEOUT: draw(TEXT)} if draw(st.booleans()) else {}
+    notes["example.com/note"] = draw(TEXT)
+    workload_ids = st.from_regex(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", fullmatch=True)
+    marks = {labels.WORKLOAD_ID: draw(workload_ids)} if draw(st.booleans()) else {}
     config = {
-        "routing": {"gateway": gateway},
+        "routing": {"gateway": story.gateway},
         "images": {"imagePullSecrets": [draw(TEXT)]},
         "cacheStorageClassName": draw(st.sampled_from([None, "fast"]) | TEXT),
         "credentials": {"huggingFaceToken": {"name": draw(TEXT), "key": draw(TEXT)}},
     }
-    spec = {
-        "model": model,
+    template = {
+        "model": story.model,
         "metric": "latency",
         "precision": "auto",
         "gpusPerReplica": 1,
         "gpuModel": "MI300X",
         "tensorParallelism": 1,
+        "warmCache": draw(st.booleans()),
     }
-    wants = {
-        "model": model,
-        "templateRef": template,
+    service = {
+        "model": story.model,
+        "templateRef": story.template,
         "configRef": "default",
         "replicas": 1,
         "cacheModel": draw(st.booleans()),
     }
+    env = [{"name": draw(TEXT), "value": draw(TEXT)}]
+    cache = {"sourceUri": story.source, "size": "1Gi", "env": env}
+    status = {"status": draw(st.sampled_from(["Available", "Progressing", "Failed"]))}
+    return [
+        testing.cr(MODEL.kind, "m", {"name": story.model, "image": draw(TEXT)}),
+        testing.cr(CONFIG.kind, "default", config),
+        testing.cr(TEMPLATE.kind, story.template, template, annotations=notes),
+        testing.cr(SERVICE.kind, story.service, service, labels=marks, annotations=notes),
+        testing.cr(CACHE.kind, story.cache, cache, annotations=notes, status=status),
+    ]
+
+
+def pods(draw: st.DrawFn, story: Story) -> list[Body]:
+    """The download Job with its pod, and a pod of the runtime."""
+    ended = {"exitCode": draw(st.sampled_from([1, 10, 11, 20, 137])), "message": draw(TEXT)}
+    waiting = {"reason": draw(TEXT), "message": draw(TEXT)}
+    state: Body = draw(st.sampled_from([{"waiting": waiting}, {"terminated": ended}]))
+    job = names.cache_download_job(story.cache)
+    phase = draw(st.sampled_from(["active", "failed"]))
+    of_runtime = {labels.KSERVE_ISVC_LABEL: story.service}
+    return [
+        testing.job(job, (CACHE.kind, story.cache), phase),
+        testing.pod("p", (JOB.kind, job), "downloader", state),
+        testing.pod("q", (JOB.kind, "none"), "kserve-container", state, labels=of_runtime),
+    ]
+
+
+def volumes(draw: st.DrawFn, story: Story) -> list[Body]:
+    phase = draw(st.sampled_from(["Pending", "Bound", "Bound", "Lost"]))
+    claim = testing.claim(names.cache_claim(story.cache), (CACHE.kind, story.cache), phase)
+    return [claim, testing.storage_class()]
+
+
+def runtime(draw: st.DrawFn, story: Story) -> list[Body]:
+    texts = {"reason": draw(TEXT), "message": draw(TEXT)}
+    unready = {
+        "conditions": [{"type": "Ready", "status": "False", **texts}],
+        "modelStatus": {"transitionStatus": "InvalidSpec", "lastFailureInfo": texts},
+    }
+    rejected = {"type": "Accepted", "status": "False", **texts}
+    parents = {"parents": [{"parentRef": story.gateway, "conditions": [rejected]}]}
+    listeners = {"listeners": [{"hostname": draw(TEXT)}]}
+    addresses = {"addresses": [{"value": draw(TEXT)}]}
+    name, owner = story.service, (SERVICE.kind, story.service)
+    return [
+        testing.obj(INFERENCE_SERVICE.kind, name, owner=owner, spec={}, status=unready),
+        testing.obj(ROUTE.kind, name, owner=owner, spec={}, status=parents),
+        testing.obj(GATEWAY.kind, "gw", spec=listeners, status=addresses),
+    ]
+
+
+def discovery_result(draw: st.DrawFn, story: Story) -> Body:
     profile = {
         "model": draw(TEXT),
         "metadata": {"engine": draw(TEXT)},
         "env_vars": {draw(TEXT): draw(TEXT)},
         "engine_args": {draw(TEXT): draw(TEXT)},
     }
-    answer = json.dumps({"profile": profile, "models": [{"name": draw(TEXT), "source": source}]})
-    texts = {name: draw(TEXT) for name in ("reason", "message")}
-    marks = (
-        {
-            labels.WORKLOAD_ID: draw(
-                st.from_regex(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", fullmatch=True)
-            )
-        }
-        if draw(st.booleans())
-        else {}
-    )
-    notes = {labels.ANNOTATION_ROUTE_TIMEOUT: draw(TEXT)} if draw(st.booleans()) else {}
-    notes["example.com/note"] = draw(TEXT)
-    state: Body = draw(
-        st.sampled_from(
-            [
-                {"waiting": texts},
-                {
-                    "terminated": {
-                        "exitCode": draw(st.sampled_from([1, 10, 11, 20, 137])),
-                        "message": texts["message"],
-                    }
-                },
-            ]
-        )
-    )
-    unready = {
-        "conditions": [{"type": "Ready", "status": "False", **texts}],
-        "modelStatus": {"transitionStatus": "InvalidSpec", "lastFailureInfo": texts},
-    }
-    taken = {
-        "parents": [
-            {"parentRef": gateway, "conditions": [{"type": "Accepted", "status": "False", **texts}]}
-        ]
-    }
-    done = {"status": draw(st.sampled_from(["Available", "Progressing", "Failed"]))}
-    env = [{"name": draw(TEXT), "value": draw(TEXT)}]
-    job = names.cache_download_job(cache)
-    bodies = [
-        testing.cr(MODEL.kind, "m", {"name": model, "image": draw(TEXT)}),
-        testing.cr(CONFIG.kind, "default", config),
-        testing.cr(
-            TEMPLATE.kind, template, spec | {"warmCache": draw(st.booleans())}, annotations=notes
-        ),
-        testing.cr(SERVICE.kind, service, wants, labels=marks, annotations=notes),
-        testing.cr(
-            CACHE.kind,
-            cache,
-            {"sourceUri": source, "size": "1Gi", "env": env},
-            annotations=notes,
-            status=done,
-        ),
-        testing.claim(
-            names.cache_claim(cache),
-            (CACHE.kind, cache),
-            draw(st.sampled_from(["Pending", "Bound", "Bound", "Lost"])),
-        ),
-        testing.storage_class(),
-        testing.job(job, (CACHE.kind, cache), draw(st.sampled_from(["active", "failed"]))),
-        testing.pod("p", (JOB.kind, job), "downloader", state),
-        testing.pod(
-            "q",
-            (JOB.kind, "none"),
-            "kserve-container",
-            state,
-            labels={labels.KSERVE_ISVC_LABEL: service},
-        ),
-        testing.config_map(
-            names.discovery_config_map(template),
-            (TEMPLATE.kind, template),
-            {"result.json": answer, "image": draw(TEXT)},
-        ),
-        testing.obj(
-            INFERENCE_SERVICE.kind, service, owner=(SERVICE.kind, service), spec={}, status=unready
-        ),
-        testing.obj(ROUTE.kind, service, owner=(SERVICE.kind, service), spec={}, status=taken),
-        testing.obj(
-            GATEWAY.kind,
-            "gw",
-            spec={"listeners": [{"hostname": draw(TEXT)}]},
-            status={"addresses": [{"value": draw(TEXT)}]},
-        ),
-    ]
-    needed = {MODEL.kind, CONFIG.kind, TEMPLATE.kind, SERVICE.kind, CACHE.kind}
-    absent = draw(
-        st.sets(st.sampled_from(sorted({body["kind"] for body in bodies} - needed)), max_size=2)
-    ) | draw(st.sampled_from([set(), {JOB.kind}]))
-    for body in bodies:
-        if "namespace" in body["metadata"]:
-            body["metadata"]["namespace"] = place
-    return [body for body in bodies if body["kind"] not in absent]
+    models = [{"name": draw(TEXT), "source": story.source}]
+    answer = json.dumps({"profile": profile, "models": models})
+    data = {"result.json": answer, "image": draw(TEXT)}
+    name = names.discovery_config_map(story.template)
+    return testing.config_map(name, (TEMPLATE.kind, story.template), data)
 
 
 PLANNERS: dict[str, tuple[Callable[[Projection, Key], Plan], tuple[str, ...]]] = {
