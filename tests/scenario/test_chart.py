@@ -27,9 +27,7 @@ from aimbus import NatsCredentials
 from aimctl.component_registry import SERVICES
 from aimctl.nats.users import CONSOLE
 from aimctl.output.console import PlainConsole
-from aimlab.accounts import api_of
 from aimlab.apiserver.access import ACCOUNT_PREFIX, Call
-from aimlab.apiserver.http import CALLS_PATH
 from aimlab.cli.demo import Checks, the_way
 from aimlab.cli.environment import Stack, kubectl, kubectl_env
 from aimlab.cli.quickstart import NAMESPACE, SERVICE, prepare
@@ -39,6 +37,7 @@ from aimlab.node.images import ImageCommand
 from aimlab.node.service_proxy import pipe
 from aimlab.testing import commands, eventually
 from aimlab.testing.bus_contract import flaws_of_log
+from aimlab.testing.calls import recorded_calls
 from aimlab.testing.charts import render
 from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.reasons import WATCHER
@@ -210,11 +209,7 @@ async def test_the_way_of_the_demo_is_true_on_the_rendered_deployments(demo: Che
 
 async def calls_of(lab: Lab) -> list[Call]:
     """What the accounts of the control plane asked the API server for."""
-    async with (
-        aiohttp.ClientSession(trust_env=False) as client,
-        client.get(f"{api_of(lab.kubeconfig).url}{CALLS_PATH}") as answer,
-    ):
-        calls = [Call(**call) for call in await answer.json()]
+    calls = await recorded_calls(lab.kubeconfig)
     return [call for call in calls if call.user.startswith(f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:")]
 
 

@@ -17,9 +17,7 @@ import pytest_asyncio
 
 import aimbus
 from aimctl.component_registry import SERVICES
-from aimlab.accounts import api_of
-from aimlab.apiserver.access import ACCOUNT_PREFIX, Call
-from aimlab.apiserver.http import CALLS_PATH
+from aimlab.apiserver.access import ACCOUNT_PREFIX
 from aimlab.cli.demo import NOT_YET
 from aimlab.cli.environment import Stack, control_plane_on_laptop
 from aimlab.cli.environment import kubectl as run_kubectl
@@ -29,6 +27,7 @@ from aimlab.kinds import SECRET, is_deleting, is_true
 from aimlab.lab import S3_KEYS
 from aimlab.testing import eventually
 from aimlab.testing.bus_contract import flaws_of_log
+from aimlab.testing.calls import recorded_calls
 from aimschema import subjects
 from aimschema.messages import ActionTaken
 from aimschema.names import SYSTEM_NAMESPACE
@@ -323,11 +322,7 @@ async def test_no_service_asked_for_anything_that_its_account_may_not(
         pytest.skip(
             "only the double remembers who asked for what; a real server would have answered 403"
         )
-    async with (
-        aiohttp.ClientSession(trust_env=False) as client,
-        client.get(f"{api_of(stack.lab.kubeconfig).url}{CALLS_PATH}") as answer,
-    ):
-        calls = [Call(**call) for call in await answer.json()]
+    calls = await recorded_calls(stack.lab.kubeconfig)
     services = {f"{ACCOUNT_PREFIX}:{SYSTEM_NAMESPACE}:aim-{service}" for service in SERVICES}
     assert {call.user for call in calls if call.user.startswith(ACCOUNT_PREFIX)} == services
     assert [call for call in calls if not call.granted] == []
