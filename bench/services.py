@@ -29,7 +29,7 @@ from support.load import BareRun, Run, run_bare, run_services, warm_up
 from support.profiles import Profiler
 from support.reaction import Quantiles, hop_rows, quantiles, traced_tries, tries
 from support.rest import Quiet, quiet_objects
-from support.world import World, world
+from support.world import World, versions, world
 
 PARTS = ("load", "all-in-one", "curve", "reaction", "rest")
 HOP_TRIES = 30
@@ -43,6 +43,7 @@ class Bench:
     options: argparse.Namespace
     folder: Path
     worlds: int = 0
+    versions: str = ""
 
     @asynccontextmanager
     async def world(
@@ -52,6 +53,7 @@ class Bench:
         self.worlds += 1
         external = self.options.kubeconfig
         async with world(self.folder / str(self.worlds), external, profiler) as made:
+            self.versions = self.versions or await versions(made.space.api)
             yield made, CallCounter.of_server(made.space.api, is_double=external is None)
 
     @property
@@ -125,38 +127,37 @@ async def measure_rest(bench: Bench, amounts: list[int]) -> list[Quiet]:
 
 
 async def run(bench: Bench) -> list[str]:
+    """The parts in the order of PARTS, each as Markdown."""
     options = bench.options
     lines: list[str] = []
-    curve: list[Run] = []
     if "load" in options.parts:
         found = await measure_load(bench, options.services, options.rounds)
         lines += report.load(found.runs, found.bare)
-        curve += found.runs[:1]
     if "all-in-one" in options.parts:
         found = await measure_load(bench, options.services, 1, all_in_one=True)
         lines += report.all_in_one(found.runs, found.bare)
+    if "curve" in options.parts:
+        lines += await measure_curve(bench, options.curve)
     if "reaction" in options.parts:
         reactions = await measure_reaction(bench, options.tries)
         lines += report.reaction(reactions.control_plane, reactions.bare, reactions.hops)
-    if "curve" in options.parts:
-        for amount in options.curve:
-            if amount not in {each.services for each in curve}:
-                curve += (await measure_load(bench, amount, 1)).runs
-        curve.sort(key=lambda each: each.services)
-        options.svg.write_text(
-            line_chart(
-                "CPU time of the control plane per service",
-                "ms",
-                "services (logarithmic)",
-                report.curves(curve),
-            )
-        )
-        lines += report.curve(curve)
     if "rest" in options.parts:
         lines += report.rest(await measure_rest(bench, options.objects))
     if options.profile is not None:
         await profile(bench, options.services)
     return lines
+
+
+async def measure_curve(bench: Bench, amounts: list[int]) -> list[str]:
+    found = Load()
+    for amount in amounts:
+        one = await measure_load(bench, amount, 1)
+        found.runs += one.runs
+        found.bare += one.bare
+    title = "CPU time of the control plane per service"
+    chart = line_chart(title, "ms", "services (logarithmic)", report.curves(found.runs))
+    bench.options.svg.write_text(chart)
+    return report.curve(found.runs, found.bare)
 
 
 def parse() -> argparse.Namespace:
@@ -167,7 +168,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kubeconfig", type=Path, help="of an API server; default: the double")
     parser.add_argument("--services", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2, help="of --services, each with a bare run")
-    parser.add_argument("--curve", type=numbers, default=[100, 400, 800])
+    parser.add_argument("--curve", type=numbers, default=[100, 200, 400, 800])
     parser.add_argument("--tries", type=int, default=100, help="of the reaction")
     parser.add_argument(
         "--objects", type=numbers, default=[10_000], help="quiet ones; the first at rest"
@@ -189,8 +190,10 @@ def main() -> None:
     )
     options = parse()
     with tempfile.TemporaryDirectory(prefix="aim-bench-", ignore_cleanup_errors=True) as folder:
-        lines = asyncio.run(run(Bench(options, Path(folder))))
-    print("\n".join([*report.head(options.kubeconfig is not None), *lines]))
+        bench = Bench(options, Path(folder))
+        lines = asyncio.run(run(bench))
+    head = report.head(bench.versions, is_real=options.kubeconfig is not None)
+    print("\n".join([*head, *lines]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The sections of RESULTS.md about services, as Markdown."""
 
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,16 +14,17 @@ from support.world import machine
 NOT_PER_SERVICE = frozenset({"leases"})
 
 
-def head(is_real: bool) -> list[str]:
+def head(versions: str, *, is_real: bool) -> list[str]:
     server = "a real API server" if is_real else "the API server double"
-    option = " --kubeconfig FILE" if is_real else ""
+    options = ["FILE" if "/" in each else each for each in sys.argv[1:]]
+    command = " ".join([".venv/bin/python bench/services.py", *options])
     return [
         f"## Services on {server}",
         "",
         (
-            f"`.venv/bin/python bench/services.py{option}`, {machine()}. KServe and gateway are"
-            " stand-ins that answer at once, the cache is warm. The bare client makes the calls"
-            f" that a service needs at least ({BARE_CALLS}), {LANES} in flight, and nothing else."
+            f"`{command}`, {machine()}; {versions}. KServe and gateway are stand-ins that answer at"
+            " once, the cache is warm. The bare client makes the calls that a service needs at"
+            f" least ({BARE_CALLS}), {LANES} in flight, and nothing else."
         ),
         "",
     ]
@@ -149,9 +151,14 @@ def curves(runs: list[Run]) -> dict[str, list[tuple[float, float]]]:
     return found
 
 
-def curve(runs: list[Run]) -> list[str]:
-    lines = curves(runs)
-    rows = [(label, *(f"{ms:.1f}" for _, ms in points)) for label, points in lines.items()]
+def curve(runs: list[Run], bare: list[BareRun]) -> list[str]:
+    rows = [(label, *(f"{ms:.1f}" for _, ms in points)) for label, points in curves(runs).items()]
+    ratios = [run.seconds / one.seconds for run, one in zip(runs, bare, strict=True)]
+    rows += [
+        ("time to Running", *(f"{run.seconds:.1f} s" for run in runs)),
+        ("of the bare client", *(f"{run.seconds:.1f} s" for run in bare)),
+        ("ratio", *(f"{ratio:.1f}" for ratio in ratios)),
+    ]
     growth = runs[-1].ms_per_service / runs[0].ms_per_service
     return [
         "### CPU time per service, in ms, over the number of services",

@@ -3,8 +3,10 @@ template whose cache is warm, and the six services as processes."""
 
 import asyncio
 import os
+import platform
 import secrets
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -336,6 +338,19 @@ def owner(body: Body) -> Body:
         "controller": True,
         "blockOwnerDeletion": True,
     }
+
+
+async def versions(api: RawApi) -> str:
+    """Of what is measured on."""
+    server = (await api.get("/version"))["gitVersion"]
+    nats = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("nats-server")), "--version", stdout=PIPE
+    )
+    output, _ = await nats.communicate()
+    return (
+        f"Python {platform.python_version()}, {output.decode().strip()}, API server {server},"
+        f" {platform.system()} {platform.machine()}"
+    )
 
 
 def machine() -> str:
