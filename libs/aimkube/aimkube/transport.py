@@ -80,6 +80,7 @@ class Transport:
         self._requests = ApiClient(configuration)
         self._streams = ApiClient(configuration)
         self._requests.user_agent = self._streams.user_agent = user_agent
+        self._limit_found = False
 
     @classmethod
     async def open(
@@ -90,6 +91,12 @@ class Transport:
         configuration.client_session_kwargs = {"trust_env": False}
         await _configure(configuration, kubeconfig)
         return cls(configuration, kubeconfig, user_agent, fence)
+
+    def is_first_limit(self) -> bool:
+        """Whether this is the first time that the server rejects watch-lists or sends no
+        bookmarks: to log it once for all kinds."""
+        is_first, self._limit_found = not self._limit_found, True
+        return is_first
 
     async def close(self) -> None:
         await self._requests.close()  # type: ignore[no-untyped-call]

@@ -4,10 +4,12 @@
    (KEP-3157) and is complete at the bookmark that ends them. If the server rejects that or ends the
    stream early, it comes from pages.
 2. A stream that the server ends regularly is resumed from the last received version, bookmarks
-   included.
+   included. So is a silent stream on which no bookmark has come since the list: an API server on an
+   etcd without RequestWatchProgress sends none. It rejects initial events too. Both are logged once
+   for a server.
 3. On any other error, discard the watch and relist: 410 in both its forms, any ERROR event, a line
-   that is not JSON, a lost or silent connection (a server restored from a backup never responds to
-   a version from its future), or after an hour.
+   that is not JSON, a lost or otherwise silent connection (a server restored from a backup never
+   responds to a version from its future), or after an hour.
 4. Objects come without managedFields: no caller reads them, and in a list of thousands they would
    be half the memory. `reduce` shrinks each object on arrival: the users who create objects decide
    on their size, up to 1.5 MiB each.
@@ -81,7 +83,8 @@ def keep_whole(body: Body) -> Body:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds. Bookmarks come about every 60, so a stream silent for `quiet_s` is dead."""
+    """Seconds. Bookmarks come about every 60, so a stream with bookmarks that is silent for
+    `quiet_s` is dead."""
 
     quiet_s: float = 90.0
     stream_s: tuple[float, float] = (300.0, 600.0)
@@ -154,6 +157,7 @@ class Watch:
     listed_at: float | None = field(default=None, init=False)
     opened_at: float | None = field(default=None, init=False)
     initial_events: bool = field(default=True, init=False)
+    has_bookmarks: bool = field(default=False, init=False)
     failures: int = field(default=0, init=False)
     missing_since: float | None = field(default=None, init=False)
     absent: bool = field(default=False, init=False)
@@ -189,6 +193,7 @@ class Watch:
     async def _round(self) -> AsyncGenerator[WatchEvent]:
         """A snapshot if one is needed, then one stream to its end."""
         if self.version is None and not self.initial_events:
+            self.has_bookmarks = False
             yield self._to_snapshot(
                 await list_pages(self.transport, self.resource, self.path, self.query, self.reduce)
             )
@@ -237,6 +242,7 @@ class Watch:
                 f"a watch event with an object without a version: {kind}", reason="Undecodable"
             )
         metadata.pop("managedFields", None)
+        self.has_bookmarks = self.has_bookmarks or kind == "BOOKMARK"
         if kind in {"ADDED", "MODIFIED", "DELETED"} and not _has_identity(body):
             log.warning("object-without-identity", kind=self.resource.kind)
             return None
@@ -319,18 +325,24 @@ class Watch:
 
     def _on_error(self, error: errors.KubeError) -> float:
         """Seconds to wait after anything else went wrong; a new snapshot unless the server only
-        asked for patience."""
+        asked for patience, or has said nothing because nothing happened."""
         opened = self.opened_at is not None
-        if self.version is None and (
-            opened or isinstance(error, errors.Rejected | errors.Invalid | errors.Expired)
-        ):
+        if self.version is not None and opened and _is_silence(error) and not self.has_bookmarks:
+            if self.transport.is_first_limit():
+                log.info("watch-without-bookmarks", kind=self.resource.kind)
+            return self._on_closed()
+        rejected = self._is_watch_list_rejected(error)
+        if rejected or (self.version is None and (opened or isinstance(error, errors.Expired))):
             self.initial_events = False
         if opened or not isinstance(error, errors.Throttled):
             self.version = None
         if self.opened_at is not None and time.monotonic() - self.opened_at >= HEALTHY_S:
             self.failures = 0
         self.failures += 1
-        if not isinstance(error, errors.Expired) and not self.troubled:
+        if rejected:
+            if self.transport.is_first_limit():
+                log.info("watch-list-rejected", kind=self.resource.kind, error=error.message)
+        elif not isinstance(error, errors.Expired) and not self.troubled:
             self.troubled = True
             log.warning(
                 "watch-interrupted",
@@ -340,6 +352,20 @@ class Watch:
                 error=error.message,
             )
         return backoff.wait_s(self.failures, error, shortest_s=self.timing.retry_s)
+
+    def _is_watch_list_rejected(self, error: errors.KubeError) -> bool:
+        """Whether the server may not send initial events. A list follows, and shows whether the
+        server works."""
+        return (
+            self.version is None
+            and self.initial_events
+            and (isinstance(error, errors.Rejected | errors.Invalid) or error.status == 500)
+        )
+
+
+def _is_silence(error: errors.KubeError) -> bool:
+    """Whether no answer came in time; not a Status that says so."""
+    return error.status == 0 and error.reason == "Timeout"
 
 
 async def is_served(transport: Transport, resource: Resource) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from aimkube import Deleted, KindNotServed, Modified, Snapshot, Timing, Unavailable, WatchEvent
 from aimkube.transport import decode
@@ -434,6 +435,115 @@ async def test_a_silent_or_broken_connection_leads_to_a_new_snapshot(
     script(kit.Stream(INITIAL, then), INITIAL)
     timing = Timing(quiet_s=0.2, short_s=0.0, retry_s=0.01)
     assert await follow(kit, await server.start(), 2, timing) == ["listed a @5", "listed a @5"]
+
+
+NO_PROGRESS = (
+    "a watch stream was requested by the client but the required storage feature"
+    " RequestWatchProgress is disabled"
+)
+"""What an API server on etcd 3.4 says."""
+INTERNAL = status(500, "InternalError") | {"message": NO_PROGRESS}
+SILENT = Timing(quiet_s=0.2, short_s=0.0, retry_s=0.01)
+
+
+@pytest.mark.parametrize(
+    "rejection",
+    [
+        pytest.param([{"type": "ERROR", "object": INTERNAL}], id="error-event"),
+        pytest.param((500, INTERNAL), id="answer"),
+        pytest.param(INVALID, id="no-such-option"),
+        pytest.param((400, status(400, "BadRequest")), id="bad-request"),
+    ],
+)
+async def test_a_silent_watch_without_bookmarks_is_resumed(
+    kit: Any, server: Any, script: Any, rejection: Any
+) -> None:
+    script(
+        rejection,
+        (200, page(5, "a")),
+        kit.Stream([], "silence"),
+        kit.Stream([event("ADDED", "b", 7)], "silence"),
+        kit.Stream([], "silence"),
+        [event("MODIFIED", "b", 9)],
+    )
+    assert await follow(kit, await server.start(), 3, SILENT) == [
+        "listed a @5",
+        "changed b @7",
+        "changed b @9",
+    ]
+    assert [each.query.get("resourceVersion") for each in server.requests[2:]] == [
+        "5",
+        "5",
+        "7",
+        "7",
+    ]
+
+
+async def test_a_version_too_old_to_resume_leads_to_a_list(
+    kit: Any, server: Any, script: Any
+) -> None:
+    script(
+        INVALID,
+        (200, page(5, "a")),
+        kit.Stream([], "silence"),
+        [{"type": "ERROR", "object": status(410, "Expired")}],
+        (200, page(9, "b")),
+    )
+    assert await follow(kit, await server.start(), 2, SILENT) == ["listed a @5", "listed b @9"]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        pytest.param(([bookmark(6)], "silence"), id="bookmarks-came"),
+        pytest.param(([], "break"), id="connection-lost"),
+    ],
+)
+async def test_only_silence_without_bookmarks_is_no_reason_to_list(
+    kit: Any, server: Any, script: Any, stream: Any
+) -> None:
+    script(INVALID, (200, page(5, "a")), kit.Stream(*stream), (200, page(9, "b")))
+    assert await follow(kit, await server.start(), 2, SILENT) == ["listed a @5", "listed b @9"]
+
+
+async def test_bookmarks_that_stop_are_missed_once(kit: Any, server: Any, script: Any) -> None:
+    script(
+        INVALID,
+        (200, page(5, "a")),
+        kit.Stream([bookmark(6)], "silence"),
+        (200, page(9, "a")),
+        kit.Stream([], "silence"),
+        [event("ADDED", "b", 10)],
+    )
+    assert await follow(kit, await server.start(), 3, SILENT) == [
+        "listed a @5",
+        "listed a @9",
+        "changed b @10",
+    ]
+
+
+async def test_a_resumed_watch_is_listed_from_time_to_time(
+    kit: Any, server: Any, script: Any
+) -> None:
+    script(INVALID, (200, page(5, "a")), kit.Stream([], "silence"), (200, page(9, "a")))
+    timing = replace(SILENT, relist_s=0.0)
+    assert await follow(kit, await server.start(), 2, timing) == ["listed a @5", "listed a @9"]
+
+
+async def test_the_limits_of_a_server_are_logged_once(kit: Any, server: Any, script: Any) -> None:
+    cluster = await kit.connect(await server.start())
+    with capture_logs() as logs:
+        for first in ([{"type": "ERROR", "object": INTERNAL}], INVALID):
+            server.requests.clear()
+            server.script.clear()
+            script(first, (200, page(5, "a")), kit.Stream([], "silence"), [event("ADDED", "b", 6)])
+            stream = cluster.list_and_watch(CACHE, timing=SILENT)
+            async with asyncio.timeout(10), aclosing(stream):
+                heard = [described(await anext(stream)) for _ in range(2)]
+            assert heard == ["listed a @5", "changed b @6"]
+    assert [(each["event"], each["error"]) for each in logs] == [
+        ("watch-list-rejected", NO_PROGRESS)
+    ]
 
 
 async def test_an_old_server_without_initial_events_is_listed_by_page(

@@ -23,12 +23,18 @@ class Cluster:
     """What all requests share. Single-threaded; every method is synchronous and quick."""
 
     def __init__(
-        self, now: Callable[[], datetime] = utc_now, *, loopback_endpoints: bool = True
+        self,
+        now: Callable[[], datetime] = utc_now,
+        *,
+        loopback_endpoints: bool = True,
+        old_etcd: bool = False,
     ) -> None:
         """`loopback_endpoints` False: EndpointSlices with loopback addresses are rejected, as by a
-        real server."""
+        real server. `old_etcd`: as on an etcd without RequestWatchProgress, such as 3.4.23: no
+        initial events and no bookmarks."""
         self.now = now
         self.loopback_endpoints = loopback_endpoints
+        self.old_etcd = old_etcd
         self.store = Store()
         self.resources: dict[tuple[str, str, str], Resource] = {}
         self.known_kinds: set[tuple[str, str]] = set()

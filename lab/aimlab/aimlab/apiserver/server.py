@@ -17,12 +17,19 @@ CONTROLLERS_LAG_S = 0.04
 class ApiServer:
     """A kube-apiserver double on plain HTTP. Its state is in memory and ends with it."""
 
-    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, bare: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        bare: bool = False,
+        old_etcd: bool = False,
+    ) -> None:
         """`bare`: what a kube-apiserver is alone, as in envtest: no kube-controller-manager, and
-        no loopback addresses in EndpointSlices."""
+        no loopback addresses in EndpointSlices. `old_etcd`: no initial events and no bookmarks."""
         self.host = host
         self.port = port
-        self.cluster = Cluster(loopback_endpoints=not bare)
+        self.cluster = Cluster(loopback_endpoints=not bare, old_etcd=old_etcd)
         self.access = Access(self.cluster)
         self._controllers = Controllers(self.cluster, self._wake, bare=bare)
         self._sweep: asyncio.TimerHandle | None = None

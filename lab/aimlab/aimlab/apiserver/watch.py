@@ -15,13 +15,17 @@ import msgspec
 from aiohttp import web
 
 from aimlab.apiserver.cluster import Cluster
-from aimlab.apiserver.errors import Cause, expired_error, invalid
+from aimlab.apiserver.errors import ApiError, Cause, expired_error, invalid
 from aimlab.apiserver.objects import Json, Obj
 from aimlab.apiserver.queries import Selection, version_of
 from aimlab.apiserver.store import Change, Entry
 
 BOOKMARK_EVERY_S = 60.0
 BACKLOG = 20_000
+NO_PROGRESS = (
+    "a watch stream was requested by the client but the required storage feature"
+    " RequestWatchProgress is disabled"
+)
 Render = Callable[[Obj], Json]
 """An object as the watcher wants it: itself, a Table, its metadata."""
 
@@ -86,6 +90,10 @@ class Watcher:
     def start(self, options: WatchOptions) -> None:
         """Queue what the wish asks for and follow the collection."""
         current = self.cluster.store.version
+        if options.initial_events and self.cluster.old_etcd:
+            self.lines.append(_event("ERROR", ApiError(500, "InternalError", NO_PROGRESS).body()))
+            self.close()
+            return
         if options.version == 0 or options.initial_events:
             for entry in self.collection.entries(self.chosen.namespace):
                 if self.chosen.takes(entry):
@@ -189,6 +197,7 @@ async def stream(
     )
     response.enable_chunked_encoding()
     await response.prepare(request)
+    has_bookmarks = options.bookmarks and not watcher.cluster.old_etcd
     loop = asyncio.get_running_loop()
     end, next_bookmark = loop.time() + options.timeout_s, loop.time() + bookmark_every_s
     while True:
@@ -197,10 +206,10 @@ async def stream(
             await response.write(taken)
         if watcher.closed or loop.time() >= end:
             return response
-        if options.bookmarks and loop.time() >= next_bookmark and not watcher.lines:
+        if has_bookmarks and loop.time() >= next_bookmark and not watcher.lines:
             await response.write(watcher.bookmark())
             next_bookmark = loop.time() + bookmark_every_s
-        until = min(end, next_bookmark) if options.bookmarks else end
+        until = min(end, next_bookmark) if has_bookmarks else end
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 await watcher.news.wait()
