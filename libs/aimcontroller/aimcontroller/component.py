@@ -9,7 +9,8 @@ from prometheus_client.metrics_core import Metric
 
 from aimcontroller.failures import FailureConditions, with_failures
 from aimcontroller.plan import Plan
-from aimcontroller.projection import Projection
+from aimcontroller.predicates import Predicate
+from aimcontroller.projection import KubeObject, Projection
 from aimschema import reasons, subjects
 from aimschema.resources import CONFIG, Key, Resource
 from aimschema.schema_compat import Contract
@@ -40,6 +41,9 @@ class Component:
     map_change_to_keys: Callable[[Projection, Projection, Key], Iterable[Key]] = (
         lambda _before, _after, _key: ()
     )  # keys an event touches by what it changes
+    predicates: Mapping[str, Predicate] = field(
+        default_factory=dict, hash=False
+    )  # by kind, which updates of an object are reconciled; all of a kind that is missing here
 
     def plan(self, state: Projection, key: Key, now: datetime.datetime) -> Plan:
         """What the planner decides, with the rejections and field conflicts that prevent it."""
@@ -55,7 +59,11 @@ class Component:
 
     def keys_to_reconcile(self, before: Projection, after: Projection, key: Key) -> list[Key]:
         """Keys to reconcile once the object at `key` has changed: those it touched before and
-        touches now (it may have moved between owners)."""
+        touches now (it may have moved between owners). After a write of our own the event of it
+        counts whatever it has: nothing was reconciled for the response."""
+        matters = self.predicates.get(key.kind)
+        if matters is not None and not _is_reconciled(matters, before.get(key), after.get(key)):
+            return []
         found = (
             self.map_to_keys(before, key),
             self.map_to_keys(after, key),
@@ -74,3 +82,7 @@ class Component:
         progress = (subjects.progress(resource.kind) for resource in self.progress_of)
         emits = (*reports, subjects.actions(self.name), subjects.dead_letters(self.name), *progress)
         return Contract(self.name, tuple(self.filters), emits, self.reads_status_of)
+
+
+def _is_reconciled(matters: Predicate, old: KubeObject | None, new: KubeObject | None) -> bool:
+    return old is None or new is None or not old.seq or matters(old, new)

@@ -17,7 +17,16 @@ from typing import Any, Final
 from aimschema import labels
 from aimschema.discovery_result import from_config_map
 from aimschema.names import discovery_config_map, discovery_job
-from aimschema.resources import CACHE, CONFIG_MAP, JOB, MODEL, POD, SERVICE, TEMPLATE
+from aimschema.resources import (
+    CACHE,
+    CONFIG_MAP,
+    INFERENCE_SERVICE,
+    JOB,
+    MODEL,
+    POD,
+    SERVICE,
+    TEMPLATE,
+)
 
 Body = dict[str, Any]
 MOST_VALUES: Final = 64
@@ -84,6 +93,13 @@ def _answered_sources(body: Body) -> list[str]:
     return [] if found is None else found.sources
 
 
+def _requested_template(body: Body) -> list[str]:
+    """Of a service that has its models cached."""
+    spec = _at(body, "spec")
+    is_requested = isinstance(spec, dict) and spec.get("cacheModel", True)
+    return _text("spec", "templateRef")(body) if is_requested else []
+
+
 def claims_mounted(body: Body) -> list[str]:
     """Names of the claims that a pod mounts."""
     names = (
@@ -91,6 +107,11 @@ def claims_mounted(body: Body) -> list[str]:
         for volume in _items(body, "spec", "volumes")
     )
     return [name for name in names if isinstance(name, str)]
+
+
+def _claims_of_predictor(body: Body) -> list[str]:
+    predictor = _at(body, "spec", "predictor")
+    return claims_mounted({"spec": predictor})
 
 
 OWNED = Index("owned", "", _owners)
@@ -113,6 +134,8 @@ TEMPLATES_BY_SOURCE = Index("templates-by-source", TEMPLATE.kind, _sources)
 """By the sources in the status."""
 ANSWERS_BY_SOURCE = Index("answers-by-source", CONFIG_MAP.kind, _answered_sources)
 SERVICES_BY_TEMPLATE = Index("services-by-template", SERVICE.kind, _text("spec", "templateRef"))
+REQUESTERS_BY_TEMPLATE = Index("requesters-by-template", SERVICE.kind, _requested_template)
+"""Services that request the caches of a template."""
 SERVICES_BY_CONFIG = Index("services-by-config", SERVICE.kind, _text("spec", "configRef"))
 SERVICES_BY_MODEL = Index(
     "services-by-model", SERVICE.kind, _text("spec", "model"), everywhere=True
@@ -127,6 +150,9 @@ PODS_BY_INFERENCE_SERVICE = Index(
     "pods-by-inference-service", POD.kind, _text("metadata", "labels", labels.KSERVE_ISVC_LABEL)
 )
 PODS_BY_CLAIM = Index("pods-by-claim", POD.kind, claims_mounted)
+INFERENCE_SERVICES_BY_CLAIM = Index(
+    "inference-services-by-claim", INFERENCE_SERVICE.kind, _claims_of_predictor
+)
 
 INDEXES: Final = (
     OWNED,
@@ -137,6 +163,7 @@ INDEXES: Final = (
     TEMPLATES_BY_SOURCE,
     ANSWERS_BY_SOURCE,
     SERVICES_BY_TEMPLATE,
+    REQUESTERS_BY_TEMPLATE,
     SERVICES_BY_CONFIG,
     SERVICES_BY_MODEL,
     SERVICES_BY_WORKLOAD_ID,
@@ -144,6 +171,7 @@ INDEXES: Final = (
     JOBS_BY_COMPONENT,
     PODS_BY_INFERENCE_SERVICE,
     PODS_BY_CLAIM,
+    INFERENCE_SERVICES_BY_CLAIM,
 )
 _OF_KIND: Mapping[str, tuple[Index, ...]] = {
     kind: tuple(index for index in INDEXES if index.kind in {"", kind})

@@ -15,14 +15,17 @@
 
 import datetime
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
 
+import msgspec
 from immutables import Map
+from msgspec.structs import replace
 
+from aimcontroller import ordered
 from aimcontroller.indexes import MOST_VALUES, OWNED, Index, hashes, holds, of_kind
+from aimcontroller.ordered import Entry, Ordered
 from aimschema.messages import (
     BY_API_SERVER,
     BY_OWNER,
@@ -38,6 +41,8 @@ from aimschema.messages import (
 from aimschema.published import HASHES, SPEC
 from aimschema.reasons import NAME_CONFLICT
 from aimschema.resources import RESOURCES, Key, key_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,24 @@ class KubeObject:
     epoch: int = 0
     complete: bool = True
     has_spec: bool = True
+    _read: dict[Callable[[Any], Any], Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def body_as(self, read: Callable[[dict[str, Any]], T]) -> T:
+        """What `read`, a pure function, makes of the body: called once for this version, unless it
+        raises."""
+        if read not in self._read:
+            self._read[read] = read(self.body)
+        found: T = self._read[read]
+        return found
+
+    def spec_as(self, read: Callable[[dict[str, Any]], T]) -> T:
+        """The same for the spec."""
+        if read not in self._read:
+            self._read[read] = read(self.spec)
+        found: T = self._read[read]
+        return found
 
     @property
     def version_key(self) -> tuple[int, int]:
@@ -117,9 +140,11 @@ class KubeObject:
 
     def condition(self, type_: str) -> dict[str, Any] | None:
         """The condition of this type in the object's status."""
-        return next(
-            (condition for condition in self.conditions if condition.get("type") == type_), None
-        )
+        found = self.status.get("conditions")
+        for each in found if isinstance(found, list) else ():
+            if isinstance(each, dict) and each.get("type") == type_:
+                return each
+        return None
 
     def is_condition_true(self, type_: str) -> bool:
         """Whether the condition of this type is True."""
@@ -239,6 +264,8 @@ class FieldConflict:
 
 
 StateEvent: TypeAlias = Message | Observation
+_Indexed: TypeAlias = Map[tuple[str, str, str | None, str], Ordered]
+_Many: TypeAlias = "Map[tuple[str, str, str | None], Map[Key, array[int]]]"
 _NO_NAMES: Map[str, KubeObject] = Map()
 _NO_KEYS: "Map[Key, array[int]]" = Map()
 _NO_FACTS: Map[str, object] = Map()
@@ -250,24 +277,21 @@ forgotten."""
 _NO_REPORT: tuple[int, StatusReported | None] = (0, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Projection:
+class Projection(msgspec.Struct, frozen=True):
     """Everything known, with the look-ups planners need."""
 
-    _objects: Map[tuple[str, str | None], Map[str, KubeObject]] = field(default_factory=Map)
-    _indexed: Map[tuple[str, str, str | None, str], tuple[KubeObject, ...]] = field(
-        default_factory=Map
-    )
+    _objects: Map[tuple[str, str | None], Map[str, KubeObject]] = msgspec.field(default_factory=Map)
+    _indexed: _Indexed = msgspec.field(default_factory=Map)
     """By index, kind, namespace and value, oldest first."""
-    _many: "Map[tuple[str, str, str | None], Map[Key, array[int]]]" = field(default_factory=Map)
+    _many: _Many = msgspec.field(default_factory=Map)
     """By index, kind and namespace, the objects that have too many values."""
-    _deletions: Map[str, Map[Key, tuple[int, int]]] = field(
+    _deletions: Map[str, Map[Key, tuple[int, int]]] = msgspec.field(
         default_factory=Map
     )  # by kind: epoch and version of deletions
-    _reports: Map[tuple[Key, str], tuple[int, StatusReported]] = field(default_factory=Map)
-    _observations: Map[Key, Map[str, object]] = field(default_factory=Map)
+    _reports: Map[tuple[Key, str], tuple[int, StatusReported]] = msgspec.field(default_factory=Map)
+    _observations: Map[Key, Map[str, object]] = msgspec.field(default_factory=Map)
     _absent: frozenset[str] = frozenset()
-    _settled: Map[str, tuple[int, int]] = field(
+    _settled: Map[str, tuple[int, int]] = msgspec.field(
         default_factory=Map
     )  # by kind: age of the last complete list, or of a deletion that is forgotten
     _epoch: int = 0
@@ -295,20 +319,31 @@ class Projection:
         Any user may write any uid into an ownerReference, but an owner is in the same
         namespace or cluster-scoped.
         """
-        return self._find(OWNED, kind, namespace, uid)
+        return list(self._find(OWNED, kind, namespace, uid))
 
     def find(self, index: Index, value: str, namespace: str | None = None) -> list[KubeObject]:
         """Objects with this value, oldest first; of this namespace unless the index is for all
         of them together."""
+        return list(self.find_lazily(index, value, namespace))
+
+    def find_lazily(
+        self, index: Index, value: str, namespace: str | None = None
+    ) -> Iterator[KubeObject]:
+        """As `find`, for those who need only the first of many."""
         return self._find(index, index.kind, None if index.everywhere else namespace, value)
 
-    def _find(self, index: Index, kind: str, namespace: str | None, value: str) -> list[KubeObject]:
-        found = list(self._indexed.get((index.name, kind, namespace, value), ()))
+    def _find(
+        self, index: Index, kind: str, namespace: str | None, value: str
+    ) -> Iterator[KubeObject]:
+        found = ordered.entries(self._indexed.get((index.name, kind, namespace, value), ()))
         many = self._many.get((index.name, kind, namespace), _NO_KEYS)
-        if not many:
-            return found
-        more = (self.get(key) for key, stored in many.items() if holds(stored, value))
-        return sorted([*found, *(obj for obj in more if obj is not None)], key=_order)
+        if many:
+            more = (self.get(key) for key, stored in many.items() if holds(stored, value))
+            found = iter(sorted([*found, *(_order(obj) for obj in more if obj is not None)]))
+        for _, name, of in found:
+            obj = self.get(Key(kind, of or None, name))
+            if obj is not None:
+                yield obj
 
     def report(self, key: Key, service: str) -> StatusReported | None:
         """The last report of a service on an object."""
@@ -488,16 +523,17 @@ def _fold_change(state: Projection, event: ObjectChanged, seq: int) -> Projectio
         not seq and new.version_key <= state._settled.get(key.kind, _NEVER)
     ):
         return state
-    if obj is not None:
-        state = _remove(state if obj.uid == event.uid else _forget_observations(state, key), obj)
+    if obj is not None and obj.uid != event.uid:
+        state = _forget_observations(state, key)
     place = (key.kind, key.namespace)
     names = state._objects.get(place, _NO_NAMES).set(key.name, new)
-    return _update_indexes(
-        replace(
-            state, _objects=state._objects.set(place, names), _epoch=max(state._epoch, new.epoch)
-        ),
-        new,
-        _with,
+    indexed, many = _update_indexes(state, key, obj, new)
+    return replace(
+        state,
+        _objects=state._objects.set(place, names),
+        _epoch=max(state._epoch, epoch),
+        _indexed=indexed,
+        _many=many,
     )
 
 
@@ -540,43 +576,66 @@ def _remove(state: Projection, obj: KubeObject) -> Projection:
     key, place = obj.key, (obj.key.kind, obj.key.namespace)
     names = state._objects[place].delete(key.name)
     objects = state._objects.set(place, names) if names else state._objects.delete(place)
-    return _update_indexes(replace(state, _objects=objects), obj, _without)
+    indexed, many = _update_indexes(state, key, obj, None)
+    return replace(state, _objects=objects, _indexed=indexed, _many=many)
 
 
 def _update_indexes(
-    state: Projection,
-    obj: KubeObject,
-    change: Callable[[tuple[KubeObject, ...], KubeObject], tuple[KubeObject, ...]],
-) -> Projection:
-    """With an object put into its indexes, or taken out of them."""
-    kind = obj.key.kind
-    indexed = state._indexed
-    many = state._many
-    for index in of_kind(kind):
-        values = set(index.values(obj.body))
-        namespace = None if index.everywhere else obj.key.namespace
-        if len(values) > MOST_VALUES:
-            place = (index.name, kind, namespace)
-            keys = many.get(place, _NO_KEYS)
-            keys = keys.set(obj.key, hashes(values)) if change is _with else keys.delete(obj.key)
-            many = many.set(place, keys) if keys else many.delete(place)
-            continue
-        for value in values:
-            at = (index.name, kind, namespace, value)
-            left = change(indexed.get(at, ()), obj)
-            indexed = indexed.set(at, left) if left else indexed.delete(at)
-    return replace(state, _indexed=indexed, _many=many)
+    state: Projection, key: Key, old: KubeObject | None, new: KubeObject | None
+) -> "tuple[_Indexed, _Many]":
+    """The indexes with `new` in the place of `old`. Most changes of an object change none."""
+    indexed, many = state._indexed, state._many
+    for index in of_kind(key.kind):
+        before, after = _values(index, old), _values(index, new)
+        if before != after:
+            place = (index.name, key.kind, None if index.everywhere else key.namespace)
+            indexed, many = _remove_from_index(indexed, many, place, key, before)
+            indexed, many = _add_to_index(indexed, many, place, key, after)
+    return indexed, many
 
 
-def _order(obj: KubeObject) -> tuple[str, str, str]:
+def _values(index: Index, obj: KubeObject | None) -> tuple[Entry, frozenset[str]] | None:
+    return None if obj is None else (_order(obj), frozenset(index.values(obj.body)))
+
+
+def _add_to_index(
+    indexed: "_Indexed",
+    many: "_Many",
+    place: tuple[str, str, str | None],
+    key: Key,
+    found: tuple[Entry, frozenset[str]] | None,
+) -> "tuple[_Indexed, _Many]":
+    if found is None:
+        return indexed, many
+    entry, values = found
+    if len(values) > MOST_VALUES:
+        keys = many.get(place, _NO_KEYS).set(key, hashes(values))
+        return indexed, many.set(place, keys)
+    for value in values:
+        at = (*place, value)
+        indexed = indexed.set(at, ordered.with_entry(indexed.get(at, ordered.EMPTY), entry))
+    return indexed, many
+
+
+def _remove_from_index(
+    indexed: "_Indexed",
+    many: "_Many",
+    place: tuple[str, str, str | None],
+    key: Key,
+    found: tuple[Entry, frozenset[str]] | None,
+) -> "tuple[_Indexed, _Many]":
+    if found is None:
+        return indexed, many
+    entry, values = found
+    if len(values) > MOST_VALUES:
+        keys = many[place].delete(key)
+        return indexed, many.set(place, keys) if keys else many.delete(place)
+    for value in values:
+        at = (*place, value)
+        left = ordered.without_entry(indexed[at], entry)
+        indexed = indexed.set(at, left) if left else indexed.delete(at)
+    return indexed, many
+
+
+def _order(obj: KubeObject) -> Entry:
     return obj.creation_timestamp, obj.key.name, obj.key.namespace or ""
-
-
-def _with(found: tuple[KubeObject, ...], new: KubeObject) -> tuple[KubeObject, ...]:
-    place = bisect_left(found, _order(new), key=_order)
-    return (*found[:place], new, *found[place:])
-
-
-def _without(found: tuple[KubeObject, ...], obj: KubeObject) -> tuple[KubeObject, ...]:
-    place = bisect_left(found, _order(obj), key=_order)
-    return found[:place] + found[place + 1 :]

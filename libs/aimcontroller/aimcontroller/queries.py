@@ -82,7 +82,7 @@ def previous_discovery(state: Projection, template: KubeObject) -> KubeObject | 
 def discovery_result_of(state: Projection, template: KubeObject) -> Discovered | None:
     """What a template's image answered."""
     config_map = previous_discovery(state, template)
-    return None if config_map is None else from_config_map(config_map.body)
+    return None if config_map is None else config_map.body_as(from_config_map)
 
 
 def templates_of(state: Projection, namespace: str | None, source: str) -> list[KubeObject]:

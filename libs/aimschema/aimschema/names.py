@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 SYSTEM_NAMESPACE = "aim-system"
 """Of the control plane, where it is not configured otherwise."""
@@ -66,6 +67,7 @@ def predictor_service(service: str) -> str:
     return f"{service}-predictor"
 
 
+@lru_cache(maxsize=4096)
 def mount_path_of(source_uri: str) -> tuple[str, str] | None:
     """`(org, model)` under which the runtime looks for a source: the last two segments of its path;
     None where it has no such form.

@@ -17,12 +17,8 @@ from aimschema.reasons import CACHER
 
 def service(settings: CacherSettings) -> Component:
     """What the cacher watches and how it plans, as data."""
-    planner = partial(
-        plan,
-        downloader_image=settings.downloader_image,
-        rules=settings.job_rules(),
-        ca=settings.ca_text(),
-    )
+    image, rules = settings.downloader_image, settings.job_rules()
+    planner = partial(plan, downloader_image=image, rules=rules, ca=settings.ca_text())
     return Component(
         CACHER,
         projection.RECONCILES,
@@ -32,6 +28,7 @@ def service(settings: CacherSettings) -> Component:
         owns=projection.OWNS,
         failures=projection.FAILURES,
         reads_status_of=projection.READS_STATUS_OF,
+        predicates=projection.PREDICATES,
         map_change_to_keys=projection.map_change_to_keys,
         progress_of=projection.PROGRESS_OF,
         measure=measure,

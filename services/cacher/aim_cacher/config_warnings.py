@@ -18,7 +18,7 @@ _UNMOUNTABLE = "CreateContainerConfigError"
 
 
 def plan_config(state: Projection, config: KubeObject) -> Plan:
-    spec = ConfigSpec.model_validate(config.spec)
+    spec = config.spec_as(ConfigSpec.model_validate)
     warnings = [
         (reasons.SECRET_MISSING, message) for message in _secrets_missing(state, config, spec)
     ]

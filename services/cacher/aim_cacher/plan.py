@@ -46,7 +46,7 @@ def plan(
     if key.kind == CONFIG.kind:
         return plan_config(state, obj)
     view = CacheView.build(state, obj, now, JobOptions(downloader_image, rules, ca))
-    return warn_of_ignored(CacheSpec.model_validate(obj.spec).env, plan_cache(view))
+    return warn_of_ignored(obj.spec_as(CacheSpec.model_validate).env, plan_cache(view))
 
 
 def plan_cache(view: CacheView) -> Plan:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from aimcontroller.failures import FailureConditions
-from aimcontroller.indexes import SERVICES_BY_TEMPLATE, claims_mounted
+from aimcontroller.indexes import REQUESTERS_BY_TEMPLATE, claims_mounted
+from aimcontroller.predicates import status_changed
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import caches_of, discovery_result_of, oldest_first, templates_of
 from aimschema.credentials import DEFAULT_CONFIG
@@ -36,6 +37,8 @@ READS_STATUS_OF = {
     TEMPLATE.kind: frozenset({"modelSources"}),
 }
 """By kind, the conditions and status fields that the cacher reads."""
+PREDICATES = {SERVICE.kind: status_changed()}
+"""A service only requests caches."""
 FAILURES = {
     CACHE.kind: FailureConditions(FILLED, {CLAIM.kind: STORAGE_READY}),
     TEMPLATE.kind: FailureConditions(CACHE_WARM),
@@ -94,25 +97,24 @@ def config_of(cache: KubeObject | None, namespace: str | None) -> Key:
     )
 
 
-def requesters(state: Projection, template: KubeObject) -> list[KubeObject]:
-    """Objects that request the models of a template as caches: services, and the template itself
-    where it sets warmCache; oldest first."""
-    services = (
-        service
-        for service in state.find(SERVICES_BY_TEMPLATE, template.key.name, template.key.namespace)
-        if service.spec.get("cacheModel", True)
-    )
-    return oldest_first([*services, *([template] if template.spec.get("warmCache") else [])])
+def oldest_requester(state: Projection, template: KubeObject) -> KubeObject | None:
+    """Of the objects that request the models of a template as caches, the oldest: services, and
+    the template itself where it sets warmCache."""
+    services = state.find_lazily(REQUESTERS_BY_TEMPLATE, template.key.name, template.key.namespace)
+    service = next((each for each in services if not each.deleting), None)
+    own = [template] if template.spec.get("warmCache") else []
+    return next(iter(oldest_first([*own, *([] if service is None else [service])])), None)
 
 
-def requesters_of_source(state: Projection, namespace: str | None, source: str) -> list[KubeObject]:
-    """Objects that request a cache of a source, through any template; oldest first. While an image
-    is inspected again, its last answer still counts."""
-    return oldest_first(
-        requester
-        for template in templates_of(state, namespace, source)
-        for requester in requesters(state, template)
+def oldest_requester_of_source(
+    state: Projection, namespace: str | None, source: str
+) -> KubeObject | None:
+    """The oldest object that requests a cache of a source, through any template. While an image is
+    inspected again, its last answer still counts."""
+    found = (
+        oldest_requester(state, template) for template in templates_of(state, namespace, source)
     )
+    return next(iter(oldest_first(each for each in found if each is not None)), None)
 
 
 def map_change_to_keys(before: Projection, after: Projection, key: Key) -> Iterable[Key]:
@@ -163,7 +165,7 @@ def _template_of(state: Projection, service: Key) -> Key | None:
 def _requested_sources(state: Projection, key: Key) -> frozenset[str]:
     """Sources that objects request through a template."""
     template = state.get(key)
-    if template is None or not requesters(state, template):
+    if template is None or oldest_requester(state, template) is None:
         return frozenset()
     answer = discovery_result_of(state, template)
     return frozenset(

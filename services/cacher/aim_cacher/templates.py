@@ -6,7 +6,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from aim_cacher.projection import config_of, requesters, requesters_of_source
+from aim_cacher.projection import config_of, oldest_requester, oldest_requester_of_source
 from aim_cacher.render import cache_for
 from aimcontroller.action import ApplyObject, PatchObject
 from aimcontroller.plan import Plan, actions, condition, report
@@ -38,7 +38,7 @@ def plan_template(state: Projection, template: KubeObject) -> Plan:
     }
     missing = (
         [model for model in answer.models if caches[model.source] is None]
-        if requesters(state, template)
+        if oldest_requester(state, template) is not None
         else []
     )
     conflict = _name_conflict(state, template, missing)
@@ -58,7 +58,8 @@ def plan_template(state: Projection, template: KubeObject) -> Plan:
 
 
 def _create(state: Projection, template: KubeObject, model: SourceModel) -> ApplyObject:
-    config = _config_of_oldest(state, template, model.source)
+    oldest = oldest_requester_of_source(state, template.key.namespace, model.source)
+    config = _config_of(template if oldest is None else oldest)
     return ApplyObject(cache_for(template, model.source, model.size_bytes, config))
 
 
@@ -78,20 +79,17 @@ def _change_config(
         not is_created_by_aim
         or not is_config_missing
         or cache.is_condition_true(reasons.FILLED)
-        or not requesters_of_source(state, template.key.namespace, source)
+        or (oldest := oldest_requester_of_source(state, template.key.namespace, source)) is None
+        or (name := _config_of(oldest)) == config.name
     ):
-        return None
-    name = _config_of_oldest(state, template, source)
-    if name == config.name:
         return None
     patch = {"metadata": {"annotations": {labels.ANNOTATION_CONFIG: name}}}
     return PatchObject(cache.key, cache.uid, patch)
 
 
-def _config_of_oldest(state: Projection, template: KubeObject, source: str) -> str:
-    """The config of the oldest requester of a source; a template names none."""
-    oldest = requesters_of_source(state, template.key.namespace, source)[0]
-    return str(oldest.spec.get("configRef", DEFAULT_CONFIG))
+def _config_of(requester: KubeObject) -> str:
+    """A template names no config."""
+    return str(requester.spec.get("configRef", DEFAULT_CONFIG))
 
 
 def _existing_under_name(state: Projection, template: KubeObject, source: str) -> KubeObject | None:

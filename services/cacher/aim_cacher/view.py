@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aim_cacher.downloader_output import read_result
-from aim_cacher.projection import config_of, requesters_of_source
+from aim_cacher.projection import config_of, oldest_requester_of_source
 from aim_cacher.render import (
     CONTAINER,
     Body,
@@ -65,10 +65,10 @@ class CacheView:
         cls, state: Projection, cache: KubeObject, now: datetime.datetime, options: JobOptions
     ) -> "CacheView":
         namespace = cache.key.namespace
-        spec = CacheSpec.model_validate(cache.spec)
+        spec = cache.spec_as(CacheSpec.model_validate)
         config_key = config_of(cache, namespace)
         config_object = state.get(config_key)
-        config = None if config_object is None else ConfigSpec.model_validate(config_object.spec)
+        config = None if config_object is None else config_object.spec_as(ConfigSpec.model_validate)
         claim = state.get(Key(CLAIM.kind, namespace, names.cache_claim(cache.key.name)))
         desired_class = spec.storage_class_name or (
             config.cache_storage_class_name if config is not None else None
@@ -120,9 +120,8 @@ class CacheView:
         or is a duplicate. While an image is inspected again, its last answer still counts."""
         is_created_by_aim = self.cache.labels.get(labels.MANAGED_BY) == labels.MANAGED_BY_AIM
         source = str(self.cache.spec["sourceUri"])
-        if not is_created_by_aim or requesters_of_source(
-            self.state, self.cache.key.namespace, source
-        ):
+        namespace = self.cache.key.namespace
+        if not is_created_by_aim or oldest_requester_of_source(self.state, namespace, source):
             return False
         return has_failed(self.cache) or self.duplicate_of is not None
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from aim_cacher.__main__ import service
 from aim_cacher.projection import map_change_to_keys, map_to_keys
+from aim_cacher.settings import CacherSettings
 from aim_cacher.stages.job_failure import classify_exit
 from aimcontroller.action import PatchObject
 from aimcontroller.projection import REJECTED, ApplyRejected, Observation, drop_object, fold
@@ -1947,3 +1949,22 @@ def test_an_overloaded_server_takes_nothing_back_that_is_so(world: Any) -> None:
         "AIMServiceTemplate",
     )
     assert condition_summary(plan, "CacheWarm") == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({"status": {"status": "Running"}}, set(), id="its-status"),
+        pytest.param({"spec": {"templateRef": "t", "cacheModel": False}}, {"t"}, id="its-request"),
+        pytest.param({"spec": {"templateRef": "u"}}, {"t", "u"}, id="its-template"),
+    ],
+)
+def test_an_updated_service_reconciles_its_templates(
+    world: Any, change: Body, expected: set[str]
+) -> None:
+    cacher = service(CacherSettings(downloader_image="downloader"))
+    first, then = world.service(), world.service() | change
+    then["metadata"] = then["metadata"] | {"resourceVersion": "2"}
+    before = fold(projection(world.template()), changed(first), 1)
+    keys = cacher.keys_to_reconcile(before, fold(before, changed(then), 2), key_of(first))
+    assert {key.name for key in keys} == expected

@@ -28,6 +28,7 @@ def service(settings: DeployerSettings) -> Component:
         owns=projection.OWNS,
         failures=projection.FAILURES,
         reads_status_of=projection.READS_STATUS_OF,
+        predicates=projection.PREDICATES,
     )
 
 

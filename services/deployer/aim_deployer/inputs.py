@@ -67,7 +67,7 @@ class ServiceInputs:
         cls, state: Projection, service: KubeObject, gpus: GpuTable, own_namespace: str
     ) -> "ServiceInputs":
         namespace = service.key.namespace
-        spec = ServiceSpec.model_validate(service.spec)
+        spec = service.spec_as(ServiceSpec.model_validate)
         template = state.get(Key(TEMPLATE.kind, namespace, spec.template_ref))
         runtime = state.get(Key(INFERENCE_SERVICE.kind, namespace, service.key.name))
         is_own = runtime is not None and service.uid in runtime.owners
@@ -124,5 +124,5 @@ class ServiceInputs:
 
 def _discovery_result(state: Projection, template: KubeObject) -> DiscoveryResult | None:
     config_map = previous_discovery(state, template)
-    found = None if config_map is None else from_config_map(config_map.body)
+    found = None if config_map is None else config_map.body_as(from_config_map)
     return None if config_map is None or found is None else DiscoveryResult(config_map, found)

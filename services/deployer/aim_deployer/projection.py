@@ -4,14 +4,18 @@ from collections.abc import Iterable, Iterator
 
 from aimcontroller.failures import FailureConditions
 from aimcontroller.indexes import (
+    INFERENCE_SERVICES_BY_CLAIM,
     PODS_BY_INFERENCE_SERVICE,
     SERVICES_BY_CONFIG,
     SERVICES_BY_MODEL,
     SERVICES_BY_TEMPLATE,
     Index,
 )
+from aimcontroller.predicates import status_changed
 from aimcontroller.projection import KubeObject, Projection
+from aimcontroller.queries import templates_of
 from aimschema.labels import KSERVE_COMPONENT_LABEL, KSERVE_ISVC_LABEL
+from aimschema.names import cache_claim
 from aimschema.reasons import CACHE_READY, CACHE_WARM, DISCOVERED, READY, RUNTIME_READY
 from aimschema.resources import (
     BUDGET,
@@ -38,6 +42,7 @@ READS_STATUS_OF = {
     CACHE.kind: frozenset({READY, "status", "progress", "sizeBytes"}),
 }
 """The conditions and status fields that the deployer reads, by kind."""
+PREDICATES = {kind: status_changed(*names) for kind, names in READS_STATUS_OF.items()}
 FAILURES = {SERVICE.kind: FailureConditions(conflicts={INFERENCE_SERVICE.kind: RUNTIME_READY})}
 """runtime.py shows rejections itself: it falls back to another mode after some, and shows none
 then."""
@@ -67,7 +72,7 @@ def map_to_keys(state: Projection, key: Key, *, namespace: str = "") -> Iterable
         case "AIMNamespaceConfig":
             yield from _with(state, SERVICES_BY_CONFIG, key)
         case "ModelCache":
-            yield from (service.key for service in state.in_namespace(SERVICE.kind, key.namespace))
+            yield from _of_cache(state, key, obj)
         case "AIMClusterModel":
             yield from _of_model(state, key)
 
@@ -76,6 +81,15 @@ def predictor_pods(state: Projection, service: Key) -> list[KubeObject]:
     """The predictor pods of the InferenceService with this name, without pods of a transformer."""
     pods = state.find(PODS_BY_INFERENCE_SERVICE, service.name, service.namespace)
     return [pod for pod in pods if pod.labels.get(KSERVE_COMPONENT_LABEL, PREDICTOR) == PREDICTOR]
+
+
+def _of_cache(state: Projection, key: Key, cache: KubeObject | None) -> Iterator[Key]:
+    """Services that need a cache of this source, and those that mount its claim."""
+    if cache is not None:
+        for template in templates_of(state, key.namespace, str(cache.spec.get("sourceUri"))):
+            yield from _with(state, SERVICES_BY_TEMPLATE, template.key)
+    for existing in state.find(INFERENCE_SERVICES_BY_CLAIM, cache_claim(key.name), key.namespace):
+        yield Key(SERVICE.kind, key.namespace, existing.key.name)
 
 
 def _of_model(state: Projection, key: Key) -> list[Key]:

@@ -58,7 +58,7 @@ def resolve(
         case KubeObject(deleting=True) as template:
             return errors.template_deleted(template)
         case template:
-            return resolve_template(inputs, template, TemplateSpec.model_validate(template.spec))
+            return resolve_template(inputs, template, template.spec_as(TemplateSpec.model_validate))
 
 
 def resolve_template(
@@ -104,7 +104,7 @@ def resolve_result(
 def _resolved_service(
     inputs: ServiceInputs, template: KubeObject, result: DiscoveryResult
 ) -> ResolvedService:
-    template_spec = TemplateSpec.model_validate(template.spec)
+    template_spec = template.spec_as(TemplateSpec.model_validate)
     config = inputs.config
     return ResolvedService(
         service=inputs.service,
@@ -112,7 +112,7 @@ def _resolved_service(
         template=template,
         template_spec=template_spec,
         image=str(result.image),
-        config=None if config is None else ConfigSpec.model_validate(config.spec),
+        config=None if config is None else config.spec_as(ConfigSpec.model_validate),
         found=result.found,
         gpu=inputs.gpus[template_spec.gpu_model],
         sources=tuple(

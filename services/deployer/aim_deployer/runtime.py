@@ -16,7 +16,7 @@ from typing import Any
 
 from aim_deployer.existing import is_stopped
 from aim_deployer.modes import MODES, falls_back
-from aim_deployer.projection import CONTAINER, predictor_pods
+from aim_deployer.projection import CONTAINER
 from aim_deployer.render import STARTUP_PERIOD_S, STARTUP_TRIES
 from aimcontroller.failures import with_api_error
 from aimcontroller.plan import EMPTY_PLAN, Plan, condition
@@ -124,14 +124,15 @@ def runtime(
     state: Projection,
     service: KubeObject,
     existing: KubeObject | None,
+    pods: tuple[KubeObject, ...],
     now: datetime.datetime,
     mode: str,
 ) -> Runtime:
-    """The status of the runtime. `mode` is the setting AIM_KSERVE_MODE."""
+    """The status of the runtime. `pods` are its predictors, `mode` is the setting
+    AIM_KSERVE_MODE."""
     rejection: ApplyRejected | None = state.observation(service.key, REJECTED)
     if falls_back(existing, rejection, mode):
         rejection = None
-    pods = tuple(predictor_pods(state, service.key))
     diagnosis = _diagnose(state, existing, pods, now)
     view = RuntimeView(service, existing, pods, rejection, diagnosis)
     found = with_api_error(_condition(view), rejection)

@@ -73,7 +73,7 @@ class ServiceView:
             budget=state.get(Key(BUDGET.kind, namespace, service.key.name)),
             resolution=resolution,
             caches=caches,
-            runtime=runtime(state, service, existing, now, options.mode),
+            runtime=runtime(state, service, existing, pods, now, options.mode),
             rejection=state.observation(service.key, REJECTED),
         )
 

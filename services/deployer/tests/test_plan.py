@@ -12,6 +12,7 @@ from aim_deployer import gpus
 from aim_deployer.plan import plan as plan_key
 from aim_deployer.projection import map_to_keys
 from aimcontroller import testing
+from aimcontroller.projection import drop_object
 from aimcontroller.testing import (
     NAMESPACE,
     NOW,
@@ -736,3 +737,14 @@ def test_a_change_of_known_images_enqueues_its_services(world: Any) -> None:
     key = Key(CONFIG_MAP.kind, "aim-system", world.record()["metadata"]["name"])
     assert list(map_to_keys(state, key, namespace="aim-system")) == [world.key]
     assert list(map_to_keys(state, key, namespace="other")) == []
+
+
+def test_a_cache_enqueues_the_services_of_its_source(world: Any) -> None:
+    other = world.service("other", templateRef="another", uid="other")
+    mounting = world.service("mounting", templateRef="missing", uid="mounting")
+    runtime = world.runtime() | {"metadata": {**world.runtime()["metadata"], "name": "mounting"}}
+    state = projection(*world.parts(), other, mounting, runtime)
+    key = Key(CACHE.kind, NAMESPACE, "c")
+    expected = {world.key, Key(SERVICE.kind, NAMESPACE, "mounting")}
+    assert set(map_to_keys(state, key)) == expected
+    assert set(map_to_keys(drop_object(state, key), key)) == expected - {world.key}

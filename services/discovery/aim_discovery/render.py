@@ -51,7 +51,7 @@ def discovery_job(
     attempt: int,
     rules: JobRules = DEFAULT_RULES,
 ) -> Body:
-    spec = TemplateSpec.model_validate(template.spec)
+    spec = template.spec_as(TemplateSpec.model_validate)
     metadata = _metadata(template, names.discovery_job(template.key.name, inputs_of(image, spec)))
     annotations = {labels.ANNOTATION_ATTEMPT: str(attempt), labels.ANNOTATION_TRIED: tried}
     return {

@@ -67,12 +67,12 @@ class TemplateView:
     ) -> "TemplateView":
         namespace = template.key.namespace
         name = template.key.name
-        spec = TemplateSpec.model_validate(template.spec)
+        spec = template.spec_as(TemplateSpec.model_validate)
         image = str(model.spec["image"])
         config = state.get(Key(CONFIG.kind, namespace, DEFAULT_CONFIG))
         result_key = Key(CONFIG_MAP.kind, namespace, names.discovery_config_map(name))
         result = state.get(result_key)
-        answer = None if result is None else from_config_map(result.body)
+        answer = None if result is None else result.body_as(from_config_map)
         data: dict[str, str] = {} if result is None or answer is None else result.body["data"]
         if result is not None and _is_of_another_image(result, data, image, spec):
             answer = None
@@ -82,7 +82,7 @@ class TemplateView:
             template=template,
             spec=spec,
             image=image,
-            config=None if config is None else ConfigSpec.model_validate(config.spec),
+            config=None if config is None else config.spec_as(ConfigSpec.model_validate),
             result=result,
             answer=answer,
             data=data,

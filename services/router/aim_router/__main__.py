@@ -23,6 +23,7 @@ def service(_settings: ServiceSettings) -> Component:
         owns=projection.OWNS,
         failures=projection.FAILURES,
         reads_status_of=projection.READS_STATUS_OF,
+        predicates=projection.PREDICATES,
         map_change_to_keys=projection.map_change_to_keys,
     )
 

@@ -56,7 +56,7 @@ class ConfigView:
 
 
 def plan_config(state: Projection, config: KubeObject) -> Plan:
-    routing = ConfigSpec.model_validate(config.spec).routing
+    routing = config.spec_as(ConfigSpec.model_validate).routing
     warnings = []
     if routing is not None and routing.auto_create_route:
         warnings = _warnings(state, config, routing.gateway)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from aimcontroller.failures import FailureConditions
 from aimcontroller.indexes import SERVICES_BY_CONFIG, SERVICES_BY_WORKLOAD_ID
+from aimcontroller.predicates import status_changed, without_status
 from aimcontroller.projection import KubeObject, Projection
 from aimschema.labels import WORKLOAD_ID
 from aimschema.reasons import ROUTING_READY
@@ -14,6 +15,11 @@ WATCHES = (SERVICE, CONFIG, ROUTE, GATEWAY)
 OWNS = (ROUTE,)
 READS_STATUS_OF = {SERVICE.kind: frozenset({"path"})}
 """The conditions and status fields that the router reads, by kind."""
+PREDICATES = {
+    SERVICE.kind: status_changed("path", "url"),
+    GATEWAY.kind: lambda old, new: _routing_part(old) != _routing_part(new),
+}
+"""Each new route changes the status of its Gateway; counting routes concerns no service."""
 FAILURES = {SERVICE.kind: FailureConditions(ROUTING_READY, {ROUTE.kind: ROUTING_READY})}
 
 
@@ -40,6 +46,18 @@ def map_to_keys(state: Projection, key: Key) -> Iterable[Key]:
                 for service in state.in_all_namespaces(SERVICE.kind)
                 if service.status.get("path") is not None
             )
+
+
+def _routing_part(gateway: KubeObject) -> object:
+    """All of a Gateway but the number of routes of each listener."""
+    status = gateway.body.get("status")
+    listeners = status.get("listeners") if isinstance(status, dict) else None
+    if not isinstance(status, dict) or not isinstance(listeners, list):
+        return without_status(gateway), status
+    uncounted = [
+        {**each, "attachedRoutes": None} if isinstance(each, dict) else each for each in listeners
+    ]
+    return without_status(gateway), {**status, "listeners": uncounted}
 
 
 def workload_id(service: KubeObject) -> str:

@@ -36,7 +36,7 @@ class ServiceView:
             state=state,
             service=service,
             config=config,
-            routing=None if config is None else ConfigSpec.model_validate(config.spec).routing,
+            routing=None if config is None else config.spec_as(ConfigSpec.model_validate).routing,
             existing=state.get(Key(ROUTE.kind, key.namespace, key.name)),
             rejection=state.observation(key, REJECTED),
         )

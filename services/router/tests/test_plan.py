@@ -8,6 +8,7 @@ from hypothesis import given as holds_for
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from aim_router.__main__ import service
 from aim_router.plan import plan as plan_key
 from aim_router.projection import map_change_to_keys
 from aim_router.render import timeout_of
@@ -20,6 +21,7 @@ from aimcontroller.projection import (
     drop_object,
     fold,
 )
+from aimcontroller.settings import ServiceSettings
 from aimcontroller.testing import (
     NAMESPACE,
     NOW,
@@ -610,3 +612,33 @@ def test_services_of_a_workload_id_are_enqueued_on_a_delete(world: Any) -> None:
     assert Key(SERVICE.kind, NAMESPACE, "younger") in set(
         map_change_to_keys(before, drop_object(before, key), key)
     )
+
+
+LISTENER = {"name": "web", "attachedRoutes": 1, "supportedKinds": [{"kind": "HTTPRoute"}]}
+LISTENED = {"listeners": [LISTENER]}
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        pytest.param({"listeners": [LISTENER | {"attachedRoutes": 2}]}, False, id="a-route-more"),
+        pytest.param({"listeners": [LISTENER | {"supportedKinds": []}]}, True, id="its-kinds"),
+        pytest.param({"listeners": []}, True, id="no-listener"),
+        pytest.param({"listeners": ["web"]}, True, id="a-listener-that-is-no-object"),
+        pytest.param({"listeners": "web"}, True, id="listeners-that-are-no-list"),
+        pytest.param(LISTENED | {"addresses": [{"value": "a"}]}, True, id="its-addresses"),
+        pytest.param("up", True, id="a-status-that-is-no-object"),
+    ],
+)
+def test_a_gateway_that_counts_routes_reconciles_nothing(
+    world: Any, status: Any, expected: bool
+) -> None:
+    router = service(ServiceSettings())
+    others = projection(world.service(status={"path": "/s"}), world.config())
+    gateways = [world.gateway() | {"status": each} for each in (LISTENED, status)]
+    gateways[1]["metadata"]["resourceVersion"] = "2"
+    before = fold(others, testing.changed(gateways[0]), 1)
+    keys = router.keys_to_reconcile(
+        before, fold(before, testing.changed(gateways[1]), 2), key_of(gateways[0])
+    )
+    assert (world.key in keys) is expected
