@@ -174,14 +174,17 @@ class Publisher:
         wait for each other."""
         async with contextlib.AsyncExitStack() as turns:
             for subject in sorted(subjects):
-                turn = self._turns.get(subject)
-                if turn is None:
-                    turn = self._turns[subject] = asyncio.Lock()
-                await turns.enter_async_context(turn)
+                await turns.enter_async_context(self._turn_of(subject))
             yield
 
+    def _turn_of(self, subject: str) -> asyncio.Lock:
+        turn = self._turns.get(subject)
+        if turn is None:
+            turn = self._turns[subject] = asyncio.Lock()
+        return turn
+
     async def _store(self, outgoing: _Outgoing) -> int:
-        async with self._turns_of([outgoing.subject]), self._window:
+        async with self._turn_of(outgoing.subject), self._window:
             return await self._until_acked(outgoing)
 
     async def _until_acked(self, outgoing: _Outgoing) -> int:
@@ -301,8 +304,9 @@ def _parse_ack(data: bytes) -> _Ack:
 
 
 def _size_bytes(outgoing: _Outgoing) -> int:
-    headers = sum(len(name) + len(value.encode()) + 4 for name, value in outgoing.headers.items())
-    return len(outgoing.data) + headers + len("NATS/1.0\r\n\r\n")
+    values = "".join(outgoing.headers.values()).encode()
+    names = sum(map(len, outgoing.headers)) + 4 * len(outgoing.headers)
+    return len(outgoing.data) + len(values) + names + len("NATS/1.0\r\n\r\n")
 
 
 def _check_size(session: Session, outgoing: _Outgoing) -> None:

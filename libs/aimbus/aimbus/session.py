@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Mapping
+from typing import cast
 
 import nats.errors
 from nats.aio.client import Client
@@ -40,7 +41,9 @@ class Session:
         return self.client.max_payload
 
     async def open(self) -> None:
-        self._subscription = await self.client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
+        self._subscription = await self.client.subscribe(f"{self._inbox}.*", pending_bytes_limit=0)
+        # The client puts each message that arrives into this: a reply needs no task to hand it on.
+        self._subscription._pending_queue = _Replies(self._waiting)
 
     async def end(self) -> None:
         if not self.ended.done():
@@ -113,22 +116,21 @@ class Session:
     async def subscription(self, subject: str) -> AsyncIterator[asyncio.Queue[Msg | None]]:
         """What arrives on a subject; None is put when the session has ended. Raises SessionEnded.
 
-        The queue has no bound: readers bound what they ask for. The client's own bound would drop
-        messages.
+        The queue has no bound: readers bound what they ask for.
         """
-        arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
-
-        async def keep(message: Msg) -> None:
-            arrived.put_nowait(message)
 
         def wake(_: object) -> None:
             arrived.put_nowait(None)
 
         try:
             async with _cancellable():
-                subscription = await self.client.subscribe(subject, cb=keep, pending_bytes_limit=0)
+                subscription = await self.client.subscribe(
+                    subject, pending_msgs_limit=0, pending_bytes_limit=0
+                )
         except nats.errors.Error as error:
             raise SessionEnded from error
+        # Read directly: no task has to hand on what arrives.
+        arrived = cast("asyncio.Queue[Msg | None]", subscription._pending_queue)
         self.ended.add_done_callback(wake)
         try:
             yield arrived
@@ -138,10 +140,19 @@ class Session:
                 async with _cancellable():
                     await subscription.unsubscribe()
 
-    async def _on_reply(self, message: Msg) -> None:
-        waiting = self._waiting.get(message.subject.rpartition(".")[2])
+
+class _Replies(asyncio.Queue[Msg]):
+    """Takes the place of a subscription's queue, and hands each reply to the request that waits for
+    it at once."""
+
+    def __init__(self, waiting: Mapping[str, asyncio.Future[Msg]]) -> None:
+        super().__init__()
+        self._waiting = waiting
+
+    def put_nowait(self, item: Msg) -> None:
+        waiting = self._waiting.get(item.subject.rpartition(".")[2])
         if waiting is not None and not waiting.done():
-            waiting.set_result(message)
+            waiting.set_result(item)
 
 
 @contextlib.asynccontextmanager
