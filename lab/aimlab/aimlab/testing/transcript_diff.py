@@ -26,6 +26,7 @@ ORDER = (
     "immutable",
     "pod-security",
     "quota",
+    "create-only",
 )
 """The topics, each on the state that those before it left."""
 

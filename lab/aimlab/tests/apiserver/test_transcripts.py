@@ -16,7 +16,7 @@ from aimlab.testing.transcripts import KNOWN, LEFT_BARE, Outcome, against_double
 FOLDER = Path(__file__).parent / "transcripts"
 ROOT = Path(__file__).parents[4]
 STEPS = steps(FOLDER)
-RECORDED_HERE = ("immutable", "pod-security", "quota")
+RECORDED_HERE = ("immutable", "pod-security", "quota", "create-only")
 """Topics that `aimlab.testing.record` wrote."""
 NO_DIFFERENCE_IN = {
     "create",
@@ -27,6 +27,7 @@ NO_DIFFERENCE_IN = {
     "delete-finalizers-owners",
     "pod-security",
     "quota",
+    "create-only",
 }
 
 
