@@ -8,6 +8,8 @@ docs/explanation/glossary.md has the terms.
    has more than two values or spans lines.
 5. Log events have constant names in kebab-case.
 6. The ids of test cases contain no private word either.
+7. No function of the product or the lab is named by a bare participle, such as `kept` or `sorted`:
+   it does not show whether the function does something or returns something.
 """
 
 import ast
@@ -31,6 +33,20 @@ VAGUE = frozenset(
     re.split(r"\s+", "words kept keeps wanted asked given there present look looks looked")
 )
 WIRE: dict[str, str] = {"CONTESTED": "the reason Contested of a Warning Event"}
+PARTICIPLE = re.compile(
+    r"_*([a-z]+ed|built|chosen|done|drawn|found|given|gone|heard|held|kept|known|left|lost|made"
+    r"|meant|said|seen|sent|shown|taken|told|written)"
+)
+NO_PARTICIPLES = frozenset(
+    {"embed", "exceed", "feed", "need", "proceed", "seed", "seaweed", "speed"}
+)
+NAMED_BY_PARTICIPLES = {
+    "done": "the work queue's word in client-go",
+    "owned": "the objects that another one owns, as in `state.owned(uid, kind, namespace)`",
+    "changed": "a change in tests of planners",
+    "rejected": "a rejection in tests of planners",
+    "applied": "the object that a plan applies, in tests of planners",
+}
 DEFINITIONS = (
     ast.FunctionDef,
     ast.AsyncFunctionDef,
@@ -220,3 +236,51 @@ def test_case_ids_use_the_words_of_the_field() -> None:
     found = {f"{file}: {id_}" for file in tests for id_ in case_ids(file) if is_private(id_)}
     assert not found, "\n".join(sorted(found))
     assert sum(1 for file in tests for _ in case_ids(file)) > 1000
+
+
+def has_participle(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """A property may have one: it is the state of a thing."""
+    decorators = {ast.unparse(each).rpartition(".")[2] for each in function.decorator_list}
+    return (
+        not decorators & {"property", "cached_property"}
+        and PARTICIPLE.fullmatch(function.name) is not None
+        and function.name.strip("_") not in NO_PARTICIPLES
+    )
+
+
+def functions_with_participles() -> Iterator[tuple[str, str]]:
+    """Files and names."""
+    for file in FILES:
+        if "tests" not in Path(file).parts and not file.startswith("bench/"):
+            for node in nodes(file):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and has_participle(
+                    node
+                ):
+                    yield file, node.name
+
+
+def test_functions_are_named_by_verbs_or_nouns() -> None:
+    found = [
+        f"{file}: {name}"
+        for file, name in functions_with_participles()
+        if name not in NAMED_BY_PARTICIPLES
+    ]
+    assert not found, "\n".join(found)
+    assert NAMED_BY_PARTICIPLES.keys() == {name for _, name in functions_with_participles()}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("def kept(): ...", True),
+        ("async def _stored(): ...", True),
+        ("@property\ndef connected(self): ...", False),
+        ("def _seed(): ...", False),
+        ("def stored_keys(): ...", False),
+        ("def add_checked(): ...", False),
+    ],
+)
+def test_what_is_a_bare_participle(text: str, *, found: bool) -> None:
+    (function,) = ast.parse(text).body
+    assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+    assert has_participle(function) is found

@@ -20,22 +20,7 @@ from aimschema.names import SYSTEM_NAMESPACE
 async def run_up(state_dir: Path, console: PlainConsole) -> None:
     """Until cancelled, or until a service ends: then RuntimeError names it and its log."""
     async with AsyncExitStack() as stack:
-        access: AccessOf = no_credentials
-        nats_url = os.environ.get(
-            "AIM_NATS_URL"
-        )  # with one of their own, the files are named in the environment
-        if nats_url is None:
-            guard = create_guard(state_dir / NATS_KEYS)
-            nats_url = (
-                await stack.enter_async_context(embedded_nats(state_dir / "nats", guard))
-            ).url
-            access = guard.access
-            console.print(
-                f"embedded NATS server at {nats_url}, its store in {state_dir / 'nats'}; for other"
-                " commands:",
-                soft_wrap=True,
-            )
-            print_command(console, f"export {nats_environment(nats_url, access(CONSOLE))}")
+        nats_url, access = await _find_nats(stack, state_dir, console)
         services = await stack.enter_async_context(Children(state_dir / "log"))
         ending = asyncio.create_task(
             start_all_in_one(
@@ -59,6 +44,25 @@ async def run_up(state_dir: Path, console: PlainConsole) -> None:
             soft_wrap=True,
         )
         await fail_when_one_ends(services)
+
+
+async def _find_nats(
+    stack: AsyncExitStack, state_dir: Path, console: PlainConsole
+) -> tuple[str, AccessOf]:
+    """The server of AIM_NATS_URL, whose key files the environment names, or one that ends with the
+    stack."""
+    url = os.environ.get("AIM_NATS_URL")
+    if url is not None:
+        return url, no_credentials
+    store = state_dir / "nats"
+    guard = create_guard(state_dir / NATS_KEYS)
+    url = (await stack.enter_async_context(embedded_nats(store, guard))).url
+    console.print(
+        f"embedded NATS server at {url}, its store in {store}; for other commands:",
+        soft_wrap=True,
+    )
+    print_command(console, f"export {nats_environment(url, guard.access(CONSOLE))}")
+    return url, guard.access
 
 
 def up(state: Path | None) -> None:

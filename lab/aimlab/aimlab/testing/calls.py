@@ -17,9 +17,9 @@ async def recorded_calls(kubeconfig: Path) -> Counter[Call]:
         aiohttp.ClientSession(trust_env=False) as client,
         client.get(f"{api_of(kubeconfig).url}{CALLS_PATH}") as answer,
     ):
-        return Counter(dict(map(_counted, await answer.json())))
+        return Counter(dict(map(_parse_record, await answer.json())))
 
 
-def _counted(record: dict[str, Any]) -> tuple[Call, int]:
+def _parse_record(record: dict[str, Any]) -> tuple[Call, int]:
     count = record.pop("count")
     return Call(**record), count
