@@ -23,7 +23,8 @@ from aimcontroller.testing import (
     projection,
     status_condition,
 )
-from aimctl.analysis.diagnosis import Diagnosis, diagnose, root_cause
+from aimctl.analysis.diagnosis import diagnose, root_cause
+from aimctl.analysis.object_diagnosis import Diagnosis
 from aimctl.commands.explain import tree_of
 from aimschema import names
 from aimschema.discovery_result import RESULT_KEY

@@ -8,7 +8,8 @@ import pytest
 
 from aimcontroller.projection import Projection
 from aimcontroller.testing import NAMESPACE, NOW, cr, projection, status_condition
-from aimctl.analysis.diagnosis import Diagnosis, diagnose
+from aimctl.analysis.diagnosis import diagnose
+from aimctl.analysis.object_diagnosis import Diagnosis
 from aimctl.commands import wait as awaiting
 from aimctl.commands.wait import Code, Goal, WaitTracker, goal_of, hopeless, reached_by
 from aimctl.output.console import PlainConsole

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import caches_of, discovery_result_of, models_named
 from aimcontroller.workloads import container_termination, pod_start_failure, pods_of
-from aimctl.analysis.diagnosis import Diagnosis, diagnose, root_cause
+from aimctl.analysis.diagnosis import diagnose, root_cause
+from aimctl.analysis.object_diagnosis import Diagnosis
 from aimctl.parsing import ROOTS
 from aimschema import labels
 from aimschema.messages import Progress

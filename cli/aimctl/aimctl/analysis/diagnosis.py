@@ -7,19 +7,28 @@ model, cache → volume → Job → pod, route → gateway. The last object of t
 import datetime
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import caches_of, discovery_result_of, models_named
-from aimcontroller.workloads import (
-    UNSCHEDULABLE,
-    job_failure,
-    job_state,
-    pod_start_failure,
-    pods_of,
+from aimcontroller.workloads import job_state
+from aimctl.analysis.object_diagnosis import (
+    FILLING,
+    REMEDIES,
+    Diagnosis,
+    because_of,
+    diagnose_aim_object,
+    diagnose_claim,
+    diagnose_deleting,
+    diagnose_gateway,
+    diagnose_job,
+    diagnose_other,
+    diagnose_pod,
+    missing_remedy,
+    parse_time,
 )
 from aimschema import labels, names, reasons
-from aimschema.messages import Progress, parse_timestamp, timestamp
+from aimschema.messages import Progress, timestamp
 from aimschema.resources import (
     CACHE,
     CLAIM,
@@ -34,66 +43,6 @@ from aimschema.resources import (
     TEMPLATE,
     Key,
 )
-
-State = Literal["ready", "working", "waiting", "failed", "missing"]
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """One object of the chain. `percent` and `seconds_left`: how far it is, or without `percent`
-    how long until the next attempt; `remedy`: for a person, empty where it goes on by itself."""
-
-    key: Key
-    state: State
-    summary: str
-    reason: str = ""
-    since: datetime.datetime | None = None
-    percent: int | None = None
-    seconds_left: float | None = None
-    remedy: str = ""
-    causes: tuple["Diagnosis", ...] = ()
-
-
-RETRY = "then try at once: aimctl retry"
-REMEDIES: Mapping[str, str] = {
-    reasons.TEMPLATE_NOT_FOUND: "create the template, or change spec.templateRef",
-    reasons.MODEL_NOT_FOUND: "create an AIMClusterModel with that spec.name, or change spec.model",
-    reasons.RUNTIME_CONFIG_MISSING: "create the AIMNamespaceConfig, or name another",
-    reasons.UNKNOWN_GPU: (
-        "add the GPU model to the deployer's table (AIM_GPU_TABLE), or use another template"
-    ),
-    reasons.VALIDATION_FAILED: "change the service or its template as the message says",
-    reasons.STORAGE_CLASS_MISSING: (
-        "create the storage class, or name another in spec.storageClassName or the config's"
-        " cacheStorageClassName"
-    ),
-    reasons.PVC_LOST: "delete the cache to start over",
-    reasons.PVC_TERMINATING: "stop or delete what holds the PVC, as the message says",
-    reasons.AUTH_ERROR: f"correct the credentials or accept the model's terms, {RETRY}",
-    reasons.SOURCE_NOT_FOUND: (f"put the files at the source, or correct the source; {RETRY}"),
-    reasons.INSUFFICIENT_CAPACITY: (
-        "expand the PVC, or re-create the cache with a larger spec.size"
-    ),
-    reasons.CHECKSUM_MISMATCH: (
-        f"find out why the files differ from the source's checksums, {RETRY}"
-    ),
-    reasons.DOWNLOAD_FAILED: f"correct what the message names, {RETRY}",
-    reasons.DUPLICATE_SOURCE: "use the older cache, or delete it",
-    reasons.DUPLICATE_NAME: "rename or delete one of the two",
-    reasons.NAME_CONFLICT: "rename or delete one of the two",
-    reasons.ROUTE_FAILED: (
-        "change the config's gateway, the service's annotations or the gateway, as the message says"
-    ),
-    reasons.IMAGE_NOT_FOUND: "push the image, or correct spec.image",
-    reasons.METADATA_MISSING: "build the image with labels",
-}
-"""What a person has to do, by reason; a reason that is not here goes on by itself."""
-DISCOVERY_REMEDY = f"correct the image, the spec or the config as the message says, {RETRY}"
-
-
-FILLING = frozenset({reasons.DOWNLOADING, reasons.VERIFYING})
-GARBAGE_COLLECTION = frozenset({"foregroundDeletion", "orphan"})
-"""Finalizers that the cluster sets and removes itself."""
 
 
 def diagnose(
@@ -110,13 +59,6 @@ def root_cause(diagnosis: Diagnosis) -> Diagnosis:
     return diagnosis if unready is None else root_cause(unready)
 
 
-def because_of(condition: Mapping[str, Any]) -> str:
-    """The reason and the message of a condition, after a colon; empty where it has neither."""
-    return "".join(
-        f": {text}" for text in (condition.get("reason"), condition.get("message")) if text
-    )
-
-
 @dataclass(frozen=True)
 class _Chain:
     state: Projection
@@ -126,105 +68,33 @@ class _Chain:
     def of(self, key: Key) -> Diagnosis:
         obj = self.state.get(key)
         if obj is None:
-            return Diagnosis(key, "missing", "does not exist", remedy=self.missing(key))
+            return Diagnosis(
+                key, "missing", "does not exist", remedy=missing_remedy(self.state, key)
+            )
         if obj.deleting:
-            return self.going(obj)
+            return diagnose_deleting(obj)
         match key.kind:
             case SERVICE.kind:
-                return self.ours(obj, self.service(obj))
+                return self.aim_object(obj, self.service(obj))
             case TEMPLATE.kind:
-                return self.ours(obj, self.template(obj))
+                return self.aim_object(obj, self.template(obj))
             case CACHE.kind:
                 return self.cache(obj)
             case MODEL.kind:
-                return self.ours(obj, ())
+                return self.aim_object(obj, ())
             case JOB.kind:
-                return self.job(obj)
+                return diagnose_job(self.state, obj, self.now)
             case POD.kind:
-                return self.pod(obj)
+                return diagnose_pod(obj)
             case CLAIM.kind:
-                return self.claim(obj)
+                return diagnose_claim(obj, self.now)
             case GATEWAY.kind:
-                return self.gateway(obj)
+                return diagnose_gateway(obj)
             case _:
-                return self.other(obj)
+                return diagnose_other(obj)
 
-    def missing(self, key: Key) -> str:
-        elsewhere = sorted(
-            str(each.key.namespace)
-            for each in self.state.in_all_namespaces(key.kind)
-            if each.key.name == key.name
-        )
-        where = "" if key.namespace is None else f" in namespace {key.namespace}"
-        known = (
-            f"there is one in {', '.join(elsewhere)}"
-            if elsewhere
-            else f"no {key.kind} of this name is known"
-        )
-        return f"create it{where}, or correct the name: {known}"
-
-    def going(self, obj: KubeObject) -> Diagnosis:
-        """Being deleted: who set a finalizer ends that."""
-        finalizers = [str(each) for each in obj.body["metadata"].get("finalizers") or ()]
-        summary = (
-            f"is being deleted, held by finalizer {', '.join(finalizers)}"
-            if finalizers
-            else "is being deleted"
-        )
-        others = [
-            each
-            for each in finalizers
-            if not each.startswith("kubernetes.io/") and each not in GARBAGE_COLLECTION
-        ]
-        remedy = (
-            f"if this persists, check that the controller that set {', '.join(others)} is running"
-            if others
-            else ""
-        )
-        return Diagnosis(
-            obj.key,
-            "working",
-            summary,
-            since=_time(obj.body["metadata"].get("deletionTimestamp")),
-            remedy=remedy,
-        )
-
-    def ours(self, obj: KubeObject, causes: Iterable[Diagnosis]) -> Diagnosis:
-        """An object with the three summary conditions: Ready has the reason and the message of
-        what decides. `seconds_left` is the time to the next attempt."""
-        ready = obj.condition(reasons.READY)
-        if ready is None:
-            return Diagnosis(
-                obj.key,
-                "waiting",
-                "no service has reported yet: check that the services are running",
-                since=_time(obj.creation_timestamp),
-            )
-        reason = str(ready.get("reason", ""))
-        message = str(ready.get("message", ""))
-        since = _time(ready.get("lastTransitionTime"))
-        if ready.get("status") == "True":
-            return Diagnosis(obj.key, "ready", f"is ready: {message or reason}", reason, since)
-        failed = obj.is_condition_true(reasons.FAILURE)
-        due = self.seconds_to(obj.status.get("nextAttemptTime"))
-        remedy = (
-            DISCOVERY_REMEDY
-            if failed and reason == reasons.DISCOVERY_FAILED
-            else REMEDIES.get(reason, "")
-        )
-        what = "has failed" if failed else "waits"
-        if not failed and reason in FILLING:
-            what = "is being filled"
-        return Diagnosis(
-            obj.key,
-            "failed" if failed else "waiting",
-            f"{what}: {message or reason}",
-            reason,
-            since,
-            seconds_left=due,
-            remedy=remedy,
-            causes=tuple(causes),
-        )
+    def aim_object(self, obj: KubeObject, causes: Iterable[Diagnosis]) -> Diagnosis:
+        return diagnose_aim_object(obj, causes, self.now)
 
     def service(self, service: KubeObject) -> Iterator[Diagnosis]:
         """First match wins, as for its status: resolved, cached, running, routed."""
@@ -274,7 +144,7 @@ class _Chain:
             yield from self.caches(template)
         else:
             yield from (
-                self.job(job)
+                diagnose_job(self.state, job, self.now)
                 for job in self.state.owned(template.uid, JOB.kind, template.key.namespace)[-1:]
             )
 
@@ -291,7 +161,7 @@ class _Chain:
                 yield self.cache(cache)
 
     def cache(self, cache: KubeObject) -> Diagnosis:
-        diagnosis = self.ours(cache, self.filling(cache))
+        diagnosis = self.aim_object(cache, self.filling(cache))
         if diagnosis.state in {"ready", "failed"}:
             return diagnosis
         progress = self.live.get(cache.key)
@@ -320,7 +190,7 @@ class _Chain:
         ]
         for job in jobs:
             if job is not None and job_state(job) != "succeeded":
-                yield self.job(job)
+                yield diagnose_job(self.state, job, self.now)
         if claim is not None and not cache.is_condition_true(reasons.STORAGE_READY):
             yield self.of(claim.key)
 
@@ -371,127 +241,8 @@ class _Chain:
             f"is not accepted{because_of(rejections[0])}" if rejections else "waits for the gateway"
         )
         yield Diagnosis(
-            route.key, "waiting", summary, since=_time(route.creation_timestamp), causes=behind
+            route.key, "waiting", summary, since=parse_time(route.creation_timestamp), causes=behind
         )
-
-    def job(self, job: KubeObject) -> Diagnosis:
-        state, since = job_state(job), _time(job.creation_timestamp)
-        if state == "failed":
-            return Diagnosis(job.key, "failed", f"has failed: {job_failure(job)}", since=since)
-        if state == "succeeded":
-            return Diagnosis(job.key, "ready", "has succeeded", since=since)
-        pods = pods_of(self.state, job)
-        if not pods:
-            way = (
-                "if this persists, look for a quota or pod security rule in its events: kubectl"
-                f" describe job -n {job.key.namespace} {job.key.name}"
-            )
-            return Diagnosis(
-                job.key,
-                "waiting",
-                "has no pod yet",
-                since=since,
-                remedy=way if self.age_s(job) > 30 else "",
-            )
-        pod = self.pod(pods[-1])
-        return Diagnosis(job.key, "working", "is running", since=since, causes=(pod,))
-
-    def pod(self, pod: KubeObject) -> Diagnosis:
-        trouble = pod_start_failure(pod)
-        since = _time(pod.status.get("startTime") or pod.creation_timestamp)
-        if trouble is not None:
-            if trouble.waits:
-                return Diagnosis(pod.key, "waiting", trouble.text, since=since)
-            remedy = "free or add nodes that fit it" if trouble.reason == UNSCHEDULABLE else ""
-            return Diagnosis(pod.key, "failed", trouble.text, since=since, remedy=remedy)
-        if pod.is_condition_true(reasons.READY) and pod.owner(JOB.kind) is None:
-            return Diagnosis(pod.key, "ready", "is ready", since=since)
-        if pod.status.get("phase") != "Running":
-            return Diagnosis(pod.key, "working", "is being started", since=since)
-        return Diagnosis(
-            pod.key,
-            "working",
-            "runs" if pod.owner(JOB.kind) is not None else "runs, but is not ready yet",
-            since=since,
-        )
-
-    def claim(self, claim: KubeObject) -> Diagnosis:
-        phase, class_ = claim.status.get("phase"), claim.spec.get("storageClassName")
-        if phase == "Bound":
-            return Diagnosis(claim.key, "ready", "is bound", since=_time(claim.creation_timestamp))
-        if phase == "Lost":
-            return Diagnosis(
-                claim.key, "failed", "lost its volume", remedy=REMEDIES[reasons.PVC_LOST]
-            )
-        way = (
-            f"if this persists, see its events: kubectl describe pvc {claim.key.name} -n"
-            f" {claim.key.namespace}"
-            if self.age_s(claim) > 60
-            else ""
-        )
-        return Diagnosis(
-            claim.key,
-            "waiting",
-            f"waits for a volume of class {class_ or '(default)'}",
-            since=_time(claim.creation_timestamp),
-            remedy=way,
-        )
-
-    def gateway(self, gateway: KubeObject) -> Diagnosis:
-        bad = [
-            c
-            for c in gateway.status.get("conditions") or ()
-            if c.get("type") in {"Accepted", "Programmed"} and c.get("status") != "True"
-        ]
-        if bad:
-            summary = f"is not working: {bad[0].get('reason')}: {bad[0].get('message', '')}"
-            return Diagnosis(
-                gateway.key, "failed", summary, remedy="ask the operator of the gateway"
-            )
-        if not gateway.status.get("addresses"):
-            return Diagnosis(
-                gateway.key,
-                "waiting",
-                "has no address yet",
-                remedy="if this persists, ask the operator of the gateway",
-            )
-        return Diagnosis(
-            gateway.key, "ready", f"has address {gateway.status['addresses'][0].get('value')}"
-        )
-
-    def other(self, obj: KubeObject) -> Diagnosis:
-        ready = obj.condition(reasons.READY)
-        if ready is None:
-            return Diagnosis(
-                obj.key,
-                "ready" if obj.key.kind == CONFIG.kind else "waiting",
-                "exists",
-                since=_time(obj.creation_timestamp),
-            )
-        word: State = "ready" if ready.get("status") == "True" else "waiting"
-        summary = ("is ready" if word == "ready" else "is not ready yet") + because_of(ready)
-        return Diagnosis(
-            obj.key,
-            word,
-            summary,
-            str(ready.get("reason", "")),
-            _time(ready.get("lastTransitionTime")),
-        )
-
-    def seconds_to(self, due: Any) -> float | None:
-        at = _time(due)
-        return None if at is None or at <= self.now else (at - self.now).total_seconds()
-
-    def age_s(self, obj: KubeObject) -> float:
-        created = _time(obj.creation_timestamp)
-        return 0.0 if created is None else (self.now - created).total_seconds()
-
-
-def _time(text: Any) -> datetime.datetime | None:
-    try:
-        return parse_timestamp(str(text)) if text else None
-    except ValueError:
-        return None
 
 
 def _percent(text: Any) -> int | None:

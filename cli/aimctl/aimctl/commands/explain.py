@@ -6,7 +6,8 @@ import typer
 from rich.text import Text
 from rich.tree import Tree
 
-from aimctl.analysis.diagnosis import Diagnosis, State, diagnose, diagnosis_data
+from aimctl.analysis.diagnosis import diagnose, diagnosis_data
+from aimctl.analysis.object_diagnosis import Diagnosis, State
 from aimctl.connect import connected_bus
 from aimctl.invocation import a_console, parse_key, run
 from aimctl.options import Form

@@ -15,7 +15,8 @@ from typing import Any, Literal, Protocol
 import typer
 
 from aimcontroller.projection import Projection
-from aimctl.analysis.diagnosis import Diagnosis, because_of, diagnose, diagnosis_data, root_cause
+from aimctl.analysis.diagnosis import diagnose, diagnosis_data, root_cause
+from aimctl.analysis.object_diagnosis import Diagnosis, because_of
 from aimctl.connect import connected_bus
 from aimctl.invocation import a_console, parse_key, run
 from aimctl.options import Form
