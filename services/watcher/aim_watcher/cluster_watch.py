@@ -13,14 +13,15 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import assert_never
 
 import structlog
 
 from aim_watcher import plan
+from aim_watcher.batching import batch, independent
 from aim_watcher.bus_state import BusState
-from aim_watcher.object_publisher import ObjectPublisher
+from aim_watcher.object_publisher import BATCH, ObjectPublisher
 from aim_watcher.plan import Outgoing
 from aim_watcher.projection import PublishedObjects, within
 from aim_watcher.prune import reduce_body
@@ -113,9 +114,11 @@ class ClusterWatch:
             try:
                 async with contextlib.aclosing(stream):
                     async with self._list_slot(resource):
-                        await self._publish_all(resource, scope, await anext(stream))
-                    async for change in stream:
-                        await self._publish_all(resource, scope, change)
+                        await self._publish_all(resource, scope, [await anext(stream)])
+                    async with contextlib.aclosing(batch(stream, BATCH)) as batches:
+                        async for changes in batches:
+                            for group in independent(changes):
+                                await self._publish_all(resource, scope, group)
             except Exception:
                 log.exception("watch-failed", kind=resource.kind, namespace=scope, retry_s=RETRY_S)
             await asyncio.sleep(RETRY_S)
@@ -141,13 +144,18 @@ class ClusterWatch:
         except KubeError:
             return True
 
-    async def _publish_all(self, resource: Resource, scope: str | None, change: WatchEvent) -> None:
+    async def _publish_all(
+        self, resource: Resource, scope: str | None, changes: Sequence[WatchEvent]
+    ) -> None:
+        """Publish changes of different objects, or a list."""
         async with self._publishing[resource.kind]:
-            await self._check_epoch(resource, scope, change)
-            known = self._state.known[resource.kind]
-            if scope is not None and isinstance(change, Snapshot | KindNotServed):
-                known = within(known, scope)
-            planned = _plan(known, resource, change, self._state.epoch)
+            planned: list[Outgoing] = []
+            for change in changes:
+                await self._check_epoch(resource, scope, change)
+                known = self._state.known[resource.kind]
+                if scope is not None and isinstance(change, Snapshot | KindNotServed):
+                    known = within(known, scope)
+                planned += _plan(known, resource, change, self._state.epoch)
             messages = [message for message in planned if not isinstance(message, KindSynced)]
             await self._objects.publish_in_batches(messages)
             for marker in planned:
