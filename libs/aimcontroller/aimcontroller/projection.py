@@ -389,6 +389,10 @@ class Projection(msgspec.Struct, frozen=True):
         """Whether the cluster has this kind."""
         return kind not in self._absent
 
+    def is_missing(self, key: Key) -> bool:
+        """Whether the cluster certainly has no such object: its kind was listed, without it."""
+        return key.kind in self._settled and self.get(key) is None
+
 
 def fold(state: Projection, event: StateEvent, seq: int = 0) -> Projection:
     """The state after an event. Total: an event without a change returns the same projection."""

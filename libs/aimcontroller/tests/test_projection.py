@@ -488,6 +488,15 @@ def test_a_kind_is_installed_until_reported_missing() -> None:
     )
 
 
+def test_an_object_is_missing_once_its_kind_is_listed_without_it() -> None:
+    assert not Projection().is_missing(POD)
+    marker = KindSynced(kind=POD.kind, resource_version="1", objects=0)
+    listed = fold(Projection(), marker)
+    assert listed.is_missing(POD)
+    assert not listed.is_missing(POD._replace(kind="Gateway"))
+    assert not fold(listed, changed(POD, "u", 2), 1).is_missing(POD)
+
+
 def reported(text: str, service: str = "cacher") -> StatusReported:
     return StatusReported(
         kind=POD.kind,

@@ -1,7 +1,8 @@
 """Decide the next step for the route of one AIMService, or for the warnings of one config. Pure and
 total: the time makes no difference.
 
-A route follows its config. If the config is deleted, an existing route stays unchanged.
+A route follows its config. If the config is deleted, an existing route stays unchanged. A service
+without template gets no route yet: nothing could run behind it.
 """
 
 import datetime
@@ -19,6 +20,7 @@ from aim_router.reporting import (
     report_not_removed,
     report_older_service,
     report_route,
+    report_template_missing,
 )
 from aim_router.view import ServiceView
 from aimcontroller.action import ApplyObject, DeleteObject
@@ -63,6 +65,8 @@ def plan_route(view: ServiceView, reference: GatewayReference) -> Plan:
             return report_older_service(view, older)
         case ServiceView(timeout_error=str() as error):
             return report_failure(view, error)
+        case ServiceView(missing_template=str() as template):
+            return report_template_missing(view, template)
         case _:
             desired = route(view.service, reference, timeout_of(view.service))
             return actions(ApplyObject(desired)) | report_route(view, reference)

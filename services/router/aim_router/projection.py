@@ -3,20 +3,25 @@
 from collections.abc import Iterable
 
 from aimcontroller.failures import FailureConditions
-from aimcontroller.indexes import SERVICES_BY_CONFIG, SERVICES_BY_WORKLOAD_ID
+from aimcontroller.indexes import (
+    SERVICES_BY_CONFIG,
+    SERVICES_BY_TEMPLATE,
+    SERVICES_BY_WORKLOAD_ID,
+)
 from aimcontroller.predicates import status_changed, without_status
 from aimcontroller.projection import KubeObject, Projection
 from aimschema.labels import WORKLOAD_ID
 from aimschema.reasons import ROUTING_READY
-from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key
+from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, TEMPLATE, Key
 
 RECONCILES = (SERVICE, CONFIG)
-WATCHES = (SERVICE, CONFIG, ROUTE, GATEWAY)
+WATCHES = (SERVICE, CONFIG, ROUTE, GATEWAY, TEMPLATE)
 OWNS = (ROUTE,)
 READS_STATUS_OF = {SERVICE.kind: frozenset({"path"})}
 """The conditions and status fields that the router reads, by kind."""
 PREDICATES = {
     SERVICE.kind: status_changed("path", "url"),
+    TEMPLATE.kind: status_changed(),
     GATEWAY.kind: lambda old, new: _routing_part(old) != _routing_part(new),
 }
 """Each new route changes the status of its Gateway; counting routes concerns no service."""
@@ -34,6 +39,12 @@ def map_to_keys(state: Projection, key: Key) -> Iterable[Key]:
             yield key
             yield from (
                 service.key for service in state.find(SERVICES_BY_CONFIG, key.name, key.namespace)
+            )
+        case "AIMServiceTemplate":
+            yield from (
+                service.key
+                for service in state.find(SERVICES_BY_TEMPLATE, key.name, key.namespace)
+                if state.get(service.key._replace(kind=ROUTE.kind)) is None
             )
         case "Gateway":
             yield from (

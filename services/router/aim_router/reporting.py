@@ -95,6 +95,14 @@ def report_route(view: ServiceView, reference: GatewayReference) -> Plan:
             return _report_creating(view)
 
 
+def report_template_missing(view: ServiceView, template: str) -> Plan:
+    message = (
+        f"HTTPRoute {view.service.key.name} is created once AIMServiceTemplate {template} exists in"
+        " this namespace"
+    )
+    return report(view.service, routing_ready(False, reasons.CONFIGURING_ROUTE, message))
+
+
 def _report_rejected(view: ServiceView, rejection: ApplyRejected) -> Plan:
     name = view.service.key.name
     message = f"HTTPRoute {name} is rejected by the API server: {rejection.message}"

@@ -10,7 +10,7 @@ from aim_router.render import timeout_of
 from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.kinds import ConfigSpec, GatewayReference, Routing
-from aimschema.resources import CONFIG, ROUTE, Key
+from aimschema.resources import CONFIG, ROUTE, TEMPLATE, Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,15 @@ class ServiceView:
         """The service that gets the route of this workload id, if it is another one."""
         first = first_with_workload_id(self.state, self.service)
         return None if first.key == self.service.key else first
+
+    @property
+    def missing_template(self) -> str | None:
+        """The template of the service, if it does not exist and there is no route yet."""
+        name = self.service.spec.get("templateRef")
+        if not isinstance(name, str) or self.existing is not None:
+            return None
+        key = Key(TEMPLATE.kind, self.service.key.namespace, name)
+        return name if self.state.is_missing(key) else None
 
     @property
     def timeout_error(self) -> str | None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aim_router.__main__ import service
 from aim_router.plan import plan as plan_key
-from aim_router.projection import map_change_to_keys
+from aim_router.projection import map_change_to_keys, map_to_keys
 from aim_router.render import timeout_of
 from aimcontroller import testing
 from aimcontroller.projection import (
@@ -39,7 +39,7 @@ from aimcontroller.testing import (
 )
 from aimschema import labels
 from aimschema.messages import KindSynced
-from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, Key, key_of
+from aimschema.resources import CONFIG, GATEWAY, ROUTE, SERVICE, TEMPLATE, Key, key_of
 
 Setup = Callable[[Any], list[Body]]
 APPLY = ["apply HTTPRoute s"]
@@ -642,3 +642,49 @@ def test_a_gateway_that_counts_routes_reconciles_nothing(
         before, fold(before, testing.changed(gateways[1]), 2), key_of(gateways[0])
     )
     assert (world.key in keys) is expected
+
+
+TEMPLATES_LISTED = KindSynced(kind=TEMPLATE.kind, resource_version="9", objects=1, installed=True)
+
+
+def template(name: str = "t") -> Body:
+    return testing.cr(TEMPLATE.kind, name, {}, version=3)
+
+
+@pytest.mark.parametrize(
+    ("setup", "is_listed", "actions"),
+    [
+        pytest.param(lambda w: [w.service(), w.config()], True, [], id="missing"),
+        pytest.param(
+            lambda w: [w.service(), w.config(), template("another")], True, [], id="another"
+        ),
+        pytest.param(lambda w: [w.service(), w.config(), template()], True, APPLY, id="exists"),
+        pytest.param(lambda w: [w.service(), w.config()], False, APPLY, id="not-listed-yet"),
+        pytest.param(
+            lambda w: [w.service(), w.config(), w.route()], True, APPLY, id="deleted-behind-a-route"
+        ),
+    ],
+)
+def test_without_its_template_a_service_gets_no_route(
+    world: Any, setup: Setup, is_listed: bool, actions: list[str]
+) -> None:
+    state = projection(*setup(world))
+    plan = world.plan(fold(state, TEMPLATES_LISTED) if is_listed else state)
+    assert action_summaries(plan) == actions
+    if not actions:
+        assert condition_summary(plan, "RoutingReady") == WAITS
+        assert "AIMServiceTemplate t" in message(plan, "RoutingReady")
+
+
+@pytest.mark.parametrize("value", [None, 7, ["t"]], ids=str)
+def test_a_malformed_template_name_is_no_missing_template(world: Any, value: Any) -> None:
+    service = world.service()
+    service["spec"]["templateRef"] = value
+    plan = world.plan(fold(projection(service, world.config()), TEMPLATES_LISTED))
+    assert action_summaries(plan) == APPLY
+
+
+def test_a_template_concerns_services_without_a_route(world: Any) -> None:
+    objects = [world.service(), world.service("other"), world.route(), template()]
+    keys = list(map_to_keys(projection(*objects), Key(TEMPLATE.kind, NAMESPACE, "t")))
+    assert [key.name for key in keys] == ["other"]
