@@ -124,6 +124,25 @@ async def a_server_without_watch_lists(running: World) -> None:
     pages.cancel()
 
 
+async def objects_are_read_first(running: World) -> None:
+    """Services whose dry run is rejected read what they create, and the statuswriter what its
+    write conflicts with."""
+    services = (
+        reasons.DISCOVERY,
+        reasons.CACHER,
+        reasons.DEPLOYER,
+        reasons.ROUTER,
+        reasons.STATUSWRITER,
+    )
+    for service in services:
+        await running.kill(service)
+        await running.start(service)
+    for service in services:
+        await running.ready_one(service)
+    await running.cluster.delete(INFERENCE_SERVICE, SPACE, "s1")
+    await until(running, INFERENCE_SERVICE, "s1", lambda body: body is not None)
+
+
 async def routing_is_switched_off_and_on(running: World) -> None:
     """The router removes its route."""
     await running.cluster.merge_patch(
@@ -316,6 +335,8 @@ async def test_granted_permissions_are_exactly_the_used_ones(
     running: World, tmp_path: Path
 ) -> None:
     await a_server_without_watch_lists(running)
+    cautious = asyncio.create_task(running.proxy.misbehave(Misbehaviour(cautious=True), 150.0))
+    await objects_are_read_first(running)
     await a_registry_wants_credentials(running)
     async with asyncio.TaskGroup() as paths:
         paths.create_task(routing_is_switched_off_and_on(running))
@@ -327,6 +348,7 @@ async def test_granted_permissions_are_exactly_the_used_ones(
         paths.create_task(a_config_names_a_gateway_that_is_not_there(running))
         paths.create_task(a_service_gets_a_second_replica_and_loses_it(running))
     await a_store_has_a_private_ca(running, tmp_path)
+    cautious.cancel()
     calls = [
         call
         for call in running.api.access.calls

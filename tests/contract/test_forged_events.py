@@ -1,5 +1,5 @@
 """A forged object event causes no write: each service reads the object from the API server before
-it writes for it."""
+it writes for it, or sends a write that the API server rejects for another object."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ from aimcontroller.plan import Plan
 from aimcontroller.projection import Projection
 from aimcontroller.testing import NAMESPACE, Body, changed, cr
 from aimctl.component_registry import planner
-from aimkube import Cluster, NotFound
+from aimkube import Cluster, Conflict, NotFound
 from aimschema.messages import KindSynced, ReportedCondition, ReportedWarning, StatusReported
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, FILLED, ROUTER, STATUSWRITER
 from aimschema.resources import (
@@ -63,7 +63,8 @@ ANSWER = {
 
 @dataclass
 class FakeCluster:
-    """Has the objects it is given, and writes down the namespace of each write."""
+    """Has the objects it is given, and writes down the namespace of each write. A write of a status
+    is answered as by an API server: 404 without the object, 409 for another version."""
 
     objects: dict[Key, Body]
     written: list[str | None] = field(default_factory=list)
@@ -78,7 +79,12 @@ class FakeCluster:
         return self._write(body, manager)
 
     async def apply_status(self, body: Body, *, manager: str) -> Body:
-        return self._write(body, manager)
+        existing = self.objects.get(key_of(body))
+        if existing is None or existing["apiVersion"] != body["apiVersion"]:
+            raise NotFound(f"{key_of(body)} not found", status=404, reason="NotFound")
+        if existing["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
+            raise Conflict("the object has been modified", status=409, reason="Conflict")
+        return self._write({**body, "metadata": existing["metadata"]}, manager)
 
     async def create(self, body: Body) -> Body:
         return self._write(body, "")
@@ -164,7 +170,7 @@ def cases() -> dict[str, Case]:
         "discovery-of-a-template": Case(DISCOVERY, body_of(TEMPLATE.kind, "o", SPEC), [model]),
         "cacher-of-a-cache": Case(CACHER, body_of(CACHE.kind, "o", STEALS)),
         "deployer-of-a-service": Case(DEPLOYER, service, [model, template, answer]),
-        "router-of-a-service": Case(ROUTER, service, [config, gateway]),
+        "router-of-a-service": Case(ROUTER, service, [config, gateway, template]),
         "statuswriter-of-a-cache": Case(
             STATUSWRITER, body_of(CACHE.kind, "o", STEALS), reports=[filled], handler=Writer()
         ),
@@ -184,7 +190,7 @@ def with_metadata(**metadata: str) -> Forge:
 
 FORGED: dict[str, Forge] = {
     "absent": lambda _: None,
-    "another-uid": with_metadata(uid="another"),
+    "another-uid": with_metadata(uid="another", resourceVersion="7"),
     "another-api-version": lambda body: {**body, "apiVersion": "aim.silogen.ai/v1"},
     "another-namespace": with_metadata(namespace=NAMESPACE),
 }

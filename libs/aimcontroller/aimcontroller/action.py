@@ -12,10 +12,16 @@ from aimschema.resources import Key, key_of
 
 class Action:
     """The base of all actions. `verb` names the kind of action in the records of actions on the
-    bus."""
+    bus.
+
+    `is_guarded`: the API server rejects it for an object that it does not have, so nothing is read
+    before it. `can_be_late`: after a write of the same plan nothing waits for it.
+    """
 
     __slots__ = ()
     verb: ClassVar[str]
+    is_guarded: ClassVar[bool] = False
+    can_be_late: ClassVar[bool] = False
 
     @property
     def target(self) -> Key | None:

@@ -4,13 +4,23 @@ instead of a conflict loop.
 Each apply is recorded as a Mark, and published with the action. So a new process, or a standby that
 takes over, knows the applies of its predecessor and does not repeat them. A mark is only an
 optimisation: without it an object is applied, with it perhaps not.
+
+The first apply of an object carries NO_VERSION, which no object has. An API server then creates the
+object if it is missing, and answers 409 if it exists. Only then is it read and checked: an object
+of another owner is never overwritten. That a version is a guard is documented ("Concurrency control
+and consistency" in the API conventions), that it does not count for a missing object is not. Both
+are tested: the guard by a dry run at the start of each term (`probe`), the other by use. Where one
+does not hold, every object is read before its first apply.
 """
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
+import structlog
 from msgspec import structs
 
 from aimcontroller.action import ApplyObject, DeleteObject, PatchObject
@@ -27,14 +37,19 @@ from aimcontroller.drift import (
     same_owner,
 )
 from aimcontroller.projection import FieldConflict, KubeObject, Projection
-from aimkube import Body, Cluster, Conflict, NotFound
+from aimkube import AlreadyExists, Body, Cluster, Conflict, KubeError, NotFound
 from aimschema.messages import Mark
 from aimschema.published import HASHES, hashed_field, published_part, without_literals
 from aimschema.resources import CACHE, JOB, RESOURCES, Key, key_of
 
+log = structlog.get_logger()
 CREATE_ONLY_KINDS = frozenset({JOB.kind, CACHE.kind})
 """The pod template of a Job cannot be changed (batch/v1), and a ModelCache is the user's as soon
 as it is there: they are made, not kept."""
+
+
+NO_VERSION = "1"
+"""The first write to etcd has revision 2."""
 
 
 class NameConflict(Exception):
@@ -74,24 +89,37 @@ class Applier:
         self._clock_s = clock_s
         self._applied: dict[Key, Applied] = {}
         self._repairs: dict[Key, RepairHistory] = {}
+        self._creates_unread = False
+
+    async def probe(self, state: Projection, kinds: Iterable[str]) -> None:
+        """Test on one object of these kinds, if there is any, whether the API server honours a
+        version as a guard. Nothing is stored."""
+        found = chain.from_iterable(map(state.in_all_namespaces, kinds))
+        self._creates_unread = await self._is_guarded(next(found, None))
 
     async def apply(
         self, state: Projection, action: ApplyObject, confirm: Confirm = unconditionally
     ) -> Body | None:
         """The object as it is now, or None where nothing had to be written."""
         key, body = action.key, action.body
+        is_unread = self._creates_unread and state.get(key) is None and key not in self._applied
+        if is_unread:
+            if not self._may_create(key, body):
+                return None
+            with contextlib.suppress(Conflict, AlreadyExists):
+                return await self._send(body, {"resourceVersion": NO_VERSION}, confirm)
         existing = await self._known_object(state, key)
-        if existing is not None:
-            if existing.deleting:
-                return None
-            if not same_owner(body, existing.body):
-                raise NameConflict(f"{key} exists and was not made for this; rename or delete it")
-            if key.kind in CREATE_ONLY_KINDS:
-                return None
-            return await self._update(key, body, existing, confirm)
-        if not self._may_create(key, body):
+        if existing is None:
+            # A server that rejects the version for a missing object too is not tried again.
+            self._creates_unread = self._creates_unread and not is_unread
+            return await self._send(body, {}, confirm) if self._may_create(key, body) else None
+        if existing.deleting:
             return None
-        return await self._send(body, None, confirm)
+        if not same_owner(body, existing.body):
+            raise NameConflict(f"{key} exists and was not made for this; rename or delete it")
+        if key.kind in CREATE_ONLY_KINDS:
+            return None
+        return await self._update(key, body, existing, confirm)
 
     async def patch(self, action: PatchObject, confirm: Confirm = unconditionally) -> Body | None:
         """The current object, or None if it was deleted. Drops the record of earlier applies: the
@@ -114,7 +142,7 @@ class Applier:
     ) -> Body | None:
         """Apply what differs, and remove what others added and must not be there."""
         wants_apply, wants_removal = await self._wants_write(key, body, existing)
-        answer = await self._send(body, existing, confirm) if wants_apply else None
+        answer = await self._send(body, {"uid": existing.uid}, confirm) if wants_apply else None
         if not wants_apply and not wants_removal:
             return None
         stored = await self._read(key) if answer is None else answer
@@ -125,9 +153,11 @@ class Applier:
             else await self._remove(key, stored, patch, confirm)
         )
 
-    async def _send(self, body: Body, existing: KubeObject | None, confirm: Confirm) -> Body:
+    async def _send(self, body: Body, guard: dict[str, str], confirm: Confirm) -> Body:
+        """An update names the uid, so that it cannot land on a successor of the same name."""
         await confirm()
-        answer = await self._cluster.apply(_with_uid(body, existing), manager=self._manager)
+        guarded = {**body, "metadata": {**body["metadata"], **guard}} if guard else body
+        answer = await self._cluster.apply(guarded, manager=self._manager)
         answer["metadata"].pop("managedFields", None)
         part = _part(body, answer)
         mark = Mark(sent=digest(body), ours=digest(part), whole=_whole(answer))
@@ -202,6 +232,28 @@ class Applier:
         if repairs is None or repairs.conflict is None:
             return None
         return DelayedRepair(repairs.conflict, max(1.0, repairs.next_s - self._clock_s()))
+
+    async def _is_guarded(self, obj: KubeObject | None) -> bool:
+        """Whether an apply with another version than the object has is answered with 409."""
+        if obj is None:
+            return True
+        key = obj.key
+        metadata = {"name": key.name, "resourceVersion": NO_VERSION}
+        namespace = {} if key.namespace is None else {"namespace": key.namespace}
+        body = {
+            "apiVersion": RESOURCES[key.kind].api_version,
+            "kind": key.kind,
+            "metadata": metadata | namespace,
+        }
+        try:
+            await self._cluster.apply(body, manager=self._manager, dry_run=True)
+        except Conflict:
+            return True
+        except KubeError as error:
+            log.info("guard-unknown", key=str(key), error=str(error))
+            return False
+        log.warning("guard-ignored", key=str(key), hint="objects are read before they are created")
+        return False
 
     async def _known_object(self, state: Projection, key: Key) -> KubeObject | None:
         """The object from the state. If it is missing or incomplete, it is read from the API
@@ -302,12 +354,3 @@ def _part(body: Body, existing: Body) -> Any:
 
 def _whole(existing: Body) -> str:
     return digest(comparable(published_part(existing)))
-
-
-def _with_uid(body: Body, existing: KubeObject | None) -> Body:
-    """An update names the uid, so that it cannot land on a successor of the same name."""
-    return (
-        body
-        if existing is None
-        else {**body, "metadata": {**body["metadata"], "uid": existing.uid}}
-    )

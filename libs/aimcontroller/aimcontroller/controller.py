@@ -11,6 +11,8 @@ touch, act, report.
 """
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Iterable
 
 from aimbus import Bus, Event, connect
@@ -21,6 +23,7 @@ from aimcontroller.executor import Executor
 from aimcontroller.follower import Follower
 from aimcontroller.handler import Handler
 from aimcontroller.health import Health
+from aimcontroller.holds import Holds
 from aimcontroller.leader_election import leader_election
 from aimcontroller.metrics import QUEUE_DEPTH, collector_registered
 from aimcontroller.observer import Observer
@@ -38,6 +41,8 @@ from aimschema.resources import Key
 
 NATS = "nats"  # in /readyz
 WORKERS = 4
+FLUSH_S = 2.0
+"""For what is still to be written and recorded when a term of leadership ends."""
 
 
 class Controller:
@@ -52,7 +57,8 @@ class Controller:
         handler: Handler | None = None,
         lease: Lease | None = None,
     ) -> None:
-        """Without a lease the process is the leader from the start."""
+        """Without a lease the process is the leader from the start, and reads every object before
+        it creates it."""
         self.bus = bus
         self.queue = WorkQueue()
         self._component = component
@@ -60,6 +66,7 @@ class Controller:
         self._store = StateStore()
         self._tracer = ReconcileTracer(tracer("aimcontroller"))
         self._confirmations = Confirmations(cluster)
+        self._holds = Holds(time.monotonic)
         kinds = [resource.kind for resource in component.watches]
         self._readiness = Readiness(kinds, health, self._store, self._enqueue_all)
         observer = Observer(self._store, self.queue, self._tracer)
@@ -76,6 +83,7 @@ class Controller:
             self._executor,
             self._confirmations,
             None if lease is None else lease.wait_until_held,
+            self._holds,
         )
         self._follower = Follower(component, bus, self._store, self._readiness, reporter, self)
 
@@ -103,15 +111,33 @@ class Controller:
     async def _lead(self) -> None:
         """One term of leadership, until cancelled."""
         self.queue.clear()
+        self._holds.clear()
         self._store.clear_observations()
+        self._executor.term_started()
         self._readiness.term_started()
         try:
+            if self._lease is not None:
+                await self._readiness.wait_until_synced()
+                await self._executor.probe(resource.kind for resource in self._component.owns)
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
                     workers.create_task(self._work())
         finally:
             self._readiness.term_ended()
-            await self._executor.cancel_background()
+            try:
+                await self._flush()
+            finally:
+                await self._executor.cancel_background()
+
+    async def _flush(self) -> None:
+        """What is written and recorded before the lease is released; without the lease nothing is
+        written."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_S):
+                if self._lease is None or self._lease.held:
+                    await self._reconciler.flush()
+                    await self._executor.finish_late()
+                await self._executor.flush_records()
 
     async def _work(self) -> None:
         while True:

@@ -5,11 +5,13 @@
 2. The first rejected action ends the plan; the next plan is made with the rejection.
 3. What a background task of a handler returns, or raises as a KubeError, counts like the outcome of
    its action.
+4. An action that can be late is carried out in the background once the plan has written: planned
+   again, it would not be repeated anyway.
 """
 
 import asyncio
 import datetime
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,8 +21,8 @@ from aimbus import Bus
 from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject, ReadEvents
 from aimcontroller.action_log import DONE, ActionLog, ActionRecord
 from aimcontroller.applier import Applier, NameConflict
-from aimcontroller.background import BackgroundTasks
-from aimcontroller.confirm import Confirm
+from aimcontroller.background import BackgroundQueue, BackgroundTasks
+from aimcontroller.confirm import Confirm, unconditionally
 from aimcontroller.events import latest_warning
 from aimcontroller.handler import ActionContext, ActionResult, Body, Handler
 from aimcontroller.observer import Observer
@@ -32,8 +34,8 @@ from aimcontroller.projection import (
     changed_from_response,
 )
 from aimcontroller.store import StateStore
-from aimkube import Cluster, Forbidden, Invalid, KubeError, Rejected
-from aimschema.messages import ActionTaken, Finding
+from aimkube import Cluster, Conflict, Forbidden, Invalid, KubeError, Rejected
+from aimschema.messages import ActionTaken, Finding, timestamp
 from aimschema.resources import Key
 
 REJECTED = "refused"
@@ -41,6 +43,9 @@ REJECTED = "refused"
 RETRY = "retry"
 NAMESPACE_TERMINATING = "NamespaceTerminating"
 """The cause that the NamespaceLifecycle admission plugin gives."""
+ABANDONED = "abandoned"
+"""Outcome of an action that is not needed any more, like those after it."""
+MAX_LATE_ACTIONS = 64
 log = structlog.get_logger()
 
 
@@ -66,34 +71,47 @@ class Executor:
         self._applier = Applier(cluster, f"aim-{component}")
         self._action_log = ActionLog(component, bus, self._applier.mark)
         self._background = BackgroundTasks()
+        self._late = BackgroundQueue(MAX_LATE_ACTIONS)
+        self._term_started = ""
 
     async def execute(
         self, actions: Sequence[Action], key: Key, causes: Sequence[int], confirm: Confirm
     ) -> str:
         """Returns DONE or REJECTED. Raises UnconfirmedError, and KubeErrors that are retried."""
+        has_written = False
         for action in actions:
-            try:
-                result = await self._perform(action, key, causes, confirm)
-            except (Invalid, Forbidden, Rejected, NameConflict) as error:
-                if _is_namespace_terminating(error):
-                    break
-                target = action.target or key
-                rejection = self._observer.observe_rejection(error, target, key, causes)
-                await self._action_log.publish(
-                    action, key, causes, _rejection_record(REJECTED, rejection)
-                )
+            if action.can_be_late and has_written:
+                await confirm()
+                await self._late.put(key, partial(self._act_late, action, key, causes))
+                continue
+            outcome = await self._act(action, key, causes, confirm)
+            if outcome == REJECTED:
                 return REJECTED
-            except KubeError as error:
-                target = action.target or key
-                reported = self._observer.observe_error(error, target, key, causes)
-                if reported is not None:
-                    await self._action_log.publish(
-                        action, key, causes, _rejection_record(RETRY, reported)
-                    )
-                raise
-            await self._finish(action, key, causes, result)
+            if outcome == ABANDONED:
+                break
+            has_written = True
         self._observer.clear_rejection(key, causes)
         return DONE
+
+    async def wait_recorded(self, key: Key) -> None:
+        """Until all that was done for this object is on the bus."""
+        await self._action_log.wait(key)
+
+    async def finish_late(self) -> None:
+        """Until the actions in the background have ended."""
+        await self._late.flush()
+
+    async def flush_records(self) -> None:
+        """Until all that was done is on the bus."""
+        await self._action_log.flush()
+
+    def term_started(self) -> None:
+        """A term of leadership begins; other processes have acted before."""
+        self._term_started = timestamp(datetime.datetime.now(datetime.UTC))
+
+    async def probe(self, kinds: Iterable[str]) -> None:
+        """Test what the API server does, before the first action of a term."""
+        await self._applier.probe(self._store.state, kinds)
 
     def forget_object(self, key: Key) -> None:
         """The object has been deleted."""
@@ -105,6 +123,39 @@ class Executor:
 
     async def cancel_background(self) -> None:
         await self._background.cancel_all()
+        await self._late.cancel_all()
+        await self._action_log.cancel_all()
+
+    async def _act(self, action: Action, key: Key, causes: Sequence[int], confirm: Confirm) -> str:
+        """Returns DONE, REJECTED or ABANDONED. Raises as `execute` does."""
+        target = action.target or key
+        try:
+            result = await self._perform(action, key, causes, confirm)
+        except (Invalid, Forbidden, Rejected, NameConflict) as error:
+            if _is_namespace_terminating(error):
+                return ABANDONED
+            rejection = self._observer.observe_rejection(error, target, key, causes)
+            await self._action_log.publish(
+                action, key, causes, _rejection_record(REJECTED, rejection)
+            )
+            return REJECTED
+        except KubeError as error:
+            reported = self._observer.observe_error(error, target, key, causes)
+            if reported is not None:
+                await self._action_log.publish(
+                    action, key, causes, _rejection_record(RETRY, reported)
+                )
+            raise
+        await self._finish(action, key, causes, result)
+        return DONE
+
+    async def _act_late(self, action: Action, key: Key, causes: Sequence[int]) -> None:
+        try:
+            result = await self._perform(action, key, causes, unconditionally)
+        except KubeError as error:
+            log.warning("late-action-failed", key=str(key), action=action.verb, error=str(error))
+            return
+        await self._finish(action, key, causes, result)
 
     async def _perform(
         self, action: Action, key: Key, causes: Sequence[int], confirm: Confirm
@@ -121,8 +172,17 @@ class Executor:
                 return await self._read_events(action)
         if self._handler is None:
             raise TypeError(f"{self._component} plans {type(action).__name__} but has no handler")
-        await confirm()
-        return await self._handler(action, self._context(action, key, causes))
+        context = self._context(action, key, causes)
+        if not action.is_guarded:
+            await confirm()
+            return await self._handler(action, context)
+        try:
+            result = await self._handler(action, context)
+        except Conflict:
+            await confirm()
+            raise
+        await confirm(result.response)
+        return result
 
     async def _finish(
         self, action: Action, key: Key, causes: Sequence[int], result: ActionResult
@@ -141,11 +201,13 @@ class Executor:
             self._observer.observe_conflict(repair, action.key, key, causes)
 
     def _context(self, action: Action, key: Key, causes: Sequence[int]) -> ActionContext:
+        obj = self._store.state.get(key)
         return ActionContext(
             self._cluster,
             self._publish_live,
             partial(self._observer.observe, key=key, causes=causes),
             partial(self._start, action, key, causes),
+            obj is not None and "" < self._term_started < obj.creation_timestamp,
         )
 
     def _start(

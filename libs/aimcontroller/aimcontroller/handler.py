@@ -50,12 +50,15 @@ class ActionContext:
 
     `publish_live`: publish progress, which is not stored. `observe`: fold an observation and
     reconcile the object again, before the action has ended. `start`: run work in the background.
+    `is_new`: the reconciled object was created during this term of leadership, so no other process
+    has acted for it.
     """
 
     cluster: Cluster
     publish_live: Callable[[Progress], Awaitable[None]]
     observe: Callable[[Observation], None]
     start: Callable[[Coroutine[Any, Any, ActionResult]], "asyncio.Task[None]"]
+    is_new: bool = False
 
 
 class Handler(Protocol):

@@ -41,14 +41,16 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Actions in order, reports, and when to reconcile again without an event (None: never)."""
+    """Actions in order, reports, and when to reconcile again without an event (None: never).
+    `hold_s`: how long the actions may wait for a better plan."""
 
     actions: tuple[Action, ...] = ()
     reports: tuple[Report, ...] = ()
     requeue_after_s: float | None = None
+    hold_s: float = 0.0
 
     def __or__(self, other: "Plan") -> "Plan":
-        """Both; the earlier of the two times."""
+        """Both; the earlier of the two times. The actions of both wait for nothing."""
         times = [
             time_s for time_s in (self.requeue_after_s, other.requeue_after_s) if time_s is not None
         ]

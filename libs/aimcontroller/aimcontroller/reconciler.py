@@ -6,6 +6,8 @@
    next event on it (confirm.py).
 3. An unexpected error of one key never stops another. After DEAD_LETTER_AFTER_FAILURES in a row it
    becomes a dead letter.
+4. A plan that may wait is carried out after its time, unless a better one comes first, or at the
+   end of the term.
 """
 
 import datetime
@@ -18,10 +20,12 @@ import structlog
 
 from aimbus import Bus
 from aimcontroller.action import ApplyObject
+from aimcontroller.action_log import DONE
 from aimcontroller.component import Component
 from aimcontroller.confirm import Confirmations, UnconfirmedError
 from aimcontroller.dead_letters import truncate_error
 from aimcontroller.executor import REJECTED, RETRY, Executor
+from aimcontroller.holds import Holds
 from aimcontroller.metrics import FAILURES, RECONCILE_SECONDS
 from aimcontroller.observer import Observer
 from aimcontroller.projection import KubeObject
@@ -54,6 +58,7 @@ class Reconciler:
     executor: Executor
     confirmations: Confirmations
     confirm_lease: Callable[[], Awaitable[None]] | None
+    holds: Holds
     _dead: set[Key] = field(default_factory=set)
 
     async def reconcile(self, key: Key, causes: Sequence[int]) -> None:
@@ -71,6 +76,11 @@ class Reconciler:
                 cause=list(causes),
             )
             self.tracer.finish(outcome)
+
+    async def flush(self) -> None:
+        """Carry out the plans that wait."""
+        for key in self.holds.release():
+            await self.reconcile(key, ())
 
     def retry_dead(self, key: Key) -> None:
         """A person has handled the dead letter of this key."""
@@ -100,8 +110,15 @@ class Reconciler:
             self.queue.add_after(key, plan.requeue_after_s)
         applied = [action.key for action in plan.actions if isinstance(action, ApplyObject)]
         with self.store.creating(applied):
+            if plan.reports:
+                await self.executor.wait_recorded(key)
             for report in plan.reports:
                 await self.reporter.publish(report, causes, self.confirm_lease)
+            if left_s := self.holds.left_s(key, plan.hold_s):
+                self.queue.add_after(key, left_s, causes)
+                return DONE
+            if plan.actions and obj is not None:
+                self.confirmations.check(key, obj)
             confirm = partial(self.confirmations.confirm, key, obj)
             return await self.executor.execute(plan.actions, key, causes, confirm)
 

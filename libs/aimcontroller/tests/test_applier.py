@@ -20,7 +20,7 @@ from aimcontroller.drift import (
     same_owner,
 )
 from aimcontroller.projection import FieldConflict, Projection, changed_from_response, fold
-from aimkube import Cluster, Conflict, NotFound
+from aimkube import Cluster, Conflict, Forbidden, NotFound, Rejected, Unavailable
 from aimschema.messages import Mark
 from aimschema.published import HASHES, published_part
 from aimschema.resources import Key, Resource
@@ -34,7 +34,8 @@ MAP = Key("ConfigMap", "ml", "m")
 @dataclass
 class FakeCluster:
     """Applies by laying what is sent over what is there, takes out what was sent before and is
-    not now, and defaults one field, as servers do."""
+    not now, and defaults one field, as servers do. A version that is sent has to be that of the
+    object, but does not count for a missing one; `ignores` and `requires` it are faults."""
 
     objects: dict[Key, Body] = field(default_factory=dict)
     applied: list[Body] = field(default_factory=list)
@@ -42,12 +43,17 @@ class FakeCluster:
     deleted: list[tuple[Key, str | None]] = field(default_factory=list)
     got: list[Key] = field(default_factory=list)
     owned: dict[Key, set[str]] = field(default_factory=dict)
+    ignores: bool = False
+    requires: bool = False
 
-    async def apply(self, body: Body, *, manager: str) -> Body:
-        self.applied.append(body)
+    async def apply(self, body: Body, *, manager: str, dry_run: bool = False) -> Body:
         key = Key(body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
+        self._check_version(key, body["metadata"].get("resourceVersion"))
+        if dry_run:
+            return body
+        self.applied.append(body)
         stored = self.objects.get(
-            key, {"metadata": {"uid": f"uid-of-{key.name}", "resourceVersion": "0"}}
+            key, {"metadata": {"uid": f"uid-of-{key.name}", "resourceVersion": "1"}}
         )
         metadata = {
             **stored["metadata"],
@@ -62,6 +68,13 @@ class FakeCluster:
         self.owned[key] = set(body.get("spec", {}))
         self.objects[key] = merged
         return copy.deepcopy(merged)
+
+    def _check_version(self, key: Key, version: str | None) -> None:
+        existing = self.objects.get(key)
+        if version is None or self.ignores or (existing is None and not self.requires):
+            return
+        if existing is None or existing["metadata"]["resourceVersion"] != version:
+            raise Conflict("the object has been modified", status=409)
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
         key = Key(resource.kind, namespace, name)
@@ -174,8 +187,8 @@ async def test_what_the_server_rewrites_is_no_drift(cluster: FakeCluster, applie
     """Our `cpu: 1000m` comes back as `1`: compared with what was sent it would be applied for
     ever."""
 
-    async def rewriting(body: Body, *, manager: str) -> Body:
-        answer = await FakeCluster.apply(cluster, body, manager=manager)
+    async def rewriting(body: Body, *, manager: str, dry_run: bool = False) -> Body:
+        answer = await FakeCluster.apply(cluster, body, manager=manager, dry_run=dry_run)
         answer["spec"]["cpu"] = cluster.objects[CLAIM]["spec"]["cpu"] = "1"
         return answer
 
@@ -732,3 +745,121 @@ async def test_an_edit_since_a_mark_of_an_older_release_is_put_back(
         await restarted(cluster, mark=older, key=action.key).apply(on_the_bus(cluster), action)
         is not None
     )
+
+
+FOREIGN_CLAIM: Body = {
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "j", "namespace": "ml", "uid": "theirs", "resourceVersion": "7"},
+    "spec": {"parallelism": 9},
+}
+OTHER_CLAIM = Key("PersistentVolumeClaim", "ml", "other")
+
+
+async def probed(cluster: FakeCluster) -> Applier:
+    """At the start of a term; one claim is there already."""
+    cluster.objects[OTHER_CLAIM] = {
+        **FOREIGN_CLAIM,
+        "metadata": {**FOREIGN_CLAIM["metadata"], "name": "other"},
+    }
+    applier = Applier(cast(Cluster, cluster), "aim-test")
+    await applier.probe(state_of(cluster), ["PersistentVolumeClaim"])
+    assert cluster.applied == [], "a dry run"
+    return applier
+
+
+async def test_a_missing_object_is_created_without_a_read(cluster: FakeCluster) -> None:
+    applier = await probed(cluster)
+    answer = await applier.apply(Projection(), desired())
+    assert answer is not None
+    assert answer["spec"] == {"parallelism": 1, "defaulted": True}
+    assert cluster.got == []
+    assert await applier.apply(state_of(cluster), desired()) is None
+
+
+@pytest.mark.parametrize("ignores", [False, True], ids=["honours", "ignores"])
+@pytest.mark.parametrize("requires", [False, True], ids=["creates", "requires"])
+async def test_an_unknown_foreign_object_is_never_overwritten(
+    cluster: FakeCluster, ignores: bool, requires: bool
+) -> None:
+    cluster.ignores, cluster.requires = ignores, requires
+    cluster.objects[CLAIM] = copy.deepcopy(FOREIGN_CLAIM)
+    applier = await probed(cluster)
+    with pytest.raises(NameConflict):
+        await applier.apply(Projection(), desired())
+    assert cluster.objects[CLAIM] == FOREIGN_CLAIM
+
+
+@pytest.mark.parametrize("ignores", [False, True], ids=["honours", "ignores"])
+@pytest.mark.parametrize("requires", [False, True], ids=["creates", "requires"])
+async def test_every_server_gets_a_missing_object(
+    cluster: FakeCluster, ignores: bool, requires: bool
+) -> None:
+    cluster.ignores, cluster.requires = ignores, requires
+    applier = await probed(cluster)
+    for name in ("j", "k"):
+        key = Key("PersistentVolumeClaim", "ml", name)
+        answer = await applier.apply(Projection(), desired(key))
+        assert answer is not None
+        assert answer["metadata"]["resourceVersion"] == "2"
+
+
+async def test_a_server_that_requires_the_version_is_tried_once(cluster: FakeCluster) -> None:
+    cluster.requires = True
+    applier = await probed(cluster)
+    await applier.apply(Projection(), desired())
+    assert cluster.got == [CLAIM]
+    assert "resourceVersion" not in cluster.applied[0]["metadata"]
+    another = Key("PersistentVolumeClaim", "ml", "k")
+    sent: list[Body] = []
+    apply = cluster.apply
+
+    async def counting(body: Body, *, manager: str, dry_run: bool = False) -> Body:
+        sent.append(body)
+        return await apply(body, manager=manager, dry_run=dry_run)
+
+    cluster.apply = counting  # type: ignore[method-assign]
+    await applier.apply(Projection(), desired(another))
+    assert len(sent) == 1
+
+
+async def test_our_own_unknown_object_is_updated_by_its_uid(cluster: FakeCluster) -> None:
+    applier = await probed(cluster)
+    await applier.apply(Projection(), desired())
+    after = Applier(cast(Cluster, cluster), "aim-test")
+    await after.probe(Projection(), ["PersistentVolumeClaim"])
+    assert await after.apply(Projection(), desired(parallelism=2)) is not None
+    assert cluster.applied[-1]["metadata"]["uid"] == "uid-of-j"
+    assert cluster.got == [CLAIM]
+
+
+async def test_an_unknown_object_that_is_being_deleted_is_left(cluster: FakeCluster) -> None:
+    applier = await probed(cluster)
+    ending = {**FOREIGN_CLAIM["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    cluster.objects[CLAIM] = {**FOREIGN_CLAIM, "metadata": ending}
+    assert await applier.apply(Projection(), desired()) is None
+    assert cluster.applied == []
+
+
+async def test_what_we_applied_is_read_before_it_is_sent_again(cluster: FakeCluster) -> None:
+    """Its event is late: an apply as of a missing object would only be rejected."""
+    applier = await probed(cluster)
+    await applier.apply(Projection(), desired())
+    assert await applier.apply(Projection(), desired()) is None
+    assert (cluster.got, len(cluster.applied)) == ([CLAIM], 1)
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), Forbidden("no"), Rejected("a webhook")])
+async def test_after_a_probe_that_fails_objects_are_read_first(
+    cluster: FakeCluster, error: Exception
+) -> None:
+    apply = cluster.apply
+
+    async def fails(body: Body, *, manager: str, dry_run: bool = False) -> Body:
+        if dry_run:
+            raise error
+        return await apply(body, manager=manager)
+
+    cluster.apply = fails  # type: ignore[method-assign]
+    applier = await probed(cluster)
+    await applier.apply(Projection(), desired())
+    assert cluster.got == [CLAIM]

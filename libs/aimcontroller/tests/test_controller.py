@@ -5,7 +5,7 @@ import contextlib
 import datetime
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from msgspec import structs
@@ -927,3 +927,95 @@ async def test_nothing_is_written_while_existence_is_unknown(
     assert bench.planner.rejections[-1] == ApplyRejected(JOB_OF_A, "cannot get modelcaches ml/a")
     assert bench.cluster.deleted == []
     assert bench.loop.state.get(A) is not None
+
+
+async def test_a_plan_that_waits_is_carried_out_when_the_term_ends(
+    watcher_bus: Bus, service_bus: Bus
+) -> None:
+    cluster = cluster_of(changed(A, 1))
+    planner = Planner(lambda _state, _obj: Plan(actions=(job(),), hold_s=3600.0))
+    service = Component(NAME, (CACHE,), (CACHE,), map_to_keys, planner.plan)
+    loop = Controller(service, service_bus, cast(Cluster, cluster), Health())
+    running = asyncio.ensure_future(loop.run())
+    for message in (changed(A, 1), synced(CACHE)):
+        await watcher_bus.publisher.publish(message)
+    await until(lambda: planner.planned == [A] and loop.queue.idle)
+    assert cluster.applied == []
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len(cluster.applied) == 1
+    recorded = [
+        item.message
+        async for item in read_log(watcher_bus, ["aim.action.>"])
+        if isinstance(item, Event) and isinstance(item.message, ActionTaken)
+    ]
+    assert [action.name for action in recorded] == [JOB_OF_A.name], "its record too"
+
+
+async def test_a_better_plan_replaces_one_that_waits(bench: Bench) -> None:
+    def decide(_state: Projection, obj: KubeObject) -> Plan:
+        better = actions(claim()) if obj.version > 1 else Plan(actions=(job(),), hold_s=3600.0)
+        return better if obj.key == A else EMPTY_PLAN
+
+    await bench.started(decide, A)
+    await settled(bench)
+    assert bench.cluster.applied == []
+    await bench.publish(changed(A, 5))
+    await settled(bench)
+    assert {body["kind"] for body in bench.cluster.applied} == {CLAIM.kind}
+
+
+async def test_a_plan_waits_no_longer_than_it_may(bench: Bench) -> None:
+    await bench.started(
+        lambda _state, obj: Plan(actions=(job(),), hold_s=0.01) if obj.key == A else EMPTY_PLAN,
+        A,
+    )
+    await until(lambda: len(bench.cluster.applied) == 1)
+
+
+GUARDED: list[tuple[KubeError | None, str | None, bool]] = [
+    (None, "a", True),
+    (None, "another", False),
+    (NotFound("gone", status=404), None, False),
+    (Conflict("newer", status=409), None, False),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded(Action):
+    """A write that the API server rejects for an object that it does not have."""
+
+    verb: ClassVar[str] = "guarded"
+    is_guarded: ClassVar[bool] = True
+
+
+@pytest.mark.parametrize(("error", "uid", "counts"), GUARDED)
+async def test_a_guarded_write_is_confirmed_by_its_answer(
+    watcher_bus: Bus, service_bus: Bus, error: KubeError | None, uid: str | None, counts: bool
+) -> None:
+    """Only where it has no answer is the object read, which here only the bus has."""
+
+    async def handle(_action: Action, _ctx: ActionContext, /) -> ActionResult:
+        if error is not None and not isinstance(error, NotFound):
+            raise error
+        if error is not None:
+            return ActionResult()
+        metadata = {**changed(A, 5).object["metadata"], "uid": uid}
+        return ActionResult.from_response({**changed(A, 5).object, "metadata": metadata})
+
+    cluster, planner = FakeCluster(), Planner(lambda _state, obj: actions_of(obj))
+    service = Component(NAME, (CACHE,), (CACHE,), map_to_keys, planner.plan)
+    loop = Controller(service, service_bus, cast(Cluster, cluster), Health(), handle)
+    running = asyncio.ensure_future(loop.run())
+    for message in (changed(A, 1), synced(CACHE)):
+        await watcher_bus.publisher.publish(message)
+    await until(lambda: A in planner.planned and loop.queue.idle)
+    obj = loop.state.get(A)
+    assert (obj is not None and obj.version == 5) == counts
+    assert cluster.got == ([] if error is None else [A])
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+def actions_of(obj: KubeObject) -> Plan:
+    return actions(Guarded()) if obj.version == 1 else EMPTY_PLAN

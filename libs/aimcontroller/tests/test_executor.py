@@ -35,11 +35,23 @@ class Measure(Action):
     verb: ClassVar[str] = "measure"
 
 
+@dataclass(frozen=True, slots=True)
+class Late(Action):
+    """An action that nothing waits for once the plan has written."""
+
+    verb: ClassVar[str] = "late"
+    can_be_late: ClassVar[bool] = True
+
+
 @dataclass
 class Published:
-    """A bus that keeps what is published."""
+    """A bus that keeps what is published, once it `answers`."""
 
     messages: list[Message] = field(default_factory=list)
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.answers.set()
 
     @property
     def publisher(self) -> "Published":
@@ -47,6 +59,7 @@ class Published:
 
     async def publish(self, message: Message, *, cause: object) -> int:
         assert cause == (7,)
+        await self.answers.wait()
         self.messages.append(message)
         return len(self.messages)
 
@@ -59,19 +72,20 @@ class Bench:
         self.store = StateStore()
         self.queue = WorkQueue()
         self.bus = Published()
+        self.handled: list[str] = []
         self.store.fold(changed(BODY), 1)
         observer = Observer(self.store, self.queue, ReconcileTracer(None))
 
         async def handler(action: Action, ctx: ActionContext, /) -> ActionResult:
-            assert action == Measure()
+            self.handled.append(action.verb)
             return await handle(ctx)
 
         self.executor = Executor(
             "test", cast(Bus, self.bus), cast(Cluster, self), self.store, observer, handler
         )
 
-    async def execute(self) -> str:
-        return await self.executor.execute([Measure()], C, (7,), unconditionally)
+    async def execute(self, *actions: Action) -> str:
+        return await self.executor.execute(actions or [Measure()], C, (7,), unconditionally)
 
     @property
     def recorded(self) -> list[tuple[str, str, str]]:
@@ -212,3 +226,74 @@ async def test_an_action_without_a_handler_is_an_error() -> None:
     executor = Executor("test", cast(Bus, Published()), cluster, store, observer, None)
     with pytest.raises(TypeError, match="test plans Measure but has no handler"):
         await executor.execute([Measure()], C, (7,), unconditionally)
+
+
+async def test_a_record_is_not_waited_for_but_flushed() -> None:
+    async def handle(_ctx: ActionContext) -> ActionResult:
+        return ActionResult(record=ActionRecord(detail="3 GB"))
+
+    bench = Bench(handle)
+    bench.bus.answers.clear()
+    assert await bench.execute() == "done"
+    assert bench.recorded == []
+    bench.bus.answers.set()
+    await bench.executor.flush_records()
+    assert bench.recorded == [("measure", "c", "3 GB")]
+
+
+async def test_without_a_write_nothing_is_late() -> None:
+    async def fail(_ctx: ActionContext) -> ActionResult:
+        raise Unavailable("away")
+
+    bench = Bench(fail)
+    with pytest.raises(Unavailable):
+        await bench.execute(Late())
+
+
+async def test_after_a_write_a_late_action_is_not_waited_for() -> None:
+    may_end = asyncio.Event()
+
+    async def handle(_ctx: ActionContext) -> ActionResult:
+        if bench.handled[-1] == Late.verb:
+            await may_end.wait()
+        return ActionResult(record=ActionRecord())
+
+    bench = Bench(handle)
+    assert await bench.execute(Measure(), Late()) == "done"
+    assert bench.handled == ["measure", "late"]
+    may_end.set()
+    await bench.executor.finish_late()
+    await bench.executor.flush_records()
+    assert [verb for verb, _, _ in bench.recorded] == ["measure", "late"]
+
+
+async def test_a_late_action_that_fails_is_not_repeated() -> None:
+    async def handle(_ctx: ActionContext) -> ActionResult:
+        if bench.handled[-1] == Late.verb:
+            raise Unavailable("away")
+        return ActionResult()
+
+    bench = Bench(handle)
+    assert await bench.execute(Measure(), Late()) == "done"
+    await bench.executor.finish_late()
+    assert bench.queue.idle
+
+
+@pytest.mark.parametrize("leads", [True, False], ids=["leading", "before-any-term"])
+async def test_an_object_is_new_if_created_in_this_term(leads: bool) -> None:
+    """The object was created in the future of the test, another one before it."""
+    found: list[bool] = []
+
+    async def handle(ctx: ActionContext) -> ActionResult:
+        found.append(ctx.is_new)
+        return ActionResult()
+
+    bench = Bench(handle)
+    if leads:
+        bench.executor.term_started()
+    for created in ("2001-01-01T00:00:00Z", "2999-01-01T00:00:00Z"):
+        version = str(len(found) + 5)
+        metadata = {**BODY["metadata"], "creationTimestamp": created, "resourceVersion": version}
+        bench.store.fold(changed({**BODY, "metadata": metadata}), len(found) + 2)
+        await bench.execute()
+    assert found == [False, leads]

@@ -146,13 +146,16 @@ class Cluster:
             )
         )
 
-    async def apply(self, body: Body, *, manager: str, resource: Resource | None = None) -> Body:
+    async def apply(
+        self, body: Body, *, manager: str, resource: Resource | None = None, dry_run: bool = False
+    ) -> Body:
         """Server-side apply, by force: `manager` owns the fields of `body`; its earlier fields that
-        are not in `body` are removed.
+        are not in `body` are removed. `dry_run`: nothing is stored.
 
-        With `metadata.uid`, raises Conflict if the object has been re-created meanwhile.
+        With `metadata.uid`, raises Conflict if the object has been re-created meanwhile; with
+        `metadata.resourceVersion`, if an object exists in another version.
         """
-        return await self._apply(body, manager, None, resource)
+        return await self._apply(body, manager, None, resource, dry_run=dry_run)
 
     async def apply_status(
         self, body: Body, *, manager: str, resource: Resource | None = None
@@ -162,12 +165,20 @@ class Cluster:
         return await self._apply(body, manager, "status", resource)
 
     async def _apply(
-        self, body: Body, manager: str, subresource: str | None, resource: Resource | None
+        self,
+        body: Body,
+        manager: str,
+        subresource: str | None,
+        resource: Resource | None,
+        *,
+        dry_run: bool = False,
     ) -> Body:
         resource = resource or RESOURCES[body["kind"]]
         metadata = body["metadata"]
         path = _path(resource, metadata.get("namespace"), metadata["name"], subresource)
         query: Query = {"fieldManager": manager, "force": True}
+        if dry_run:
+            query["dryRun"] = "All"
         try:
             with request(
                 "apply",

@@ -4,7 +4,8 @@ A status is applied as a whole with one field manager and the resourceVersion th
 from. After a conflict the statuswriter waits for the newer object and reconciles it. The Event
 follows the write, at most one per object and reason a minute. That also holds across a change of
 the leader: the name of an Event contains its minute, so the API server rejects a second one. A
-process that has sent nothing for a minute reads the Event of the minute before by name.
+process that has sent nothing for a minute reads the Event of the minute before by name, unless
+the object is new.
 
 Recorders of Kubernetes drop Events too, but more coarsely. client-go's EventCorrelator
 (tools/record/events_cache.go) allows 25 Events of a source and object, then one every 5 minutes.
@@ -55,11 +56,11 @@ class Writer:
             case WriteStatus():
                 return await _write_status(action, ctx.cluster)
             case SendEvent():
-                return await self._send_event(action, ctx.cluster)
+                return await self._send_event(action, ctx)
             case _:
                 raise TypeError(f"not an action of the statuswriter: {action}")
 
-    async def _send_event(self, action: SendEvent, cluster: Cluster) -> ActionResult:
+    async def _send_event(self, action: SendEvent, ctx: ActionContext) -> ActionResult:
         """Send the Event. A requested Event is requeued if it is too soon; another is dropped."""
         kind = (action.uid, action.reason)
         now_s = self._clock_s()
@@ -71,11 +72,11 @@ class Writer:
             if wait_s > 0:
                 return ActionResult(requeue_after_s=wait_s)
         else:
-            if await self._is_too_soon(cluster, action, now_s):
+            if await self._is_too_soon(ctx, action, now_s):
                 return ActionResult()
             suffix = suffix_of(kind, minute_of(now_s))
         try:
-            await cluster.create(
+            await ctx.cluster.create(
                 event(action, datetime.datetime.now(datetime.UTC), suffix, socket.gethostname())
             )
         except AlreadyExists:
@@ -85,13 +86,14 @@ class Writer:
         self._note(kind, now_s, now_s)
         return ActionResult()
 
-    async def _is_too_soon(self, cluster: Cluster, action: SendEvent, now_s: float) -> bool:
+    async def _is_too_soon(self, ctx: ActionContext, action: SendEvent, now_s: float) -> bool:
         kind = (action.uid, action.reason)
         if now_s - self._last_s >= EVENT_EVERY_S:
             # Until then an earlier process may have sent an Event that this one does not know.
             self._alone_s = now_s + EVENT_EVERY_S
-        if kind not in self._sent and self._has_predecessor and now_s < self._alone_s:
-            sent_s = await _sent_before(cluster, action, suffix_of(kind, minute_of(now_s) - 1))
+        may_be_sent = self._has_predecessor and now_s < self._alone_s and not ctx.is_new
+        if kind not in self._sent and may_be_sent:
+            sent_s = await _sent_before(ctx.cluster, action, suffix_of(kind, minute_of(now_s) - 1))
             if sent_s is not None:
                 self._note(kind, sent_s, now_s)
         self._last_s = now_s

@@ -13,6 +13,7 @@ class WriteStatus(Action):
     from."""
 
     verb: ClassVar[str] = "write-status"
+    is_guarded: ClassVar[bool] = True
     key: Key
     uid: str
     resource_version: str
@@ -31,6 +32,7 @@ class SendEvent(Action):
     """
 
     verb: ClassVar[str] = "send-event"
+    can_be_late: ClassVar[bool] = True
     regarding: Key
     uid: str
     type: str

@@ -11,7 +11,11 @@ from aim_statuswriter.status import Status, reported_condition
 from aimcontroller.projection import KubeObject
 from aimschema import reasons
 from aimschema.messages import ReportedCondition, StatusReported
+from aimschema.resources import SERVICE
 
+STARTS_WITHOUT_EVENTS = frozenset({SERVICE.kind})
+"""Kinds whose steps on the way to Ready take seconds: conditions show them, and one Event the
+end."""
 RETRYABLE_REASONS = frozenset({reasons.DISCOVERY_FAILED, reasons.RETRY_BACKOFF})
 """Reasons that do not make the object fail, since the service retries; they still get a Warning
 Event."""
@@ -31,7 +35,7 @@ def spec_too_large(obj: KubeObject) -> SendEvent:
 
 
 def for_transition(obj: KubeObject, status: Status) -> list[SendEvent]:
-    """The Event for a change of the state or of its reason."""
+    """The Event for a change of the state or of its reason that a person would want to see."""
     existing = obj.condition(reasons.READY)
     desired = next(each for each in status["conditions"] if each["type"] == reasons.READY)
     if existing is not None and (existing["reason"], obj.status.get("status")) == (
@@ -39,10 +43,11 @@ def for_transition(obj: KubeObject, status: Status) -> list[SendEvent]:
         status.get("status"),
     ):
         return []
-    has_failed = desired["reason"] in RETRYABLE_REASONS or any(
-        each["type"] == reasons.FAILURE and each["status"] == "True"
-        for each in status["conditions"]
-    )
+    true = {each["type"] for each in status["conditions"] if each["status"] == "True"}
+    has_failed = desired["reason"] in RETRYABLE_REASONS or reasons.FAILURE in true
+    is_step = reasons.PROGRESSING in true and obj.key.kind in STARTS_WITHOUT_EVENTS
+    if is_step and not has_failed:
+        return []
     type_ = "Warning" if has_failed else "Normal"
     message = desired["message"] or desired["reason"]
     return [SendEvent(obj.key, obj.uid, type_, desired["reason"], message)]

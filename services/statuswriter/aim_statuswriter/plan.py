@@ -5,9 +5,12 @@
    generation than the status has (status.py).
 3. A kind without status only gets Events.
 4. An object with a spec too large for the bus only gets an Event about that.
+5. A status that is not final, and changes neither the state nor a summary condition, waits HOLD_S
+   for a better one (view.py): several reports that come together are one write.
 """
 
 import datetime
+from dataclasses import replace
 
 from aim_statuswriter import events
 from aim_statuswriter.actions import WriteStatus
@@ -17,6 +20,8 @@ from aim_statuswriter.view import ObjectView
 from aimcontroller.plan import EMPTY_PLAN, Plan, actions
 from aimcontroller.projection import Projection
 from aimschema.resources import Key
+
+HOLD_S = 0.05
 
 
 def plan(state: Projection, key: Key, now: datetime.datetime) -> Plan:
@@ -48,9 +53,10 @@ def send_warnings(view: ObjectView) -> Plan:
 def write_status(view: ObjectView, status: Status) -> Plan:
     """The write comes first: an Event is about a status that readers find on the object."""
     obj = view.obj
-    return actions(
+    written = actions(
         WriteStatus(obj.key, obj.uid, str(obj.version), status),
         *events.for_transition(obj, status),
         *events.requested_events(obj, view.reports),
         *(literal_secrets(obj) if view.is_new_generation else []),
     )
+    return replace(written, hold_s=HOLD_S if view.can_wait else 0.0)

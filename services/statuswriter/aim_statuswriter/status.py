@@ -119,6 +119,20 @@ def is_equal(existing: Status, desired: Status) -> bool:
     return _comparable(existing) == _comparable(desired)
 
 
+def summary_of(status: Status) -> tuple[Any, ...]:
+    """The state, and the status of each summary condition."""
+    conditions = conditions_by_type(status.get("conditions") or ())
+    return (
+        status.get("status"),
+        *((conditions.get(type_) or {}).get("status") for type_ in reasons.SUMMARY),
+    )
+
+
+def is_progressing(status: Status) -> bool:
+    progressing = conditions_by_type(status["conditions"]).get(reasons.PROGRESSING) or {}
+    return bool(progressing.get("status") == "True")
+
+
 def ready_generation(conditions: Iterable[Condition]) -> Any:
     """The generation that Ready is for."""
     ready = conditions_by_type(conditions).get(reasons.READY) or {}

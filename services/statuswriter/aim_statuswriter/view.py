@@ -3,7 +3,14 @@
 import datetime
 from dataclasses import dataclass
 
-from aim_statuswriter.status import Status, compose, is_equal, ready_generation
+from aim_statuswriter.status import (
+    Status,
+    compose,
+    is_equal,
+    is_progressing,
+    ready_generation,
+    summary_of,
+)
 from aimcontroller.projection import KubeObject, Projection
 from aimschema.messages import StatusReported
 from aimschema.reasons import STATUS_OWNERSHIP, WARNING_REPORTERS
@@ -45,6 +52,16 @@ class ObjectView:
     @property
     def is_changed(self) -> bool:
         return self.desired is not None and not is_equal(self.obj.status, self.desired)
+
+    @property
+    def can_wait(self) -> bool:
+        """The desired status is not final, or not yet of this generation; state and summary are
+        those that readers see already."""
+        if self.desired is None or summary_of(self.obj.status) != summary_of(self.desired):
+            return False
+        return (
+            is_progressing(self.desired) or self.desired["observedGeneration"] < self.obj.generation
+        )
 
     @property
     def is_new_generation(self) -> bool:

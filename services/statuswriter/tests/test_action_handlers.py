@@ -95,11 +95,13 @@ def not_used(_argument: object) -> Any:
     raise AssertionError("the statuswriter does not use this")
 
 
-async def carry_out(bench: Bench, *actions: Action, writer: Writer | None = None) -> None:
+async def carry_out(
+    bench: Bench, *actions: Action, writer: Writer | None = None, is_new: bool = False
+) -> None:
     handler = writer or Writer()
     cluster = cast(Cluster, bench.cluster)
     for action in actions:
-        ctx = ActionContext(cluster, not_used, not_used, not_used)
+        ctx = ActionContext(cluster, not_used, not_used, not_used, is_new)
         bench.results.append(await handler(action, ctx))
 
 
@@ -216,6 +218,12 @@ async def test_sent_events_are_read_only_after_a_quiet_minute(bench: Bench) -> N
         await carry_out(bench, event(uid=f"object-{second}"), writer=writer)
         requested_at += [second] * (len(bench.cluster.requested) - before)
     assert requested_at == [0, 30, 59, 200]
+
+
+async def test_for_a_new_object_no_sent_event_is_read(bench: Bench) -> None:
+    writer = Writer(lambda: 0.0, has_predecessor=True)
+    await carry_out(bench, event(), event(), writer=writer, is_new=True)
+    assert (bench.cluster.requested, len(bench.cluster.created)) == ([], 1)
 
 
 async def test_a_flapping_object_sends_each_event_once_a_minute(

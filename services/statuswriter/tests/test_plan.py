@@ -635,3 +635,76 @@ def test_a_spec_too_large_for_the_bus_is_only_reported(kind: str) -> None:
     (event,) = plan(projection(obj, *([WARM] if kind == CACHE.kind else [])), obj.key, THEN).actions
     assert isinstance(event, SendEvent)
     assert (event.type, event.reason, event.since) == ("Warning", reasons.SPEC_TOO_LARGE, "9")
+
+
+def service_reports(runtime: tuple[str, str], routing: tuple[str, str] | None) -> Reports:
+    deployer = report_of(
+        SERVICE.kind,
+        DEPLOYER,
+        condition("Resolved", "True", "Resolved", "template t"),
+        condition("CacheReady", "True", "CacheNotRequested", "no cache"),
+        condition("RuntimeReady", *runtime, "why"),
+    )
+    router = routing and report_of(SERVICE.kind, ROUTER, condition("RoutingReady", *routing, "why"))
+    return {DEPLOYER: deployer} | ({ROUTER: router} if router else {})
+
+
+CREATING, UP = ("False", "CreatingRuntime"), ("True", "RuntimeReady")
+CONFIGURING, ROUTED = ("False", "ConfiguringRoute"), ("True", "RouteReady")
+STARTS = [(CREATING, None), (CREATING, CONFIGURING), (CREATING, ROUTED), (UP, CONFIGURING)]
+FAILS = (("False", "RuntimeFailed"), CONFIGURING)
+
+
+def service_plan(
+    before: tuple[Any, Any] | None, after: tuple[Any, Any], *, generation: int = 4
+) -> tuple[list[tuple[str, str]], bool]:
+    """The Events of a change of reports, and whether its write may wait."""
+    status = (
+        None
+        if before is None
+        else compose(object_with(SERVICE.kind), service_reports(*before), FIRST)
+    )
+    obj = object_with(SERVICE.kind, status, generation=generation)
+    planned = plan(projection(obj, *service_reports(*after).values()), obj.key, THEN)
+    _, *events = planned.actions
+    sent = [(each.type, each.reason) for each in events if isinstance(each, SendEvent)]
+    return sent, planned.hold_s > 0
+
+
+@pytest.mark.parametrize("step", range(1, len(STARTS)))
+def test_a_step_of_a_start_waits_and_sends_no_event(step: int) -> None:
+    assert service_plan(STARTS[step - 1], STARTS[step]) == ([], True)
+
+
+def test_the_first_status_never_waits() -> None:
+    assert service_plan(None, STARTS[0]) == ([], False)
+
+
+@pytest.mark.parametrize("before", [*STARTS, FAILS, None])
+def test_the_end_of_a_start_never_waits_and_sends_one_event(before: Any) -> None:
+    assert service_plan(before, (UP, ROUTED)) == ([("Normal", "Running")], False)
+
+
+@pytest.mark.parametrize("before", [*STARTS, (UP, ROUTED), None])
+def test_a_failure_never_waits_and_sends_a_warning(before: Any) -> None:
+    assert service_plan(before, FAILS) == ([("Warning", "RuntimeFailed")], False)
+
+
+def test_another_message_of_a_final_status_does_not_wait() -> None:
+    running = service_reports(UP, ROUTED)
+    status = compose(object_with(SERVICE.kind), running, FIRST)
+    obj = object_with(SERVICE.kind, status, generation=1)
+    more = structs.replace(running[DEPLOYER], fields={"readyReplicas": 2})
+    assert plan(projection(obj, more, running[ROUTER]), obj.key, THEN).hold_s == 0.0
+
+
+def test_a_status_waits_for_the_last_report_on_a_generation() -> None:
+    """The router has not reported on the new one yet."""
+    running = service_reports(UP, ROUTED)
+    status = compose(object_with(SERVICE.kind), running, FIRST)
+    obj = object_with(SERVICE.kind, status, generation=5)
+    newer = [structs.replace(report, observed_generation=5) for report in running.values()]
+    first = plan(projection(obj, newer[0], running[ROUTER]), obj.key, THEN)
+    both = plan(projection(obj, *newer), obj.key, THEN)
+    assert (len(first.actions), first.hold_s > 0) == (1, True)
+    assert (len(both.actions), both.hold_s) == (1, 0.0)

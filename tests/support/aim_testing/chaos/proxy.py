@@ -31,7 +31,8 @@ class Misbehaviour:
     `rejected` are answered with one of `statuses`; `lost` writes take effect, but the connection is
     cut instead of an answer; `hangs`: nothing is answered, new or open; `cut_every_s`: that often a
     stream is cut, most often in the middle of a line; `pages_only`: no watch begins with the
-    objects there are, as on servers without the feature WatchList.
+    objects there are, as on servers without the feature WatchList; `cautious`: dry runs are
+    rejected, and the first write of each status conflicts.
     """
 
     rejected: float = 0.0
@@ -41,6 +42,7 @@ class Misbehaviour:
     hangs: bool = False
     cut_every_s: float | None = None
     pages_only: bool = False
+    cautious: bool = False
 
 
 NONE = Misbehaviour()
@@ -48,11 +50,14 @@ NONE = Misbehaviour()
 
 @dataclass
 class Trap:
-    """Springs at the `count`-th write of a client: the write has taken effect, and its answer is
-    held back until `opened`."""
+    """Springs at the `count`-th write of a client to a path with this end: the write has taken
+    effect, and its answer is held back until `opened`. Then the connection is cut, unless the trap
+    `answers`."""
 
     user_agent: str
     count: int
+    path_end: str = ""
+    answers: bool = False
     sprung: asyncio.Event = field(default_factory=asyncio.Event)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -71,6 +76,7 @@ class Proxy:
         self.traps: list[Trap] = []
         self._now = NONE
         self._over = asyncio.Event()
+        self._statuses: set[str] = set()
         self._streams: list[Stream] = []
         self._runner: web.AppRunner | None = None
         self._session: ClientSession | None = None
@@ -117,6 +123,11 @@ class Proxy:
             self._now = NONE
             self._over.set()
 
+    def _is_first_status(self, request: web.Request) -> bool:
+        is_first = request.path.endswith("/status") and request.path not in self._statuses
+        self._statuses.add(request.path)
+        return is_first
+
     def _cut_one(self) -> None:
         if self._streams:
             self.faulty += 1
@@ -137,6 +148,10 @@ class Proxy:
             return _error_response(self._rng.choice(how.statuses))
         if how.pages_only and "sendInitialEvents" in request.query:
             return _error_response(422)
+        if how.cautious and "dryRun" in request.query:
+            return _error_response(422)
+        if how.cautious and self._is_first_status(request):
+            return _error_response(409)
         return await self._pass_on(
             request, body, lost=request.method != "GET" and self._rng.random() < how.lost
         )
@@ -176,12 +191,15 @@ class Proxy:
         if request.method == "GET" or "/leases" in request.path:
             return False
         for trap in self.traps:
-            if trap.user_agent == request.headers.get("User-Agent") and not trap.sprung.is_set():
+            is_meant = trap.user_agent == request.headers.get(
+                "User-Agent"
+            ) and request.path.endswith(trap.path_end)
+            if is_meant and not trap.sprung.is_set():
                 trap.count -= 1
                 if trap.count <= 0:
                     trap.sprung.set()
                     await trap.opened.wait()
-                    return True
+                    return not trap.answers
         return False
 
     async def _stream(
@@ -239,7 +257,8 @@ def _error_response(status: int) -> web.Response:
         )
     reasons = {
         500: ("", "etcdserver: request timed out"),
-        422: ("Invalid", "sendInitialEvents is forbidden for watch: the feature WatchList is off"),
+        409: ("Conflict", "the object has been modified"),
+        422: ("Invalid", "the server does not support this option"),
     }
     if status in reasons:
         reason, message = reasons[status]
