@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import cycle
 from math import log10
 
 WIDTH = 640
@@ -11,6 +12,8 @@ RIGHT = 150
 TOP = 40
 BOTTOM = 50
 """Of the plot, from the edges of the picture, in pixels."""
+LINE = 14
+"""Height of a line of text."""
 COLOURS = ("#1f5fa8", "#c0392b", "#2e7d32", "#8e44ad", "#d68910", "#117a65", "#5d6d7e")
 Points = Sequence[tuple[float, float]]
 
@@ -42,20 +45,29 @@ def line_chart(title: str, y_title: str, x_title: str, curves: Mapping[str, Poin
     for x in xs:
         column, _ = place(x, 0)
         parts.append(_text(column, HEIGHT - BOTTOM + 18, f"{x:,.0f}", anchor="middle"))
-    for number, (label, points) in enumerate(curves.items()):
-        parts += _curve(label, [place(*point) for point in points], COLOURS[number % len(COLOURS)])
+    places = {label: [place(*point) for point in points] for label, points in curves.items()}
+    colours = dict(zip(places, cycle(COLOURS), strict=False))
+    for label, path in places.items():
+        parts += _curve(path, colours[label])
+    parts += _labels({label: path[-1] for label, path in places.items()}, colours)
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _curve(label: str, places: Points, colour: str) -> list[str]:
+def _curve(places: Points, colour: str) -> list[str]:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
-    x, y = places[-1]
-    return [
-        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>',
-        *dots,
-        _text(x + 8, y + 4, label, colour=colour),
-    ]
+    line = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    return [line, *dots]
+
+
+def _labels(ends: Mapping[str, tuple[float, float]], colours: Mapping[str, str]) -> list[str]:
+    """Beside the ends of the curves, none over another."""
+    parts = []
+    lowest = 0.0
+    for label, (x, y) in sorted(ends.items(), key=lambda end: end[1][1]):
+        lowest = max(lowest + LINE, y + 4)
+        parts.append(_text(x + 8, lowest, label, colour=colours[label]))
+    return parts
 
 
 def _text(
