@@ -19,9 +19,11 @@ import yaml
 from aim_cacher.settings import CacherSettings
 from aim_discovery.settings import DiscoverySettings
 from aim_watcher.nats_secrets import desired_secrets, names
+from aim_watcher.settings import WatcherSettings
 from aimcontroller.settings import ServiceSettings
 from aimctl.component_registry import SERVICES
 from aimctl.manifests import crds, documents, rbac
+from aimkube.rbac import list_grants
 from aimlab.testing.charts import NAMESPACE, OVERLAYS, Body, place_of, render
 from aimschema.environment import COMPONENT_VARIABLES
 from tools.kustomize import DEFINITION, folders, without_helm
@@ -33,6 +35,7 @@ KUBERNETES = "1.32"
 EXTERNAL = "--set=nats.bundled=false,nats.url=tls://nats.example.org:4222"
 EVERYTHING = "--set=namespace.create=true,tracing.endpoint=http://otel.monitoring.svc:4318,priorityClassName=high,image.pullSecrets={login}"
 OPENSHIFT = "--set=podSecurity=openshift"
+ALL_IN_ONE = "--set=allInOne=true,podDisruptionBudget.enabled=true"
 INSTALLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dev": ((), ()),
     "production": ((), OVERLAYS["production"]),
@@ -40,14 +43,18 @@ INSTALLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no-keys": (("--set=nats.auth.enabled=false",), ()),
     "everything": ((EVERYTHING,), OVERLAYS["production"]),
     "openshift": ((OPENSHIFT,), OVERLAYS["production"]),
+    "all-in-one": ((ALL_IN_ONE,), ()),
 }
 """Arguments and files of values."""
+SEPARATE = tuple(name for name in INSTALLATIONS if name != "all-in-one")
+TOGETHER = "aim-control-plane"
 SOME_NAMESPACES = "--set=namespaces={team-a,team-b}"
 ACCOUNT = "ServiceAccount"
 NATS = "aim-nats"
 INIT = "aim-nats-init"
 POLICY = "ValidatingAdmissionPolicy"
 every = pytest.mark.parametrize("installation", INSTALLATIONS)
+separate = pytest.mark.parametrize("installation", SEPARATE)
 
 
 @cache
@@ -116,7 +123,7 @@ def test_every_object_has_namespace_and_labels_and_is_unique(installation: str) 
     assert len(places) == len(set(places))
 
 
-@every
+@separate
 def test_kinds_and_permissions_are_those_of_deploy(installation: str) -> None:
     """Word for word but for labels and annotations."""
 
@@ -223,7 +230,7 @@ def test_every_pod_passes_the_restricted_pod_security_standard(installation: str
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
         assert all(
-            volume.keys() & {"emptyDir", "secret", "configMap", "downwardAPI"}
+            volume.keys() & {"emptyDir", "secret", "configMap", "downwardAPI", "projected"}
             for volume in spec["volumes"]
         )
         for container in spec["containers"]:
@@ -374,7 +381,7 @@ def test_every_container_has_probes_resources_and_a_pinned_image(installation: s
             assert re.search(r":[\w.-]*\d[\w.-]*$", container["image"]), container["image"]
 
 
-@every
+@separate
 def test_each_service_is_its_own_account_and_nats_has_no_token(installation: str) -> None:
     found = {
         name: body["spec"]["template"]["spec"] for name, body in workloads(installation).items()
@@ -386,7 +393,7 @@ def test_each_service_is_its_own_account_and_nats_has_no_token(installation: str
         assert spec["enableServiceLinks"] is False
 
 
-@every
+@separate
 def test_services_know_every_variable_of_the_chart(
     installation: str,
 ) -> None:
@@ -449,6 +456,69 @@ def test_each_service_mounts_only_its_own_key_if_any(
     assert env_of(workloads("no-keys")["aim-router"]["spec"]["template"]["spec"])[
         "AIM_NATS_URL"
     ].startswith("nats://")
+
+
+def test_with_one_process_all_permissions_are_its_own() -> None:
+    assert workloads("all-in-one").keys() == {TOGETHER, NATS}
+    assert by_kind("all-in-one", ACCOUNT).keys() == {TOGETHER, NATS, INIT}
+    grants = {grant._replace(account=TOGETHER) for grant in list_grants(rbac())}
+    rendered = list_grants(
+        body
+        for body in of("all-in-one")
+        if body["kind"] in {"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
+    )
+    assert {grant for grant in rendered if grant.account != INIT} == grants
+    assert by_kind("all-in-one", "PodDisruptionBudget").keys() == {TOGETHER, NATS}
+
+
+def test_with_one_process_each_service_has_its_own_key() -> None:
+    spec = workloads("all-in-one")[TOGETHER]["spec"]["template"]["spec"]
+    (keys,) = [volume["projected"] for volume in spec["volumes"] if "projected" in volume]
+    files = {
+        item["path"]: (source["secret"]["name"], item["key"])
+        for source in keys["sources"]
+        for item in source["secret"]["items"]
+    }
+    for component in SERVICES:
+        settings = WatcherSettings.model_validate(
+            {
+                "nats_creds": env_of(spec)["AIM_NATS_CREDS"],
+                "nats_ca": env_of(spec)["AIM_NATS_CA"],
+            }
+        ).of_component(component)
+        folder = f"{spec['containers'][0]['volumeMounts'][1]['mountPath']}/"
+        for path, key in ((settings.nats_creds, "nkey.seed"), (settings.nats_ca, "ca.crt")):
+            assert path is not None
+            assert files[path.removeprefix(folder)] == (f"aim-nats-{component}", key)
+
+
+def test_one_process_has_the_variables_of_all_services() -> None:
+    variables = [
+        env_of(workloads("dev")[f"aim-{service}"]["spec"]["template"]["spec"])
+        for service in SERVICES
+    ]
+    together = env_of(workloads("all-in-one")[TOGETHER]["spec"]["template"]["spec"])
+    expected = {name: value for each in variables for name, value in each.items()}
+    paths = {"AIM_NATS_CREDS", "AIM_NATS_CA"}
+    assert together.keys() == expected.keys()
+    assert {name for name in expected if together[name] != expected[name]} == paths
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("services.cacher.env.A=1,services.router.env.A=2", r"services\.router\.env\.A"),
+        (
+            "services.cacher.jobResources.limits.memory=1Gi,"
+            "services.discovery.jobResources.limits.memory=2Gi",
+            r"services\.discovery\.jobResources",
+        ),
+    ],
+    ids=["env", "job-resources"],
+)
+def test_one_process_cannot_have_two_values_of_a_variable(values: str, message: str) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        render(CHART, ALL_IN_ONE, f"--set={values}")
 
 
 def test_an_external_server_gets_keys_only_where_enabled() -> None:
@@ -593,7 +663,8 @@ def test_only_listed_traffic_passes_and_discovery_alone_gets_out(
             if selects(found["spec"]["podSelector"], labels)
         }
         of_nats = {NATS} if name == NATS else {"aim-services"}
-        of_discovery = {"aim-discovery-registry"} if name == "aim-discovery" else set()
+        gets_out = name in {"aim-discovery", TOGETHER}
+        of_discovery = {"aim-discovery-registry"} if gets_out else set()
         assert applied == {"aim-deny"} | of_nats | of_discovery
     everywhere = {name for name, found in policies.items() if "0.0.0.0/0" in str(found)}
     assert everywhere == {"aim-discovery-registry"}

@@ -34,6 +34,17 @@ def test_what_no_service_writes_is_rejected(case: Case) -> None:
     assert violated(case) != set()
 
 
+ALL_IN_ONE = ("aim-control-plane", "--set=allInOne=true")
+"""One account writes what each service would, under the rules of each."""
+
+
+def test_one_process_writes_what_the_services_do_and_no_more() -> None:
+    assert {case.name: violated(case, *ALL_IN_ONE) for case in ADMITTED} == {
+        case.name: set() for case in ADMITTED
+    }
+    assert [case.name for case in REJECTED if not violated(case, *ALL_IN_ONE)] == []
+
+
 def test_each_rule_rejects_something_that_no_other_rule_does() -> None:
     rules = {
         (policy["metadata"]["name"], each["message"])

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 PLANNERS = (DISCOVERY, CACHER, DEPLOYER, ROUTER, STATUSWRITER)
 SERVICES = (WATCHER, STATUSWRITER, DISCOVERY, CACHER, DEPLOYER, ROUTER)
+ALL_IN_ONE = "control-plane"
+"""The process that runs all of them."""
 
 
 def planner(name: str, events: "Iterable[Event]" = ()) -> "Component":

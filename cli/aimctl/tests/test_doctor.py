@@ -744,6 +744,13 @@ def test_without_an_api_server_only_the_bus_is_checked() -> None:
     assert "connection refused" in found[0].what
 
 
+def test_one_account_for_all_services_is_no_missing_account() -> None:
+    together = with_objects(SERVICE_ACCOUNT, body("aim-control-plane", "aim-system"))
+    assert "permissions" not in {
+        finding.area for finding in findings(together) if finding.level != "ok"
+    }
+
+
 def test_without_accounts_the_users_permissions_decide() -> None:
     found = findings(replace(NO_ACCOUNTS, access=Access((), (checked(""),))))
     assert "your user has all permissions for aimctl up" in [finding.what for finding in found]

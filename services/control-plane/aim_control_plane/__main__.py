@@ -14,6 +14,7 @@ from aim_discovery.__main__ import serve as discovery
 from aim_discovery.settings import DiscoverySettings
 from aim_router.__main__ import serve as router
 from aim_statuswriter.__main__ import serve as statuswriter
+from aim_watcher.__main__ import main as watcher
 from aim_watcher.__main__ import watch
 from aim_watcher.settings import WatcherSettings
 from aimcontroller.process import Program, run_together
@@ -32,6 +33,8 @@ PROGRAMS = (
 
 
 def main() -> None:
+    if sys.argv[1:] == ["nats-init"]:
+        watcher()
     sys.exit(run_together(NAME, PROGRAMS))
 
 

@@ -23,9 +23,7 @@ async def run_up(state_dir: Path, console: PlainConsole) -> None:
         nats_url, access = await _find_nats(stack, state_dir, console)
         services = await stack.enter_async_context(Children(state_dir / "log"))
         ending = asyncio.create_task(
-            start_all_in_one(
-                services, nats_url=nats_url, accounts=None, within_s=None, access=access
-            )
+            start_all_in_one(services, nats_url, accounts=None, within_s=None, access=access)
         )
         console.print(
             f"starting {', '.join(SERVICES)} in one process; its log is in {state_dir / 'log'};"

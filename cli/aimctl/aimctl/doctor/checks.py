@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from aimbus import BusStats, StreamStats
-from aimctl.component_registry import SERVICES
+from aimctl.component_registry import ALL_IN_ONE, SERVICES
 from aimctl.doctor.network import api_server, pod_security
 from aimctl.doctor.requirements import gateways, nodes, registries, storage
 from aimctl.doctor.snapshot import Body, Checked, Facts, Finding, Level, Unknown, name_of
@@ -317,13 +317,13 @@ def permissions(facts: Facts) -> Iterator[Finding]:
         return
     missing = _missing_accounts(facts)
     none_exists = len(missing) == len(SERVICES)
-    if none_exists:
+    if none_exists and not _runs_in_one_process(facts):
         message = (
             f"none of the services' ServiceAccounts is in {facts.namespace}: needed in the cluster,"
             " not for aimctl up"
         )
         yield Finding("permissions", "warning", message, RBAC_FIX)
-    elif missing:
+    elif missing and not none_exists:
         message = f"no ServiceAccount {', '.join(missing)} in {facts.namespace}"
         yield Finding("permissions", "error", message, RBAC_FIX)
     if isinstance(facts.access.accounts, Unknown):
@@ -336,6 +336,12 @@ def permissions(facts: Facts) -> Iterator[Finding]:
     elif not none_exists:
         yield from _check_granted(facts.access.accounts)
     yield from _own_permissions(facts.access.own)
+
+
+def _runs_in_one_process(facts: Facts) -> bool:
+    """Whether one account has the roles of all services."""
+    accounts = {body["metadata"]["name"] for body in facts.of(SERVICE_ACCOUNT)}
+    return f"aim-{ALL_IN_ONE}" in accounts
 
 
 def _missing_accounts(facts: Facts) -> list[str]:

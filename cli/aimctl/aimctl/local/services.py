@@ -8,11 +8,10 @@ from pathlib import Path
 
 from aimbus import NatsCredentials
 from aimbus.credentials import CA_SETTING, CREDS_SETTING
-from aimctl.component_registry import SERVICES
+from aimctl.component_registry import ALL_IN_ONE, SERVICES
 from aimctl.local.ports import free_ports
 from aimctl.local.processes import READY_WITHIN_S, Children, until_answers
 
-ALL_IN_ONE = "control-plane"
 COMPONENT = "{component}"
 """In paths, what each component of one process replaces by its name."""
 
@@ -56,8 +55,8 @@ async def start_services(
 
 async def start_all_in_one(
     children: Children,
-    *,
     nats_url: str,
+    *,
     accounts: Mapping[str, Path] | None,
     within_s: float | None = READY_WITHIN_S,
     access: AccessOf = no_credentials,

@@ -105,12 +105,39 @@ spec:
       {{- include "aim.selector" . | nindent 6 }}
 {{- end }}
 
+{{- /* With allInOne, what runs instead of the services: one process with the env of all of them. */}}
+{{- define "aim.allInOne" -}}
+{{- $env := dict }}
+{{- $jobs := dict }}
+{{- range $service, $own := .Values.services }}
+{{- range $name, $value := $own.env }}
+{{- if ne (get $env $name | default $value | toString) (toString $value) }}
+{{- printf "services.%s.env.%s: with allInOne, the services have one environment; another service has another value" $service $name | fail }}
+{{- end }}
+{{- $_ := set $env $name (toString $value) }}
+{{- end }}
+{{- with $own.jobResources }}
+{{- if ne (get $jobs "all" | default . | toJson) (toJson .) }}
+{{- printf "services.%s.jobResources: with allInOne, all Jobs have the same; another service has another value" $service | fail }}
+{{- end }}
+{{- $_ := set $jobs "all" . }}
+{{- end }}
+{{- end }}
+{{- $own := dict "env" $env "jobResources" (get $jobs "all" | default dict) "resources" (.Values.controlPlane).resources }}
+{{- toYaml (dict "control-plane" $own) }}
+{{- end }}
+
+{{- /* The ServiceAccount of a service, by the name that the service has alone. */}}
+{{- define "aim.accountName" -}}
+{{ ternary "aim-control-plane" .name (.root.Values.allInOne | default false) }}
+{{- end }}
+
 {{- define "aim.isService" -}}
 - {key: app.kubernetes.io/instance, operator: In, values: [{{ .Release.Name }}]}
 - key: app.kubernetes.io/name
   operator: In
   values:
-    {{- range $service, $_ := .Values.services }}
+    {{- range $service, $_ := ternary (dict "control-plane" dict) .Values.services (.Values.allInOne | default false) }}
     - aim-{{ $service }}
     {{- end }}
 {{- end }}
@@ -145,7 +172,7 @@ spec:
     - {port: cluster, protocol: TCP}
 {{- end }}
 
-{{- /* The pod of the Job that creates the Secrets of NATS, with the image of the watcher. */}}
+{{- /* The pod of the Job that creates the Secrets of NATS, with an image that runs anyway. */}}
 {{- define "aim.natsInitPod" -}}
 {{- $of := dict "root" $ "name" "aim-nats-init" -}}
 metadata:
@@ -161,7 +188,7 @@ spec:
   {{- include "aim.placement" $of | nindent 2 }}
   containers:
     - name: nats-init
-      image: {{ include "aim.image" (dict "root" $ "image" "watcher") }}
+      image: {{ include "aim.image" (dict "root" $ "image" (ternary "control-plane" "watcher" (.Values.allInOne | default false))) }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       args: [nats-init]
       {{- include "aim.containerSecurity" . | nindent 6 }}

@@ -34,21 +34,22 @@ def resource_of(body: Body) -> Resource:
     )
 
 
-def violated(case: Case) -> set[tuple[str, str]]:
-    """The rules of the policies that deny the write: policy and message."""
+def violated(case: Case, who: str = "", *arguments: str) -> set[tuple[str, str]]:
+    """The rules of the policies that deny the write: policy and message. `who` writes it; empty:
+    the account of the case. `arguments` are those of Helm."""
     body = case.body
     write = Write(
         resource_of(body),
         case.operation,
         body["metadata"]["namespace"],
         body["metadata"]["name"],
-        account(NAMESPACE, case.account),
+        account(NAMESPACE, who or case.account),
         case.after,
         case.before,
     )
     return {
         (policy["metadata"]["name"], each["message"])
-        for policy in policies()
+        for policy in policies(*arguments)
         if any(
             write.resource.plural in rule["resources"] and case.operation in rule["operations"]
             for rule in policy["spec"]["matchConstraints"]["resourceRules"]
