@@ -50,7 +50,7 @@ def test_the_steps_lead_to_the_rejected_key() -> None:
     ("args", "code", "message"),
     [
         pytest.param(
-            [RECORDING, "--service", "nobody"], 2, "nobody is not one of", id="unknown-service"
+            [RECORDING, "--service", "unknown"], 2, "unknown is not one of", id="unknown-service"
         ),
         pytest.param([], 2, "name a file, or --live", id="neither-file-nor-live"),
         pytest.param(["--live"], 2, "--live needs --service", id="live-of-an-unknown-service"),

@@ -90,7 +90,7 @@ async def hostile_namespace(cluster: Cluster) -> None:
             GATEWAY,
             "evil",
             {
-                "gatewayClassName": "nobody",
+                "gatewayClassName": "unserved",
                 "listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}],
             },
         )

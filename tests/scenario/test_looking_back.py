@@ -121,7 +121,7 @@ async def test_what_is_there_needs_no_change(stack: Stack) -> None:
 
 async def test_the_exit_code_is_1_for_what_is_not_there(stack: Stack) -> None:
     assert "does not exist" in await command(
-        stack, "aimctl", "explain", "aimsvc/nobody", "-n", NAMESPACE, code=1
+        stack, "aimctl", "explain", "aimsvc/missing", "-n", NAMESPACE, code=1
     )
 
 

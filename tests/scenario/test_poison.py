@@ -66,7 +66,7 @@ ON_OBJECTS = {
     "no-number": changed("no-number", "five", {"metadata": {}}),
     "no-metadata": changed("no-metadata", "5", {}),
     "wrong-metadata": changed(
-        "wrong-metadata", str(10**9), {"metadata": {"ownerReferences": "nobody"}}
+        "wrong-metadata", str(10**9), {"metadata": {"ownerReferences": "not-a-list"}}
     ),
 }
 """By the name of the object on whose subject it comes."""

@@ -140,8 +140,8 @@ async def test_logs_are_those_of_the_pods_behind_the_service(stack: Stack) -> No
     following = await started(stack, "logs", *OBJECT, "-f")
     assert "serving on" in await read_until(following, "serving on")
     assert await interrupted(following) == 130
-    assert "AIMService/quickstart/nobody has no pods" in await aimctl(
-        stack, "logs", "aimsvc/nobody", "-n", NAMESPACE, code=1
+    assert "AIMService/quickstart/missing has no pods" in await aimctl(
+        stack, "logs", "aimsvc/missing", "-n", NAMESPACE, code=1
     )
 
 

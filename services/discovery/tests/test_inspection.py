@@ -107,7 +107,7 @@ async def inspector() -> AsyncIterator[Inspector]:
 async def registry() -> AsyncIterator[Registry]:
     async with Registry() as served:
         served.put_image("aim/m", "1", LABELS)
-        served.put_image("aim/plain", "1", {"maintainer": "nobody"})
+        served.put_image("aim/plain", "1", {"maintainer": "a team"})
         yield served
 
 

@@ -23,7 +23,7 @@ def check(folder: Path, source_sums: Mapping[str, str] | None) -> dict[str, str]
     for name, checksum in (source_sums or {}).items():
         if expected.setdefault(name, checksum) != checksum:
             raise IntegrityError(
-                f"{folder / name}: the manifest says sha256 {expected[name]}, the source has"
+                f"{folder / name}: the manifest has sha256 {expected[name]}, the source has"
                 f" {checksum}"
             )
     unknown = sorted(expected.keys() - source_sums.keys()) if source_sums is not None else []

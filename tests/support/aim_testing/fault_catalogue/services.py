@@ -205,7 +205,7 @@ async def routed_to_several_listeners(place: Place) -> None:
         },
         {"name": "other", "protocol": "TCP", "port": 9000},
     ]
-    await place.make(GATEWAY_KIND, "wide", {"gatewayClassName": "nobody", "listeners": listeners})
+    await place.make(GATEWAY_KIND, "wide", {"gatewayClassName": "unserved", "listeners": listeners})
     await place.config(routing={"gateway": {"name": "wide"}})
 
 
