@@ -15,7 +15,7 @@
    on their size, up to 1.5 MiB each.
 5. A single 404 proves nothing about a kind: proxies return it, and API servers that start. The kind
    is not served if the discovery document of its group no longer lists it, or `/apis` its group, in
-   every request for a while.
+   every request for a while. From then on, one request at a time shows whether it is installed.
 6. There is at least half a second between two requests, and Retry-After of the server is respected.
 """
 
@@ -91,7 +91,8 @@ class Timing:
     relist_s: float = 3600.0
     short_s: float = 1.0
     retry_s: float = backoff.SHORTEST_S
-    absent_s: float = 5.0
+    absent_s: float = 10.0
+    """Between requests for an absent kind: whether it has been installed."""
     deleted_s: float = 15.0
     """How long a kind that was listed has to be missing before it is called absent."""
     new_s: float = 0.3
@@ -178,7 +179,7 @@ class Watch:
                 if (
                     self.opened_at is None
                     and isinstance(error, errors.NotFound)
-                    and await self._is_unserved()
+                    and (self.absent or await self._is_unserved())
                 ):
                     if self._on_not_found():
                         yield KindNotServed()

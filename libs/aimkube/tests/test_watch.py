@@ -349,15 +349,20 @@ async def test_a_kind_not_installed_is_reported_once_and_found_later(
         missing,
         (200, OTHER_GROUPS),
         missing,
-        (200, OTHERS),
+        missing,
         INITIAL,
     )
-    assert await follow(kit, await server.start(), 2) == ["absent", "listed a @5"]
-    assert [requests.path for requests in server.requests[1:5]] == [
+    timing = replace(FAST, new_s=0.004)
+    assert await follow(kit, await server.start(), 2, timing) == ["absent", "listed a @5"]
+    assert [requests.path for requests in server.requests[:8]] == [
+        CACHE.path(),
         f"/apis/{CACHE.api_version}",
         CACHE.path(),
         f"/apis/{CACHE.api_version}",
         "/apis",
+        CACHE.path(),
+        CACHE.path(),
+        CACHE.path(),
     ]
 
 
