@@ -2,17 +2,16 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import aimbus
-from aim_discovery.settings import DiscoverySettings
 from aimbus import Bus, CaughtUp, Event
 from aimschema import subjects
-from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.messages import ObjectChanged
-from aimschema.names import image_config_map
+from aimschema.names import DEFAULT_CONFIG, SYSTEM_NAMESPACE, image_config_map
 from aimschema.reasons import DISCOVERY
 from aimschema.resources import CONFIG, CONFIG_MAP, GATEWAY, MODEL, ROUTE, Key
 
@@ -100,7 +99,7 @@ def rests_on(events: Iterable[Event], namespace: str) -> list[str]:
         if message.namespace == namespace
         for key in _gateways(message, namespace)
     }
-    own = DiscoverySettings().namespace
+    own = os.environ.get("AIM_NAMESPACE", SYSTEM_NAMESPACE)
     images = {
         Key(CONFIG_MAP.kind, own, image_config_map(message.name))
         for message in changed

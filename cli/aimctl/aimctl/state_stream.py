@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from functools import reduce
+import datetime
+from collections.abc import AsyncIterator, Set
 
 import aimbus
 from aimbus import Bus, CaughtUp, Event, Loading, Stalled, follow
 from aimcontroller.projection import Projection, fold
+from aimctl.analysis.lookups import unread_subjects
 from aimctl.connect import WITHIN_S, connected_bus
-from aimctl.event_log import latest, rests_on
+from aimctl.event_log import latest
 from aimschema import subjects
 from aimschema.messages import Progress
 from aimschema.resources import CACHE, Key
@@ -83,21 +84,22 @@ LISTEN_S = 1.5
 """How long to listen for live progress: the downloader reports every second."""
 
 
-async def namespace_state(bus: Bus, namespace: str | None) -> Projection:
-    """The objects of a namespace and of cluster-scoped kinds as they are, and its gateways.
-    Raises RuntimeError where there is no stream to read."""
-    found = await latest(
-        bus, [subjects.ALL] if namespace is None else subjects.in_namespace(namespace)
-    )
-    elsewhere = [] if namespace is None else rests_on(found, namespace)
-    found += await latest(bus, elsewhere) if elsewhere else []
-    return reduce(lambda state, event: fold(state, event.message, event.seq), found, Projection())
+async def chain_state(bus: Bus, key: Key, now: datetime.datetime) -> Projection:
+    """The objects that a diagnosis of `key` needs, as they are. Raises RuntimeError where there is
+    no stream to read."""
+    state, read = Projection(), frozenset[str]()
+    while filters := unread_subjects(state, key, now, read):
+        for event in await latest(bus, sorted(filters)):
+            state = fold(state, event.message, event.seq)
+        read |= filters
+    return state
 
 
 async def live_progress(
-    bus: Bus, namespace: str | None, for_s: float = LISTEN_S
+    bus: Bus, namespace: str | None, for_s: float = LISTEN_S, until: Set[Key] = frozenset()
 ) -> dict[Key, Progress]:
-    """The latest progress of each download that reports just now."""
+    """The latest progress of each download that reports just now; ends early with one of each of
+    `until`."""
     found: dict[Key, Progress] = {}
     with contextlib.suppress(TimeoutError):
         async with (
@@ -110,6 +112,8 @@ async def live_progress(
         ):
             async for progress in lines:
                 found[Key(progress.kind, progress.namespace, progress.name)] = progress
+                if until and until <= found.keys():
+                    break
     return found
 
 

@@ -23,10 +23,11 @@ from aimcontroller.testing import (
     projection,
     status_condition,
 )
-from aimctl.analysis.diagnosis import diagnose, root_cause
+from aimctl.analysis.diagnosis import diagnose, root_cause, running_downloads
+from aimctl.analysis.lookups import unread_subjects
 from aimctl.analysis.object_diagnosis import Diagnosis
 from aimctl.commands.explain import tree_of
-from aimschema import names
+from aimschema import names, subjects
 from aimschema.discovery_result import RESULT_KEY
 from aimschema.messages import Progress, timestamp
 from aimschema.resources import (
@@ -45,6 +46,7 @@ from aimschema.resources import (
 )
 
 Body = dict[str, Any]
+MOST_ROUNDS = 8
 SOURCE = "s3://b/org/m"
 CHAT = Key(SERVICE.kind, NAMESPACE, "chat")
 WEIGHTS = ("ModelCache", "weights")
@@ -387,6 +389,62 @@ def test_the_chain_ends_with_the_root_cause_and_its_remedy(
     assert f"{end.key.kind} {end.key.name} {end.state}: {end.summary}".startswith(last)
     assert remedy in end.remedy
     assert bool(remedy) == bool(end.remedy)
+
+
+@pytest.mark.parametrize(("bodies", "state", "last", "remedy"), STATES)
+def test_the_diagnosis_of_what_it_needs_is_that_of_everything(
+    bodies: list[Body], state: str, last: str, remedy: str
+) -> None:
+    """Beside the chain there are as many objects of all its kinds, of which none is needed."""
+    others = [
+        cr(body["kind"], f"{body['metadata']['name']}-other", {}, namespace="elsewhere")
+        for body in bodies
+        if body["metadata"].get("namespace")
+    ]
+    every = projection(*bodies, *others)
+    known, rounds = projection(), 0
+    read: frozenset[str] = frozenset()
+    while filters := unread_subjects(known, CHAT, NOW, read):
+        rounds += 1
+        read |= filters
+        found = [
+            each.body
+            for each in every.all_objects()
+            if any(subjects.matches(one, subjects.of_object(each.key)) for one in read)
+        ]
+        known = projection(*found)
+    assert diagnose(known, CHAT, NOW, {}) == diagnose(every, CHAT, NOW, {})
+    assert rounds <= MOST_ROUNDS
+    is_missing = root_cause(diagnose(known, CHAT, NOW, {})).state == "missing"
+    assert is_missing or all(each.key.namespace != "elsewhere" for each in known.all_objects())
+
+
+@pytest.mark.parametrize(
+    ("reason", "behind"),
+    [
+        ("WaitingForPVC", [JOB_AT_WORK, pod(f"{DOWNLOAD}-x", ("Job", DOWNLOAD), "downloader")]),
+        ("Downloading", []),
+        ("Verifying", []),
+    ],
+)
+def test_a_download_under_way_is_listened_to(reason: str, behind: list[Body]) -> None:
+    filling = cache(reason, "", status_condition("StorageReady", True))
+    state = projection(WARMING, DISCOVERED, FOUND, filling, *behind)
+    weights = Key(CACHE.kind, NAMESPACE, "weights")
+    assert running_downloads(diagnose(state, CHAT, NOW, {})) == {weights}
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        cache("PVCProvisioning", "waiting", status_condition("StorageReady", False)),
+        cache("AuthError", "gated", status_condition("StorageReady", True), failed=True),
+    ],
+    ids=["volume", "failed"],
+)
+def test_a_cache_without_a_download_is_not_listened_to(waiting: Body) -> None:
+    state = projection(WARMING, DISCOVERED, FOUND, waiting, claim(CLAIM_NAME, WEIGHTS, "Pending"))
+    assert running_downloads(diagnose(state, CHAT, NOW, {})) == frozenset()
 
 
 def weights(diagnosis: Diagnosis) -> Diagnosis:

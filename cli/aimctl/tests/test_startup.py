@@ -99,6 +99,16 @@ def test_the_list_of_commands_needs_no_pydantic() -> None:
     assert "pydantic" not in modules
 
 
+@pytest.mark.parametrize("command", ["dead_letters", "explain", "get", "timeline", "top", "wait"])
+def test_a_command_of_the_bus_imports_no_client_of_the_cluster(command: str) -> None:
+    script = f"import json, sys, aimctl.commands.{command}; print(json.dumps(sorted(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    modules = set(json.loads(ran.stdout))
+    assert (
+        modules & {"aimkube", "jsonschema", "kubernetes", "prometheus_client", "pydantic"} == set()
+    )
+
+
 def test_help_of_the_lab_imports_no_client() -> None:
     code, _, modules = run("aimlab", "--help", module="aimlab.cli.__main__")
     assert code == 0

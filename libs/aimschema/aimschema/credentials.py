@@ -6,9 +6,6 @@ from typing import Any
 from aimschema import labels
 from aimschema.kinds import ConfigSpec, SecretKeySelector
 
-DEFAULT_CONFIG = "default"
-"""The config that counts where none is named; that it is missing is no fault."""
-
 
 def credential_env(config: ConfigSpec | None) -> list[dict[str, Any]]:
     """Kubernetes EnvVars for a container that gets at model sources: HF_TOKEN, and AIM_S3_<i>_*

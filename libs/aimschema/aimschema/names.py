@@ -7,6 +7,8 @@ from functools import lru_cache
 
 SYSTEM_NAMESPACE = "aim-system"
 """Of the control plane, where it is not configured otherwise."""
+DEFAULT_CONFIG = "default"
+"""The config that counts where none is named; that it is missing is no fault."""
 DISCOVERY_NAME_LENGTH = 45
 MODEL_NAME_LENGTH = 45
 LONGEST_NAME = 253

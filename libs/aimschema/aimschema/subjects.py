@@ -80,6 +80,11 @@ def objects(kind: str) -> str:
     return f"{OBJECT}.{kind}.>"
 
 
+def objects_in(kind: str, namespace: str | None) -> str:
+    """Filter for the objects of a kind in a namespace; None: of a cluster-scoped kind."""
+    return f"{OBJECT}.{kind}.{_token(namespace)}.*"
+
+
 def reports(kind: str = "*", service: str = "*") -> str:
     """Filter for status reports, by kind and by the service that sends them."""
     return f"{REPORT}.{kind}.*.*.{service}"

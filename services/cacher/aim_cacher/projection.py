@@ -8,9 +8,8 @@ from aimcontroller.indexes import REQUESTERS_BY_TEMPLATE, claims_mounted
 from aimcontroller.predicates import status_changed
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import caches_of, discovery_result_of, oldest_first, templates_of
-from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.labels import ANNOTATION_CONFIG
-from aimschema.names import cache_for
+from aimschema.names import DEFAULT_CONFIG, cache_for
 from aimschema.reasons import CACHE_WARM, FAILED_STATE, FILLED, READY, STORAGE_READY
 from aimschema.resources import (
     CACHE,

@@ -14,9 +14,9 @@ from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projec
 from aimcontroller.queries import caches_of, discovery_result_of, has_failed
 from aimcontroller.removal import removal
 from aimschema import labels, names, reasons
-from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovery_result import SourceModel
 from aimschema.messages import ReportedCondition
+from aimschema.names import DEFAULT_CONFIG
 from aimschema.resources import CACHE, Key
 
 Caches = Mapping[str, KubeObject | None]

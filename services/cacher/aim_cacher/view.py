@@ -25,9 +25,9 @@ from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projec
 from aimcontroller.queries import caches_of, has_failed
 from aimcontroller.workloads import outcome
 from aimschema import labels, names, quantities
-from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.kinds import CacheSpec, ConfigSpec
 from aimschema.messages import ReportedCondition, parse_timestamp
+from aimschema.names import DEFAULT_CONFIG
 from aimschema.reasons import CACHER, STATUS_OWNERSHIP
 from aimschema.resources import CACHE, CLAIM, JOB, STORAGE_CLASS, Key
 

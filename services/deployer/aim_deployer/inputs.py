@@ -11,10 +11,9 @@ from aim_deployer.projection import predictor_pods
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import known_images, models_named, previous_discovery
 from aimschema import reasons
-from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovery_result import IMAGE_KEY, Discovered, from_config_map
 from aimschema.kinds import ServiceSpec
-from aimschema.names import mount_path_of
+from aimschema.names import DEFAULT_CONFIG, mount_path_of
 from aimschema.resources import CONFIG, INFERENCE_SERVICE, TEMPLATE, Key
 
 

@@ -30,10 +30,11 @@ from aimcontroller.plan import (
 from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimcontroller.queries import image_record, models_named
 from aimschema import labels, names, reasons
-from aimschema.credentials import DEFAULT_CONFIG, pull_secrets
+from aimschema.credentials import pull_secrets
 from aimschema.discovery_result import IMAGE_KEY, IMAGES_KEY, recorded_images, with_image
 from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.messages import ReportedCondition, timestamp
+from aimschema.names import DEFAULT_CONFIG
 from aimschema.resources import CONFIG, CONFIG_MAP, Key
 
 INSPECTION = "inspection"

@@ -24,8 +24,8 @@ from aimcontroller.handler import ActionContext, ActionResult
 from aimcontroller.projection import Observation
 from aimkube import Cluster, Forbidden, KubeError, NotFound
 from aimschema import reasons
-from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.messages import Finding
+from aimschema.names import DEFAULT_CONFIG
 from aimschema.resources import CONFIG, SECRET, Key
 
 MOST_AT_ONCE = 5

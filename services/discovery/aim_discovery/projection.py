@@ -12,7 +12,7 @@ from aimcontroller.indexes import (
 )
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import models_named
-from aimschema.credentials import DEFAULT_CONFIG
+from aimschema.names import DEFAULT_CONFIG
 from aimschema.reasons import DISCOVERED, IMAGE_INSPECTED
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, MODEL, POD, TEMPLATE, Key
 

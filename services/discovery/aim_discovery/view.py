@@ -16,10 +16,10 @@ from aimcontroller.projection import (
     Projection,
 )
 from aimschema import labels, names, reasons
-from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovery_result import IMAGE_KEY, Discovered, from_config_map
 from aimschema.kinds import ConfigSpec, TemplateSpec
 from aimschema.messages import ReportedCondition, ReportedWarning, StatusReported
+from aimschema.names import DEFAULT_CONFIG
 from aimschema.resources import CONFIG, CONFIG_MAP, JOB, Key
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from aim_router.projection import first_with_workload_id
 from aim_router.render import timeout_of
 from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
-from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.kinds import ConfigSpec, GatewayReference, Routing
+from aimschema.names import DEFAULT_CONFIG
 from aimschema.resources import CONFIG, ROUTE, TEMPLATE, Key
 
 

@@ -59,6 +59,16 @@ def root_cause(diagnosis: Diagnosis) -> Diagnosis:
     return diagnosis if unready is None else root_cause(unready)
 
 
+def running_downloads(diagnosis: Diagnosis) -> frozenset[Key]:
+    """The caches of the chain whose download reports its progress just now."""
+    behind = frozenset[Key]().union(*map(running_downloads, diagnosis.causes))
+    is_running = diagnosis.state not in {"ready", "failed", "missing"} and (
+        diagnosis.reason in FILLING
+        or any(each.key.kind == JOB.kind and each.state == "working" for each in diagnosis.causes)
+    )
+    return behind | {diagnosis.key} if diagnosis.key.kind == CACHE.kind and is_running else behind
+
+
 @dataclass(frozen=True)
 class _Chain:
     state: Projection

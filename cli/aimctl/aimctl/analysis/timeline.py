@@ -28,9 +28,9 @@ from aimctl.analysis.causality import (
 )
 from aimctl.analysis.diff import differing
 from aimschema import labels
-from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.discovery_result import from_config_map
 from aimschema.messages import ActionTaken, Message, ObjectChanged, ObjectDeleted, StatusReported
+from aimschema.names import DEFAULT_CONFIG
 from aimschema.resources import (
     AIM_GROUP,
     CACHE,

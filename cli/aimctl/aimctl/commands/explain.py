@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 from rich.tree import Tree
 
-from aimctl.analysis.diagnosis import diagnose, diagnosis_data
+from aimctl.analysis.diagnosis import diagnose, diagnosis_data, running_downloads
 from aimctl.analysis.object_diagnosis import Diagnosis, State
 from aimctl.connect import connected_bus
 from aimctl.invocation import a_console, parse_key, run
@@ -14,10 +14,9 @@ from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import seconds
 from aimctl.output.structured import print_data
-from aimctl.state_stream import live_progress, namespace_state
+from aimctl.state_stream import chain_state, live_progress
 from aimschema.messages import timestamp
-from aimschema.reasons import FAILURE, FILLED
-from aimschema.resources import CACHE, Key
+from aimschema.resources import Key
 from aimschema.sanitize import printable
 
 STYLES: dict[State, str] = {
@@ -39,13 +38,12 @@ MARKS: dict[State, str] = {
 async def show_explanation(key: Key, console: PlainConsole, form: Form) -> bool:
     """False where the object has failed or does not exist."""
     async with connected_bus() as bus:
-        state = await namespace_state(bus, key.namespace)
-        filling = any(
-            not cache.is_condition_true(FILLED) and not cache.is_condition_true(FAILURE)
-            for cache in state.in_all_namespaces(CACHE.kind)
-        )
-        live = await live_progress(bus, key.namespace) if filling else {}
-    diagnosis = diagnose(state, key, datetime.datetime.now(datetime.UTC), live)
+        now = datetime.datetime.now(datetime.UTC)
+        state = await chain_state(bus, key, now)
+        diagnosis = diagnose(state, key, now, {})
+        if running := running_downloads(diagnosis):
+            live = await live_progress(bus, key.namespace, until=running)
+            diagnosis = diagnose(state, key, datetime.datetime.now(datetime.UTC), live)
     if form != "text":
         print_data(console, diagnosis_data(diagnosis), form)
     else:

@@ -20,9 +20,8 @@ from aimctl.doctor.snapshot import LISTED, LISTED_TOO, Access, Body, Checked, Fa
 from aimctl.manifests import rbac
 from aimkube import Cluster, Forbidden, KubeError, NotFound, describe_error
 from aimkube.rbac import Grant, list_grants
-from aimschema.credentials import DEFAULT_CONFIG
 from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
-from aimschema.names import SYSTEM_NAMESPACE
+from aimschema.names import DEFAULT_CONFIG, SYSTEM_NAMESPACE
 from aimschema.reasons import WATCHER
 from aimschema.resources import (
     AIM_KINDS,
