@@ -44,7 +44,7 @@ class BackgroundQueue:
         await self._room.acquire()
         task = self._tasks.start(self._run(self._last.get(key), work))
         self._last[key] = task
-        task.add_done_callback(lambda _: self._ended(key, task))
+        task.add_done_callback(lambda _: self._on_end(key, task))
         await asyncio.sleep(0)
 
     async def wait(self, key: Key) -> None:
@@ -70,7 +70,7 @@ class BackgroundQueue:
         except Exception as error:  # (what goes wrong with one must not stop the others)
             log.exception("background-failed", error=repr(error))
 
-    def _ended(self, key: Key, task: "asyncio.Task[None]") -> None:
+    def _on_end(self, key: Key, task: "asyncio.Task[None]") -> None:
         self._room.release()
         if self._last.get(key) is task:
             del self._last[key]

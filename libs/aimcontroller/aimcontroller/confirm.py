@@ -44,7 +44,7 @@ class Confirmations:
 
     def check(self, key: Key, cause: KubeObject) -> None:
         """Without the API server. Raises UnconfirmedError for an event that contradicts itself."""
-        if _identity(cause.body) != _expected(key, cause):
+        if _identity(cause.body) != _expected_identity(key, cause):
             raise UnconfirmedError(f"the event on {key} describes another object")
 
     async def confirm(
@@ -59,7 +59,7 @@ class Confirmations:
             return
         if existing is None:
             existing = await self._read(key)
-        if _identity(existing) != _expected(key, cause):
+        if _identity(existing) != _expected_identity(key, cause):
             raise UnconfirmedError(f"{key} in the cluster is another object than that of the event")
         self._uids[key] = cause.uid
         if len(self._uids) > MAX_CONFIRMED:
@@ -81,7 +81,7 @@ async def unconditionally(_existing: dict[str, Any] | None = None, /) -> None:
     """For writes whose cause is known to exist."""
 
 
-def _expected(key: Key, cause: KubeObject) -> tuple[Any, ...]:
+def _expected_identity(key: Key, cause: KubeObject) -> tuple[Any, ...]:
     return (RESOURCES[key.kind].api_version, *key, cause.uid)
 
 

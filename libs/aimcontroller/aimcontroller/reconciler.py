@@ -120,7 +120,11 @@ class Reconciler:
             if plan.actions and obj is not None:
                 self.confirmations.check(key, obj)
             confirm = partial(self.confirmations.confirm, key, obj)
-            return await self.executor.execute(plan.actions, key, causes, confirm)
+            started_s = time.monotonic()
+            outcome = await self.executor.execute(plan.actions, key, causes, confirm)
+            if plan.actions:
+                self.holds.write_took(time.monotonic() - started_s)
+            return outcome
 
     def _forget_failures(self, key: Key) -> None:
         self._dead.discard(key)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aimcontroller.holds import Holds
+from aimcontroller.holds import LONGEST_S, Holds
 from aimschema.resources import CACHE, Key
 
 A, B = Key(CACHE.kind, "ml", "a"), Key(CACHE.kind, "ml", "b")
@@ -60,3 +60,25 @@ def test_what_is_released_waits_no_longer(holds: Holds) -> None:
     assert holds.release() == [A, B]
     assert [holds.left_s(key, HOLD_S) for key in (A, B)] == [0.0, 0.0]
     assert holds.release() == []
+
+
+@pytest.mark.parametrize(
+    ("write_s", "waits_s"),
+    [(0.001, HOLD_S), (0.005, HOLD_S), (0.03, 0.3), (0.5, LONGEST_S), (60.0, LONGEST_S)],
+)
+def test_a_plan_waits_longer_while_writes_are_slow(
+    holds: Holds, clock: Clock, write_s: float, waits_s: float
+) -> None:
+    for _ in range(100):
+        holds.write_took(write_s)
+    assert holds.left_s(A, HOLD_S) == pytest.approx(waits_s, rel=0.01)
+    assert holds.left_s(B, 0.0) == 0.0, "what may not wait never does"
+    clock.now_s += waits_s
+    assert holds.left_s(A, HOLD_S) == 0.0
+
+
+def test_one_slow_write_among_fast_ones_changes_nothing(holds: Holds) -> None:
+    for _ in range(100):
+        holds.write_took(0.002)
+    holds.write_took(0.02)
+    assert holds.left_s(A, HOLD_S) == pytest.approx(HOLD_S)

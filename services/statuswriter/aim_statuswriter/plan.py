@@ -6,7 +6,8 @@
 3. A kind without status only gets Events.
 4. An object with a spec too large for the bus only gets an Event about that.
 5. A status that is not final, and changes neither the state nor a summary condition, waits HOLD_S
-   for a better one (view.py): several reports that come together are one write.
+   for a better one, longer while writes are slow (aimcontroller.holds): several reports that come
+   together are one write.
 """
 
 import datetime
