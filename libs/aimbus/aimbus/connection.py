@@ -18,8 +18,10 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.protocol.command import hpub_cmd
 
 from aimbus.credentials import NatsCredentials, inbox_prefix
+from aimbus.envelope import encode_headers
 from aimbus.errors import AccessDenied, BusClosed
 from aimbus.log_dedup import RepeatSuppressor
 from aimbus.publish import Publisher
@@ -48,11 +50,31 @@ def ignore_status(_: str) -> None:
 
 
 class _Client(Client):
-    """The client, but for subjects that are not UTF-8.
+    """The client with two differences.
 
-    The server takes and stores them; the client's own reading ends at the first one, and with it
-    whatever this process hears on the connection.
+    It reads subjects that are not UTF-8: the server takes and stores them, and the client's own
+    reading ends at the first one, and with it whatever this process hears on the connection. And it
+    joins the headers of our messages at once: the client checks and encodes one by one, which takes
+    a quarter of the time of a publication.
     """
+
+    async def _send_publish(
+        self,
+        subject: str,
+        reply: str,
+        payload: bytes,
+        payload_size: int,
+        headers: dict[str, Any] | None,
+    ) -> None:
+        encoded = None if headers is None else encode_headers(headers)
+        if encoded is None or not subject:
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            return
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += payload_size
+        await self._send_command(hpub_cmd(subject, reply, encoded, payload))
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None

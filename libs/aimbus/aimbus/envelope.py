@@ -16,7 +16,6 @@ discards duplicates.
 
 import re
 import secrets
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,6 +49,24 @@ BATCH_COMMIT = "Nats-Batch-Commit"
 CAUSE = "aim-cause"
 TRACEPARENT = "traceparent"
 SOURCE = "ce-source"
+_NAMES = frozenset(
+    {
+        "ce-specversion",
+        "ce-id",
+        "ce-type",
+        "ce-subject",
+        "ce-time",
+        "ce-datacontenttype",
+        SOURCE,
+        TRACEPARENT,
+        CAUSE,
+        MSG_ID,
+        TTL,
+        BATCH_ID,
+        BATCH_SEQUENCE,
+        BATCH_COMMIT,
+    }
+)
 ERROR_LENGTH = 1024
 """What is quoted of a message that is wrong may be as long as the message."""
 _VERSION = re.compile(r"[0-9]{1,20}")
@@ -135,6 +152,15 @@ def headers_for(
     return headers
 
 
+def encode_headers(headers: Mapping[str, str]) -> bytes | None:
+    """Headers with names and values of the envelope as they go over the wire; None for others,
+    which may need more care."""
+    if not headers.keys() <= _NAMES or not "".join(headers.values()).isprintable():
+        return None
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
 def open_event(
     seq: int,
     subject: str,
@@ -195,7 +221,7 @@ def _id_of(message: Message) -> str:
         case ObjectDeleted():
             return f"{message.uid}:deleted:{message.resource_version}{_epoch(message)}"
         case StatusReported() | KindSynced() | ActionTaken() | DeadLetter() | Progress():
-            return uuid.uuid4().hex
+            return secrets.token_hex(16)
 
 
 def _epoch(message: ObjectChanged | ObjectDeleted) -> str:
@@ -215,4 +241,5 @@ def _cause_of(text: str) -> tuple[int, ...]:
 
 
 def _new_traceparent() -> str:
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    random = secrets.token_hex(24)
+    return f"00-{random[:32]}-{random[32:]}-01"

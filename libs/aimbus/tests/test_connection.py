@@ -162,3 +162,29 @@ async def test_who_cleans_up_after_a_cancellation_may_send(bare_bus: Bus) -> Non
     await asyncio.wait([task])
     assert sent.is_set()
     assert task.cancelled()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"ce-id": "a:1", "ce-source": "aim-watcher", "aim-cause": "1,2"}, id="ours"),
+        pytest.param({"ce-subject": "Pod/ml/ü"}, id="not-ascii"),
+        pytest.param({"ce-id": ""}, id="empty"),
+        pytest.param({"ce-id": "  padded\u00a0"}, id="padded"),
+        pytest.param({"ce-id": "a\r\nce-source: forged"}, id="a-line-end"),
+        pytest.param({"ce-id": "a\x00b\x7f"}, id="control-characters"),
+        pytest.param({"Foreign": "x", "ce-id": "y"}, id="another-name"),
+        pytest.param({}, id="none"),
+    ],
+)
+async def test_headers_arrive_as_from_the_plain_client(
+    bare_bus: Bus, headers: dict[str, str]
+) -> None:
+    session = await bare_bus.session()
+    async with session.subscription("a") as arrived:
+        await session.client.publish("a", b"data", headers=headers)
+        await Client._send_publish(session.client, "a", "", b"data", 4, headers)
+        first, second = [await arrived.get(), await arrived.get()]
+    assert first is not None
+    assert second is not None
+    assert (first.headers, first.data) == (second.headers, second.data)

@@ -16,7 +16,7 @@ import structlog
 from aimbus import Bus, CaughtUp, Event, Loading, Stalled, Undecodable, follow
 from aimcontroller.component import Component
 from aimcontroller.dead_letters import DeadLetters
-from aimcontroller.metrics import EVENTS, FOLLOW_LAG, source_of
+from aimcontroller.metrics import events_read, follow_lag, source_of
 from aimcontroller.readiness import Readiness
 from aimcontroller.reporter import Reporter
 from aimcontroller.store import StateStore
@@ -132,8 +132,8 @@ class Follower:
             self._enqueue([key], seq)
 
     def _on_event(self, event: Event) -> None:
-        EVENTS.labels(source_of(event.source)).inc()
-        FOLLOW_LAG.labels(self._component.name).set(event.pending)
+        events_read(source_of(event.source)).inc()
+        follow_lag(self._component.name).set(event.pending)
         self._sink.on_event(event)
         match event.message:
             case KindSynced() as marker:

@@ -26,7 +26,7 @@ from aimcontroller.confirm import Confirmations, UnconfirmedError
 from aimcontroller.dead_letters import truncate_error
 from aimcontroller.executor import REJECTED, RETRY, Executor
 from aimcontroller.holds import Holds
-from aimcontroller.metrics import FAILURES, RECONCILE_SECONDS
+from aimcontroller.metrics import FAILURES, reconcile_seconds
 from aimcontroller.observer import Observer
 from aimcontroller.projection import KubeObject
 from aimcontroller.queue import WorkQueue
@@ -67,7 +67,7 @@ class Reconciler:
         with self.tracer.span(key, causes):
             outcome = await self._attempt(key, causes)
             duration_s = time.monotonic() - started_s
-            RECONCILE_SECONDS.labels(self.component.name, outcome).observe(duration_s)
+            reconcile_seconds(self.component.name, outcome).observe(duration_s)
             log.debug(
                 "reconciled",
                 key=str(key),

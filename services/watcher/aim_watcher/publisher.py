@@ -20,7 +20,7 @@ from aim_watcher.object_publisher import ObjectPublisher
 from aimbus import Bus, CaughtUp, Event, Item, Loading, Stalled, Undecodable, follow
 from aimcontroller.dead_letters import DeadLetters
 from aimcontroller.health import Health
-from aimcontroller.metrics import EVENTS, FOLLOW_LAG, source_of
+from aimcontroller.metrics import events_read, follow_lag, source_of
 from aimkube import Cluster, Fence
 from aimschema import subjects
 from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted
@@ -128,5 +128,5 @@ class ClusterPublisher:
 
 def _count(item: Item) -> None:
     if isinstance(item, Event):
-        EVENTS.labels(source_of(item.source)).inc()
-        FOLLOW_LAG.labels(WATCHER).set(item.pending)
+        events_read(source_of(item.source)).inc()
+        follow_lag(WATCHER).set(item.pending)
