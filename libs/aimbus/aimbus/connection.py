@@ -21,7 +21,7 @@ from nats.aio.msg import Msg
 from nats.protocol.command import hpub_cmd
 
 from aimbus.credentials import NatsCredentials, inbox_prefix
-from aimbus.envelope import encode_headers
+from aimbus.envelope import decode_headers, encode_headers
 from aimbus.errors import AccessDenied, BusClosed
 from aimbus.log_dedup import RepeatSuppressor
 from aimbus.publish import Publisher
@@ -54,9 +54,16 @@ class _Client(Client):
 
     It reads subjects that are not UTF-8: the server takes and stores them, and the client's own
     reading ends at the first one, and with it whatever this process hears on the connection. And it
-    joins the headers of our messages at once: the client checks and encodes one by one, which takes
-    a quarter of the time of a publication.
+    writes and reads all headers of a message of ours at once: the client goes through them one by
+    one, which takes a quarter of the time of a publication.
     """
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        decoded = decode_headers(bytes(headers)) if headers else None
+        if decoded is not None:
+            return decoded
+        found: dict[str, str] | None = await super()._process_headers(headers)
+        return found
 
     async def _send_publish(
         self,

@@ -67,6 +67,8 @@ _NAMES = frozenset(
         BATCH_COMMIT,
     }
 )
+_FIRST_LINE = b"NATS/1.0\r\n"
+_END = b"\r\n\r\n"
 ERROR_LENGTH = 1024
 """What is quoted of a message that is wrong may be as long as the message."""
 _VERSION = re.compile(r"[0-9]{1,20}")
@@ -159,6 +161,20 @@ def encode_headers(headers: Mapping[str, str]) -> bytes | None:
         return None
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
+def decode_headers(raw: bytes) -> dict[str, str] | None:
+    """The inverse of `encode_headers`; None for other headers, and where the server adds a
+    status."""
+    if not raw.startswith(_FIRST_LINE) or not raw.isascii():
+        return None
+    headers: dict[str, str] = {}
+    for line in raw[len(_FIRST_LINE) : -len(_END)].decode().split("\r\n"):
+        name, colon, value = line.partition(": ")
+        if not colon or name not in _NAMES or name in headers:
+            return None
+        headers[name] = value.strip()
+    return headers
 
 
 def open_event(

@@ -14,6 +14,7 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from nats.aio.msg import Msg
 
@@ -34,8 +35,7 @@ class ConsumerLost(BusError):
     """A message may be missing: read again with a new consumer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """`time` of storing, aware UTC."""
 
     seq: int

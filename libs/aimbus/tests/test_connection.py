@@ -188,3 +188,27 @@ async def test_headers_arrive_as_from_the_plain_client(
     assert first is not None
     assert second is not None
     assert (first.headers, first.data) == (second.headers, second.data)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"NATS/1.0\r\nce-id: a:b: c\r\naim-cause: 1,2\r\n\r\n", id="ours"),
+        pytest.param(b"NATS/1.0\r\nce-id:  padded \r\n\r\n", id="padded"),
+        pytest.param(b"NATS/1.0\r\nce-id: \r\n\r\n", id="an-empty-value"),
+        pytest.param(b"NATS/1.0\r\nce-id:\r\n\r\n", id="no-value"),
+        pytest.param(b"NATS/1.0\r\nce-id\r\n\r\n", id="no-colon"),
+        pytest.param(b"NATS/1.0\r\nce-id: a\r\nce-id: b\r\n\r\n", id="one-name-twice"),
+        pytest.param(b"NATS/1.0\r\nce-id: \xc3\xbc\r\n\r\n", id="not-ascii"),
+        pytest.param(b"NATS/1.0\r\nce-id: \xff\r\n\r\n", id="not-utf-8"),
+        pytest.param(b"NATS/1.0\r\nce-id: a\nb\r\n\r\n", id="a-bare-line-feed"),
+        pytest.param(b"NATS/1.0\r\nForeign: x\r\nce-id: y\r\n\r\n", id="another-name"),
+        pytest.param(b"NATS/1.0\r\n\r\n", id="none"),
+        pytest.param(b"NATS/1.0 503\r\n\r\n", id="a-status"),
+        pytest.param(b"NATS/1.0 100 Idle Heartbeat\r\nce-id: a\r\n\r\n", id="a-status-and-more"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+async def test_headers_are_read_as_by_the_plain_client(bare_bus: Bus, raw: bytes) -> None:
+    client = (await bare_bus.session()).client
+    assert await client._process_headers(raw) == await Client._process_headers(client, raw)
