@@ -198,8 +198,8 @@ def print_report(rows: list[tuple[str, str, str]]) -> None:
     print()
     print(
         f"`.venv/bin/python bench/command_line.py`, {os.cpu_count()} cores, load"
-        f" {os.getloadavg()[0]:.1f} at the end, medians of {RUNS} runs. Objects of about 2 KB. Targets: help and completion"
-        " 0.3 s, explain 1 s."
+        f" {os.getloadavg()[0]:.1f} at the end, medians of {RUNS} runs. Objects of about 2 KB."
+        " Targets: help and completion 0.3 s, explain 1 s."
     )
     print()
     print("| | time | CPU time |")
