@@ -5,13 +5,20 @@ hypothesis tries the same examples in every run, so that only a change makes a t
 is slow.
 """
 
+import gc
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from hypothesis import settings
+
+from aimctl.component_registry import SERVICES
+from aimlab import forkserver
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("search", deadline=None, print_blob=True)
@@ -26,11 +33,53 @@ os.environ.setdefault("GOGC", "200")
 os.environ.setdefault("GOMEMLIMIT", "400MiB")
 
 
+# What the collection of tests makes lives until the end: the collector need not look at it again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
     """What a command that a test calls in this process does to logging ends with the test."""
     yield
     structlog.reset_defaults()
+
+
+IMPORTED = [
+    *(f"aim_{service}.__main__" for service in SERVICES),
+    *(f"aimlab.{part}.__main__" for part in ("apiserver", "node", "kserve")),
+    "aimctl.__main__",
+]
+STARTING = ("tests/", "lab/", "services/")
+"""Folders whose tests start processes by `aimctl.local.processes`."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Services, pods and commands are forked from a process that has imported them already."""
+    if not any(item.nodeid.startswith(STARTING) for item in request.session.items):
+        yield
+        return
+    with socket.socket(socket.AF_UNIX) as listening:
+        place = tmp_path_factory.mktemp("fork") / "socket"
+        listening.bind(str(place))
+        listening.listen()
+        server = subprocess.Popen(
+            [sys.executable, "-m", "aimlab.forkserver", str(listening.fileno()), *IMPORTED],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[listening.fileno()],
+        )
+    os.environ[forkserver.SOCKET] = str(place)
+    yield
+    del os.environ[forkserver.SOCKET]
+    server.kill()
+    server.wait()
 
 
 LONGEST = (
