@@ -130,14 +130,16 @@ async def run(bench: Bench) -> list[str]:
     """The parts in the order of PARTS, each as Markdown."""
     options = bench.options
     lines: list[str] = []
+    points = Load()
     if "load" in options.parts:
         found = await measure_load(bench, options.services, options.rounds)
         lines += report.load(found.runs, found.bare)
+        points = Load(found.runs[:1], found.bare[:1])
     if "all-in-one" in options.parts:
         found = await measure_load(bench, options.services, 1, all_in_one=True)
         lines += report.all_in_one(found.runs, found.bare)
     if "curve" in options.parts:
-        lines += await measure_curve(bench, options.curve)
+        lines += await measure_curve(bench, options.curve, points)
     if "reaction" in options.parts:
         reactions = await measure_reaction(bench, options.tries)
         lines += report.reaction(reactions.control_plane, reactions.bare, reactions.hops)
@@ -148,16 +150,18 @@ async def run(bench: Bench) -> list[str]:
     return lines
 
 
-async def measure_curve(bench: Bench, amounts: list[int]) -> list[str]:
-    found = Load()
+async def measure_curve(bench: Bench, amounts: list[int], points: Load) -> list[str]:
+    """`points` has what is measured already."""
     for amount in amounts:
-        one = await measure_load(bench, amount, 1)
-        found.runs += one.runs
-        found.bare += one.bare
+        if amount not in {run.services for run in points.runs}:
+            one = await measure_load(bench, amount, 1)
+            points = Load([*points.runs, *one.runs], [*points.bare, *one.bare])
+    runs = sorted(points.runs, key=lambda run: run.services)
+    bare = sorted(points.bare, key=lambda run: run.services)
     title = "CPU time of the control plane per service"
-    chart = line_chart(title, "ms", "services (logarithmic)", report.curves(found.runs))
+    chart = line_chart(title, "ms", "services (logarithmic)", report.curves(runs))
     bench.options.svg.write_text(chart)
-    return report.curve(found.runs, found.bare)
+    return report.curve(runs, bare)
 
 
 def parse() -> argparse.Namespace:
