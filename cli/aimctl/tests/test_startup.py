@@ -33,6 +33,7 @@ CLIENTS = {
     "yaml",
 }
 """pydantic is missing here: typer parses the arguments of a command with it."""
+UNUSED_BY_TEXT = {"aimkube", "jsonschema", "kubernetes", "prometheus_client", "pydantic", "yaml"}
 RUN = """
 import json, sys
 from {module} import main
@@ -100,7 +101,7 @@ def test_the_list_of_commands_needs_no_pydantic() -> None:
 
 
 @pytest.mark.parametrize("command", ["dead_letters", "explain", "get", "timeline", "top", "wait"])
-def test_a_command_of_the_bus_imports_no_client_of_the_cluster(command: str) -> None:
+def test_a_command_of_the_bus_imports_only_what_it_uses(command: str) -> None:
     script = f"import json, sys, aimctl.commands.{command}; print(json.dumps(sorted(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     modules = set(json.loads(ran.stdout))

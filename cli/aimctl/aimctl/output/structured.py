@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-import yaml
-
 from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
@@ -23,6 +21,8 @@ def print_line(console: PlainConsole, data: Any, form: Form) -> None:
     if form == "json":
         print_text(console, json.dumps(data))
     else:
+        import yaml
+
         for line in yaml.safe_dump(
             data, sort_keys=False, explicit_start=True, width=10**6
         ).splitlines():
