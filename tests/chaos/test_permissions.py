@@ -8,6 +8,7 @@ test has a world of its own.
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from aim_testing.chaos import fleet
 from aim_testing.chaos.fleet import SMALL, an_object, image_of, model_name
 from aim_testing.chaos.proxy import Misbehaviour
 from aim_testing.chaos.world import QUIET_S, World, bring_up, world
+from aimctl.component_registry import SERVICES
 from aimctl.manifests import rbac
 from aimkube.rbac import list_grants
 from aimlab.apiserver.access import ACCOUNT_PREFIX
@@ -36,6 +38,7 @@ from aimschema.resources import (
     CONFIG,
     EVENT,
     INFERENCE_SERVICE,
+    LEASE,
     MODEL,
     NAMESPACE,
     POD,
@@ -122,6 +125,23 @@ async def a_server_without_watch_lists(running: World) -> None:
     await running.start(reasons.WATCHER)
     await running.ready_one(reasons.WATCHER)
     pages.cancel()
+
+
+async def a_second_process_of_each_service_stands_by(running: World) -> None:
+    """It watches the Lease of the leader."""
+    for service in SERVICES:
+        env = {
+            "AIM_NATS_URL": running.nats.url,
+            "AIM_HTTP_PORT": "0",
+            "KUBECONFIG": str(running.accounts[f"aim-{service}"]),
+        }
+        program = str(Path(sys.executable).with_name(f"aim-{service}"))
+        await running.services.start(f"{service}-standby", [program], env=env)
+    async with asyncio.timeout(60.0):
+        while not all(read_by(running, service, LEASE, "watch") for service in SERVICES):  # noqa: ASYNC110 (other processes make it true)
+            await asyncio.sleep(0.5)
+    for service in SERVICES:
+        await running.services.kill(f"{service}-standby")
 
 
 async def objects_are_read_first(running: World) -> None:
@@ -335,6 +355,7 @@ async def test_granted_permissions_are_exactly_the_used_ones(
     running: World, tmp_path: Path
 ) -> None:
     await a_server_without_watch_lists(running)
+    await a_second_process_of_each_service_stands_by(running)
     cautious = asyncio.create_task(running.proxy.misbehave(Misbehaviour(cautious=True), 150.0))
     await objects_are_read_first(running)
     await a_registry_wants_credentials(running)
