@@ -61,6 +61,11 @@ class Counting:
         self.requests[verb] += 1
         return self.overrides.get(verb) or getattr(self.cluster, verb)
 
+    async def apply(self, body: Body, *, manager: str, dry_run: bool = False) -> Body:
+        """A dry run writes nothing, and is not counted."""
+        self.requests["apply"] += not dry_run
+        return await self.cluster.apply(body, manager=manager, dry_run=dry_run)
+
 
 @dataclass
 class Bench:

@@ -62,6 +62,7 @@ OPTIONS: dict[str, str] = {
         f"services.{service}.resources.requests.cpu=1,services.{service}.env.AIM_HTTP_PORT=8080"
         for service in SERVICES
     ),
+    "all-in-one": "allInOne=true,controlPlane.resources.requests.cpu=1",
     "no-crds": "crds.install=false",
     "namespace": "namespace.create=true",
     "no-policies": "networkPolicy.enabled=false",

@@ -9,7 +9,7 @@ The first apply of an object carries NO_VERSION, which no object has. An API ser
 object if it is missing, and answers 409 if it exists. Only then is it read and checked: an object
 of another owner is never overwritten. That a version is a guard is documented ("Concurrency control
 and consistency" in the API conventions), that it does not count for a missing object is not. Both
-are tested: the guard by a dry run at the start of each term (`probe`), the other by use. Where one
+are tested: the guard by a dry run on an object of ours (`probe`), the other by use. Where one
 does not hold, every object is read before its first apply.
 """
 
@@ -32,6 +32,7 @@ from aimcontroller.drift import (
     diff_paths,
     digest,
     field_managers_at,
+    is_ours,
     managed_fields_of,
     owners,
     same_owner,
@@ -89,30 +90,33 @@ class Applier:
         self._clock_s = clock_s
         self._applied: dict[Key, Applied] = {}
         self._repairs: dict[Key, RepairHistory] = {}
-        self._creates_unread = False
+        self._is_guard_honoured: bool | None = None  # None: not tested yet
 
     async def probe(self, state: Projection, kinds: Iterable[str]) -> None:
-        """Test on one object of these kinds, if there is any, whether the API server honours a
-        version as a guard. Nothing is stored."""
+        """Test whether the API server honours a version as a guard, on one object of these kinds.
+        Nothing is stored. Objects of others are not used: writing them may be forbidden. If there
+        is none of ours, the first one that is created is used."""
         found = chain.from_iterable(map(state.in_all_namespaces, kinds))
-        self._creates_unread = await self._is_guarded(next(found, None))
+        ours = next((obj.key for obj in found if is_ours(obj.body)), None)
+        self._is_guard_honoured = None if ours is None else await self._honours_guard(ours)
 
     async def apply(
         self, state: Projection, action: ApplyObject, confirm: Confirm = unconditionally
     ) -> Body | None:
         """The object as it is now, or None where nothing had to be written."""
         key, body = action.key, action.body
-        is_unread = self._creates_unread and state.get(key) is None and key not in self._applied
-        if is_unread:
+        is_unread = state.get(key) is None and key not in self._applied
+        if is_unread and self._is_guard_honoured:
             if not self._may_create(key, body):
                 return None
             with contextlib.suppress(Conflict, AlreadyExists):
                 return await self._send(body, {"resourceVersion": NO_VERSION}, confirm)
         existing = await self._known_object(state, key)
         if existing is None:
-            # A server that rejects the version for a missing object too is not tried again.
-            self._creates_unread = self._creates_unread and not is_unread
-            return await self._send(body, {}, confirm) if self._may_create(key, body) else None
+            if is_unread and self._is_guard_honoured:
+                # The server rejects the version for a missing object too: it is not tried again.
+                self._is_guard_honoured = False
+            return await self._create(key, body, confirm)
         if existing.deleting:
             return None
         if not same_owner(body, existing.body):
@@ -233,11 +237,17 @@ class Applier:
             return None
         return DelayedRepair(repairs.conflict, max(1.0, repairs.next_s - self._clock_s()))
 
-    async def _is_guarded(self, obj: KubeObject | None) -> bool:
+    async def _create(self, key: Key, body: Body, confirm: Confirm) -> Body | None:
+        """Applies a missing object. The first one of ours is used to test the guard."""
+        if not self._may_create(key, body):
+            return None
+        created = await self._send(body, {}, confirm)
+        if self._is_guard_honoured is None:
+            self._is_guard_honoured = await self._honours_guard(key)
+        return created
+
+    async def _honours_guard(self, key: Key) -> bool:
         """Whether an apply with another version than the object has is answered with 409."""
-        if obj is None:
-            return True
-        key = obj.key
         metadata = {"name": key.name, "resourceVersion": NO_VERSION}
         namespace = {} if key.namespace is None else {"namespace": key.namespace}
         body = {

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from aimcontroller.projection import FieldConflict
-from aimschema.labels import MANAGED_BY
+from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
 
 Body = dict[str, Any]
 IMMEDIATE_REPAIRS = 3
@@ -104,6 +104,11 @@ def same_owner(body: Body, existing: Body) -> bool:
     return (body["metadata"].get("labels") or {}).get(MANAGED_BY) == (
         existing["metadata"].get("labels") or {}
     ).get(MANAGED_BY)
+
+
+def is_ours(body: Body) -> bool:
+    """Whether the label says that this control plane manages it."""
+    return (body["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGED_BY_AIM
 
 
 def owners(body: Body) -> str:

@@ -21,6 +21,7 @@ from aimcontroller.drift import (
 )
 from aimcontroller.projection import FieldConflict, Projection, changed_from_response, fold
 from aimkube import Cluster, Conflict, Forbidden, NotFound, Rejected, Unavailable
+from aimschema.labels import MANAGED_BY, MANAGED_BY_AIM
 from aimschema.messages import Mark
 from aimschema.published import HASHES, published_part
 from aimschema.resources import Key, Resource
@@ -42,12 +43,15 @@ class FakeCluster:
     patched: list[Body] = field(default_factory=list)
     deleted: list[tuple[Key, str | None]] = field(default_factory=list)
     got: list[Key] = field(default_factory=list)
+    dry_runs: list[Key] = field(default_factory=list)
     owned: dict[Key, set[str]] = field(default_factory=dict)
     ignores: bool = False
     requires: bool = False
 
     async def apply(self, body: Body, *, manager: str, dry_run: bool = False) -> Body:
         key = Key(body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
+        if dry_run:
+            self.dry_runs.append(key)
         self._check_version(key, body["metadata"].get("resourceVersion"))
         if dry_run:
             return body
@@ -756,10 +760,11 @@ OTHER_CLAIM = Key("PersistentVolumeClaim", "ml", "other")
 
 
 async def probed(cluster: FakeCluster) -> Applier:
-    """At the start of a term; one claim is there already."""
+    """At the start of a term; one claim of ours is there already."""
+    labels = {MANAGED_BY: MANAGED_BY_AIM}
     cluster.objects[OTHER_CLAIM] = {
         **FOREIGN_CLAIM,
-        "metadata": {**FOREIGN_CLAIM["metadata"], "name": "other"},
+        "metadata": {**FOREIGN_CLAIM["metadata"], "name": "other", "labels": labels},
     }
     applier = Applier(cast(Cluster, cluster), "aim-test")
     await applier.probe(state_of(cluster), ["PersistentVolumeClaim"])
@@ -803,6 +808,20 @@ async def test_every_server_gets_a_missing_object(
         assert answer["metadata"]["resourceVersion"] == "2"
 
 
+async def test_without_an_object_of_ours_the_first_created_one_is_probed(
+    cluster: FakeCluster,
+) -> None:
+    """An object of another may be one that this service must not write."""
+    cluster.objects[OTHER_CLAIM] = FOREIGN_CLAIM
+    applier = Applier(cast(Cluster, cluster), "aim-test")
+    await applier.probe(state_of(cluster), ["PersistentVolumeClaim"])
+    assert cluster.dry_runs == []
+    await applier.apply(Projection(), desired())
+    assert (cluster.got, cluster.dry_runs) == ([CLAIM], [CLAIM])
+    await applier.apply(Projection(), desired(Key("PersistentVolumeClaim", "ml", "k")))
+    assert (cluster.got, cluster.dry_runs) == ([CLAIM], [CLAIM])
+
+
 async def test_a_server_that_requires_the_version_is_tried_once(cluster: FakeCluster) -> None:
     cluster.requires = True
     applier = await probed(cluster)
@@ -826,7 +845,7 @@ async def test_our_own_unknown_object_is_updated_by_its_uid(cluster: FakeCluster
     applier = await probed(cluster)
     await applier.apply(Projection(), desired())
     after = Applier(cast(Cluster, cluster), "aim-test")
-    await after.probe(Projection(), ["PersistentVolumeClaim"])
+    await after.probe(state_of(cluster), ["PersistentVolumeClaim"])
     assert await after.apply(Projection(), desired(parallelism=2)) is not None
     assert cluster.applied[-1]["metadata"]["uid"] == "uid-of-j"
     assert cluster.got == [CLAIM]
