@@ -62,9 +62,14 @@ class Counting:
         return self.overrides.get(verb) or getattr(self.cluster, verb)
 
     async def apply(self, body: Body, *, manager: str, dry_run: bool = False) -> Body:
-        """A dry run writes nothing, and is not counted."""
-        self.requests["apply"] += not dry_run
-        return await self.cluster.apply(body, manager=manager, dry_run=dry_run)
+        """A dry run writes nothing, and is neither counted nor overridden."""
+        if dry_run:
+            return await self.cluster.apply(body, manager=manager, dry_run=True)
+        self.requests["apply"] += 1
+        answer: Body = await (self.overrides.get("apply") or self.cluster.apply)(
+            body, manager=manager
+        )
+        return answer
 
 
 @dataclass
