@@ -75,7 +75,9 @@ class FakeCluster:
             raise NotFound(f"{key} not found", status=404, reason="NotFound")
         return self.objects[key]
 
-    async def apply(self, body: Body, *, manager: str) -> Body:
+    async def apply(self, body: Body, *, manager: str, dry_run: bool = False) -> Body:
+        if dry_run:
+            raise Conflict("the object has been modified", status=409, reason="Conflict")
         return self._write(body, manager)
 
     async def apply_status(self, body: Body, *, manager: str) -> Body:

@@ -808,7 +808,7 @@ async def test_every_server_gets_a_missing_object(
         assert answer["metadata"]["resourceVersion"] == "2"
 
 
-async def test_without_an_object_of_ours_the_first_created_one_is_probed(
+async def test_the_first_created_object_is_probed_if_none_is_known(
     cluster: FakeCluster,
 ) -> None:
     """An object of another may be one that this service must not write."""

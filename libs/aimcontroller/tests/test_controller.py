@@ -112,8 +112,10 @@ class FakeCluster:
     patched: list[Key] = field(default_factory=list)
     got: list[Key] = field(default_factory=list)
 
-    async def apply(self, body: Body, *, manager: str) -> Body:
+    async def apply(self, body: Body, *, manager: str, dry_run: bool = False) -> Body:
         assert manager == f"aim-{NAME}"
+        if dry_run:
+            raise Forbidden("dry runs are forbidden", status=403, reason="Forbidden")
         self.applied.append(body)
         if self.errors:
             raise self.errors.pop(0)

@@ -583,8 +583,8 @@ def last_status(case: str) -> Body:
             lambda w: [w.pod(state={"waiting": {"reason": "ImagePullBackOff"}})],
             "False RuntimeFailed",
         ),
-        ("pods-rejected-by-pod-security", lambda _: [], "False RuntimeFailed"),
-        ("pods-rejected-by-quota", lambda _: [], "False RuntimeFailed"),
+        ("pods-refused-by-pod-security", lambda _: [], "False RuntimeFailed"),
+        ("pods-refused-by-quota", lambda _: [], "False RuntimeFailed"),
         ("stopped-and-started", lambda w: [w.ready_pod()], "True RuntimeReady"),
     ],
 )

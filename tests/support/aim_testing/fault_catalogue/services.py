@@ -31,6 +31,7 @@ def routing(reason: str, *fragments: str) -> tuple[Expected, ...]:
 
 
 NO_BACKEND = routing(reasons.CONFIGURING_ROUTE, "BackendNotFound")
+NO_ROUTE = routing(reasons.CONFIGURING_ROUTE, "created once AIMServiceTemplate t exists")
 """Reported together with the condition that blocks the runtime; awaited if the page shows it."""
 
 
@@ -240,7 +241,7 @@ CASES = (
         "no-template",
         "the template does not exist",
         without_template,
-        (*resolved(reasons.TEMPLATE_NOT_FOUND, "AIMServiceTemplate t"), *NO_BACKEND),
+        (*resolved(reasons.TEMPLATE_NOT_FOUND, "AIMServiceTemplate t"), *NO_ROUTE),
         lambda p: p.template(),
         RUNNING,
     ),
