@@ -53,6 +53,8 @@ IMPORTED = [
     *(f"aim_{service}.__main__" for service in SERVICES),
     *(f"aimlab.{part}.__main__" for part in ("apiserver", "node", "kserve")),
     "aimctl.__main__",
+    "aimlab.model_image.__main__",
+    "aim_downloader.main",
 ]
 STARTING = ("tests/", "lab/", "services/")
 """Folders whose tests start processes by `aimctl.local.processes`."""

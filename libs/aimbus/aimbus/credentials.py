@@ -78,10 +78,10 @@ class NatsCredentials:
         text = str(error)
         if isinstance(error, AccessDenied):
             return error
-        if isinstance(error, ssl.SSLError):
+        if isinstance(error, ssl.SSLCertVerificationError):
             return AccessDenied(
                 f"{CA_SETTING}: the server's certificate is not valid:"
-                f" {getattr(error, 'verify_message', '') or text}"
+                f" {error.verify_message or text}"
             )
         if isinstance(error, nats.errors.AuthorizationError) or _UNKNOWN_USER.search(text):
             what = (

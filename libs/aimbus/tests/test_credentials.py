@@ -90,9 +90,15 @@ def test_a_bad_certificate_is_reported(tmp_path: Path, content: str) -> None:
         ),
         pytest.param(
             NatsCredentials(),
-            ssl.SSLError(1, "bad"),
+            ssl.SSLCertVerificationError(1, "bad"),
             "AIM_NATS_CA: the server's certificate is not valid",
             id="certificate",
+        ),
+        pytest.param(
+            NatsCredentials(),
+            ssl.SSLError(1, "application data after close notify"),
+            None,
+            id="end-of-a-connection",
         ),
         pytest.param(
             NatsCredentials(), ConnectionRefusedError(111, "refused"), None, id="no-server"
