@@ -81,7 +81,7 @@ class NatsCredentials:
         if isinstance(error, ssl.SSLCertVerificationError):
             return AccessDenied(
                 f"{CA_SETTING}: the server's certificate is not valid:"
-                f" {error.verify_message or text}"
+                f" {getattr(error, 'verify_message', '') or text}"
             )
         if isinstance(error, nats.errors.AuthorizationError) or _UNKNOWN_USER.search(text):
             what = (
