@@ -18,7 +18,7 @@ from support.raw import Body
 from support.world import TEMPLATE_NAME, Space, World
 
 LANES = 8
-"""Requests in flight, of whoever creates the services and of the bare client."""
+"""Requests in flight: of the client that creates the services, and of the bare client."""
 RUNNING = "Running"
 FIRST = "the-first-service"
 """A name that occurs in nothing else, so that it can be replaced."""

@@ -12,7 +12,7 @@ A, B = Key(CACHE.kind, "ml", "a"), Key(CACHE.kind, "ml", "b")
 
 
 class Bench:
-    """Pieces of work by name, each of which ends when it is told to."""
+    """Pieces of work by name, each of which ends when it is stopped."""
 
     def __init__(self, limit: int) -> None:
         self.queue = BackgroundQueue(limit)

@@ -326,7 +326,7 @@ class Watch:
 
     def _on_error(self, error: errors.KubeError) -> float:
         """Seconds to wait after anything else went wrong; a new snapshot unless the server only
-        asked for patience, or has said nothing because nothing happened."""
+        asked for patience, or has sent nothing because nothing happened."""
         opened = self.opened_at is not None
         if self.version is not None and opened and _is_silence(error) and not self.has_bookmarks:
             if self.transport.is_first_limit():

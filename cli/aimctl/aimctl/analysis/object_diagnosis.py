@@ -26,7 +26,7 @@ State = Literal["ready", "working", "waiting", "failed", "missing"]
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """One object of the chain. `percent` and `seconds_left`: how far it is, or without `percent`
-    how long until the next attempt; `remedy`: for a person, empty where it goes on by itself."""
+    how long until the next attempt; `remedy`: for a person; empty if none is needed."""
 
     key: Key
     state: State
@@ -72,7 +72,7 @@ REMEDIES: Mapping[str, str] = {
     reasons.IMAGE_NOT_FOUND: "push the image, or correct spec.image",
     reasons.METADATA_MISSING: "build the image with labels",
 }
-"""What a person has to do, by reason; a reason that is not here goes on by itself."""
+"""What a person has to do, by reason; the others need no action."""
 DISCOVERY_REMEDY = f"correct the image, the spec or the config as the message says, {RETRY}"
 FILLING = frozenset({reasons.DOWNLOADING, reasons.VERIFYING})
 GARBAGE_COLLECTION = frozenset({"foregroundDeletion", "orphan"})
