@@ -7,9 +7,9 @@ message of a subject to a service, reconcile a key, or let the node act. Any ord
 possible in reality.
 """
 
-import copy
 import datetime
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,6 +38,7 @@ from aimcontroller.projection import (
     reset_report_order,
 )
 from aimctl.component_registry import PLANNERS, planner
+from aimlab.apiserver.objects import clone
 from aimlab.kinds import Body, stamp
 from aimschema.messages import (
     KindSynced,
@@ -49,6 +50,7 @@ from aimschema.messages import (
 )
 from aimschema.resources import AIM_KINDS, POD, RESOURCES, Key, Resource, key_of
 
+JUDGED = frozenset(resource.kind for resource in AIM_KINDS)
 START = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 RETRY_S = 1.0
 Judge = Callable[[Body | None, Body, Get], list[str]]
@@ -70,6 +72,7 @@ class Cluster:
 
     def __init__(self, clock: "Clock", judge: Judge) -> None:
         self.objects: dict[Key, Body] = {}
+        self._by_kind: defaultdict[str, set[Key]] = defaultdict(set)
         self.changed: Callable[[Message], object] = lambda _: None
         self.violations: list[str] = []
         self._clock = clock
@@ -82,18 +85,12 @@ class Cluster:
         return self.objects.get(Key(resource.kind, namespace or None, name))
 
     def of(self, kind: str) -> list[Body]:
-        return [
-            body
-            for key, body in sorted(
-                self.objects.items(),
-                key=lambda item: (item[0].kind, item[0].namespace or "", item[0].name),
-            )
-            if key.kind == kind
-        ]
+        keys = self._by_kind.get(kind, ())
+        return [self.objects[key] for key in sorted(keys, key=_namespace_and_name)]
 
     def create(self, body: Body) -> Body:
         self._uids += 1
-        made = copy.deepcopy(body)
+        made = clone(body)
         made["metadata"] |= {
             "uid": str(UUID(int=self._uids)),
             "creationTimestamp": stamp(self._clock.now),
@@ -115,16 +112,16 @@ class Cluster:
         another's."""
         key = key_of(body)
         existing, before = self.objects.get(key), self._sent.get((key, manager), {})
-        self._sent[key, manager] = copy.deepcopy(body)
+        self._sent[key, manager] = clone(body)
         if existing is None:
             if "uid" in body["metadata"]:
                 raise OutOfDateError
             return self.create(body)
         if body["metadata"].get("uid", existing["metadata"]["uid"]) != existing["metadata"]["uid"]:
             raise OutOfDateError
-        merged = _merged(_without(copy.deepcopy(existing), before, body), body)
+        merged = _merged(_without(clone(existing), before, body), body)
         if merged == existing:
-            return copy.deepcopy(existing)
+            return clone(existing)
         if merged.get("spec") != existing.get("spec"):
             merged["metadata"]["generation"] += 1
         return self._store(merged)
@@ -136,7 +133,7 @@ class Cluster:
             return None
         if existing["metadata"]["resourceVersion"] != version:
             raise OutOfDateError
-        return self._store({**copy.deepcopy(existing), "status": copy.deepcopy(status)})
+        return self._store({**clone(existing), "status": clone(status)})
 
     def patch(self, body: Body, **fields: Body) -> Body | None:
         """What others than the control plane write: parts of spec or status, of this very
@@ -144,7 +141,7 @@ class Cluster:
         existing = self.objects.get(key_of(body))
         if existing is None or existing["metadata"]["uid"] != body["metadata"]["uid"]:
             return None
-        merged = _merged(copy.deepcopy(existing), fields)
+        merged = _merged(clone(existing), fields)
         if merged.get("spec") != existing.get("spec"):
             merged["metadata"]["generation"] += 1
         return self._store(merged)
@@ -153,7 +150,7 @@ class Cluster:
         existing = self.objects.get(key)
         if existing is None or existing["metadata"]["uid"] != uid:
             return None
-        return self._store(copy.deepcopy(merge(existing, patch)))
+        return self._store(clone(merge(existing, patch)))
 
     def delete(self, key: Key, uid: str | None = None) -> None:
         """With everything it owns, at once."""
@@ -161,6 +158,7 @@ class Cluster:
         if existing is None or uid not in {None, existing["metadata"]["uid"]}:
             return
         del self.objects[key]
+        self._by_kind[key.kind].remove(key)
         self._sent = {sent: body for sent, body in self._sent.items() if sent[0] != key}
         self._version += 1
         deleted_uid = existing["metadata"]["uid"]
@@ -185,11 +183,16 @@ class Cluster:
         self._version += 1
         body["metadata"]["resourceVersion"] = str(self._version)
         key = key_of(body)
-        if key.kind in {resource.kind for resource in AIM_KINDS}:
+        if key.kind in JUDGED:
             self.violations += self._judge(self.objects.get(key), body, self.get)
         self.objects[key] = body
-        self.changed(changed_from_response(copy.deepcopy(body)))
-        return copy.deepcopy(body)
+        self._by_kind[key.kind].add(key)
+        self.changed(changed_from_response(clone(body)))
+        return clone(body)
+
+
+def _namespace_and_name(key: Key) -> tuple[str, str]:
+    return key.namespace or "", key.name
 
 
 def _merged(existing: Any, sent: Any) -> Any:
@@ -197,7 +200,7 @@ def _merged(existing: Any, sent: Any) -> Any:
         return existing | {
             field: _merged(existing.get(field), value) for field, value in sent.items()
         }
-    return copy.deepcopy(sent)
+    return clone(sent)
 
 
 def _without(existing: Body, before: Body, now: Body) -> Body:

@@ -11,6 +11,8 @@ import random
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import msgspec
+
 from aim_testing.chaos.fastnode import EXIT_NOT_FOUND, Truth
 from aim_testing.chaos.history import History
 from aim_testing.chaos.observer import Get, contradictions, moved_back
@@ -171,7 +173,8 @@ class Simulation(History):
         """Objects created for an owner that was deleted meanwhile."""
         every = {body["metadata"]["uid"] for body in self.cluster.objects.values()}
         for key, body in self.cluster.objects.items():
-            if owners(body) and not set(owners(body)) & every and not is_deleting(body):
+            by = owners(body)
+            if by and every.isdisjoint(by) and not is_deleting(body):
                 yield partial(self.cluster.delete, key)
 
     def _claim_steps(self) -> Iterator[Callable[[], object]]:
@@ -380,7 +383,8 @@ def revision_of(runtime: Body) -> str:
         for name, value in (runtime["metadata"].get("annotations") or {}).items()
         if name != labels.KSERVE_STOP
     }
-    return hashlib.sha256(json.dumps([pod, passed_on], sort_keys=True).encode()).hexdigest()[:6]
+    encoded = msgspec.json.encode([pod, passed_on], order="sorted")
+    return hashlib.sha256(encoded).hexdigest()[:6]
 
 
 def replicas_of(runtime: Body) -> int:
