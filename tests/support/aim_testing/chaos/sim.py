@@ -121,7 +121,8 @@ class Cluster:
             raise OutOfDateError
         merged = _merged(_without(clone(existing), before, body), body)
         if merged == existing:
-            return clone(existing)
+            unchanged: Body = clone(existing)
+            return unchanged
         if merged.get("spec") != existing.get("spec"):
             merged["metadata"]["generation"] += 1
         return self._store(merged)
@@ -188,7 +189,8 @@ class Cluster:
         self.objects[key] = body
         self._by_kind[key.kind].add(key)
         self.changed(changed_from_response(clone(body)))
-        return clone(body)
+        answer: Body = clone(body)
+        return answer
 
 
 def _namespace_and_name(key: Key) -> tuple[str, str]:
