@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: promtool help install demo dev test test-cluster test-real transcripts chaos soak fault-docs permission-docs check bench format crds contracts image-lists generate verify images chart lock clean
+.PHONY: promtool help install demo dev test test-cluster test-real transcripts chaos soak fault-docs permission-docs check bench bench-download format crds contracts image-lists generate verify images chart lock clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -63,11 +63,15 @@ check: .venv/dev-installed ## check lint, formatting, types, import rules and th
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.prose
 
-bench: install ## run every bench/*.py and write bench/RESULTS.md; takes several minutes
+bench: .venv/bench-installed ## run every bench/*.py and write bench/RESULTS.md; takes several minutes
 	@echo "measuring; takes some minutes, best on an idle machine …"
 	@{ echo "# Results"; echo; echo 'Written by `make bench`, which runs every `bench/*.py`. The head of each file describes what it measures.'; \
 	for script in bench/*.py; do echo; echo "  $$script" >&2; $(BIN)/python $$script; done; } > bench/RESULTS.new
 	@mv bench/RESULTS.new bench/RESULTS.md && cat bench/RESULTS.md
+
+ROUNDS ?= 5
+bench-download: .venv/bench-installed ## compare the downloader with s5cmd and rclone on a real S3 server; needs 10 GB of disk (ROUNDS=5)
+	@$(BIN)/python bench/download.py --rounds $(ROUNDS)
 
 format: .venv/dev-installed ## format, and apply automatic fixes
 	$(BIN)/ruff format .
@@ -95,7 +99,7 @@ chart: .venv/dev-installed ## regenerate deploy/kustomize from deploy/charts/aim
 	$(BIN)/python -m tools.kustomize deploy/kustomize
 
 lock: .venv/dev-installed ## re-lock requirements/*.txt with hashes, and the lists of the images
-	cd requirements && for name in demo dev images; do ../$(LOCK) --upgrade --output-file $$name.txt $$name.in; done
+	cd requirements && for name in demo dev images bench; do ../$(LOCK) --upgrade --output-file $$name.txt $$name.in; done
 	$(BIN)/python -m tools.image_requirements
 
 clean: ## remove .venv and caches
@@ -116,4 +120,9 @@ clean: ## remove .venv and caches
 	@echo "installing the tools of the tests into .venv …"
 	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation -e tests/support
+	@touch $@
+
+.venv/bench-installed: .venv/demo-installed requirements/bench.txt
+	@echo "installing the programs to compare with into .venv …"
+	$(PIP) install --quiet --require-hashes -r requirements/bench.txt
 	@touch $@
