@@ -10,11 +10,13 @@ modules that do not read the environment may be imported beforehand.
 """
 
 import asyncio
+import atexit
 import contextlib
 import ctypes
 import gc
 import importlib
 import json
+import logging
 import os
 import runpy
 import selectors
@@ -201,6 +203,17 @@ def _become(request: Request) -> None:
         runpy.run_path(sys.argv[0], run_name="__main__")
 
 
+def _end_at_once(codes: Sequence[int]) -> None:
+    """The last action of a process whose exit code is known. The interpreter would take all modules
+    apart, which copies the memory that the process shares with the server: 50 ms of CPU."""
+    if codes:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(codes[0])
+
+
 def _die_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -210,6 +223,8 @@ def main() -> None:
     """`python -m aimlab.forkserver FD MODULE...`: FD is a socket that listens."""
     listening = socket.socket(fileno=int(sys.argv[1]))
     _die_with_parent()
+    codes: list[int] = []
+    atexit.register(_end_at_once, codes)  # before all others, so that it runs last
     for name in sys.argv[2:]:
         importlib.import_module(name)
         if name.endswith(".__main__"):
@@ -219,7 +234,13 @@ def main() -> None:
     request = serve(listening)
     listening.close()
     _die_with_parent()
-    _become(request)
+    try:
+        _become(request)
+        codes.append(0)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            codes.append(end.code or 0)
+        raise
 
 
 if __name__ == "__main__":

@@ -94,11 +94,19 @@ async def test_other_code_is_started_and_not_forked(tmp_path: Path) -> None:
         ("import os; os.kill(os.getpid(), 2)", -2, "KeyboardInterrupt\n"),
         ("1 / 0", 1, "ZeroDivisionError: division by zero\n"),
         ("import atexit; atexit.register(print, 'bye')", 0, "bye\n"),
+        ("import atexit, sys; atexit.register(print, 'bye'); sys.exit(4)", 4, "bye\n"),
+        ("import threading; threading.Timer(0.01, print, ['late']).start()", 0, "late\n"),
+        ("import sys; sys.exit()", 0, ""),
     ],
 )
 async def test_its_end_is_reported(tmp_path: Path, text: str, code: int, output: str) -> None:
     got, log = await ended(tmp_path, text)
     assert (got, "".join(log.splitlines(keepends=True)[-1:])) == (code, output)
+
+
+async def test_memory_that_is_shared_is_not_taken_apart(tmp_path: Path) -> None:
+    text = "class Kept:\n    def __del__(self): print('taken apart')\nkept = Kept()"
+    assert await ended(tmp_path, text) == (0, "")
 
 
 async def test_a_module_runs_as_with_python_m(tmp_path: Path) -> None:
