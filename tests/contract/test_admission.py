@@ -119,7 +119,79 @@ async def cluster(served: Cluster) -> AsyncIterator[Cluster]:
             )
 
 
+def download(**options: Any) -> Body:
+    return body("AIMNamespaceConfig", caching={"download": options})
+
+
+LOADERS = (
+    *("PYTHONPATH", "PYTHONSTARTUP", "LD_PRELOAD", "LD_LIBRARY_PATH", "PATH", "HOME"),
+    *("GCONV_PATH", "OPENSSL_CONF", "SSLKEYLOGFILE", "AWS_CONFIG_FILE", "BASH_ENV", "ENV"),
+    *("AIM_TERMINATION_LOG", "AIM_INCLUDE", "AIM_S3_0_ENDPOINT_URL"),
+    *("pythonpath", "Ld_Preload", "path", "aim_x", "PYTHON", "LD_"),
+)
+DOWNLOADS_REJECTED = [
+    *(
+        pytest.param(
+            download(env=[{"name": "A"}, {"name": name, "value": "x"}]),
+            "spec.caching.download.env[1].name",
+            "remove the variable",
+            id=f"download-env-{name}",
+        )
+        for name in LOADERS
+    ),
+    *(
+        pytest.param(download(resources=resources), field, fragment, id=f"download-resources-{id_}")
+        for id_, resources, field, fragment in (
+            ("gpu", {"limits": {"amd.com/gpu": 1}}, "resources.limits", "only cpu, memory"),
+            ("negative", {"requests": {"cpu": "-1"}}, "resources.requests", "at least 0"),
+            ("no-quantity", {"requests": {"memory": "much"}}, "resources.requests", "quantities"),
+            (
+                "above-limit",
+                {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}},
+                "resources.requests",
+                "greater than limits",
+            ),
+        )
+    ),
+    pytest.param(
+        download(caBundle={"configMapName": "ca"}), "caBundle.key", "Required", id="ca-without-key"
+    ),
+    pytest.param(
+        download(caBundle={"configMapName": "ca", "key": "../x"}),
+        "caBundle.key",
+        "should match",
+        id="ca-key-that-is-a-path",
+    ),
+    pytest.param(download(include=[""]), "include[0]", "at least 1", id="empty-glob"),
+    pytest.param(download(exclude=["*"] * 65), "exclude", "64", id="too-many-globs"),
+    pytest.param(
+        body("AIMNamespaceConfig", caching={"accessMode": "ReadOnlyMany"}),
+        "spec.caching.accessMode",
+        "ReadWriteOnce",
+        id="other-access-mode",
+    ),
+    pytest.param(
+        body("AIMNamespaceConfig", credentials={"s3": [{"addressingStyle": "dns"}]}),
+        "spec.credentials.s3[0].addressingStyle",
+        "virtual",
+        id="other-addressing-style",
+    ),
+]
+DOWNLOADS: Body = {
+    "env": [
+        *({"name": name, "value": "x"} for name in ("HF_ENDPOINT", "https_proxy", "MY_PATH")),
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+    ],
+    "caBundle": {"configMapName": "corporate", "key": "ca.crt"},
+    "serviceAccountName": "downloads",
+    "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
+    "include": ["*.safetensors", "*.json"],
+    "exclude": [],
+}
+
+
 REJECTED = [
+    *DOWNLOADS_REJECTED,
     pytest.param(
         body("AIMClusterModel", name=None), "spec.name", "Required", id="model-without-a-name"
     ),
@@ -371,6 +443,19 @@ async def test_an_invalid_name_is_rejected(cluster: Cluster, kind: str, name: st
                 }
             },
             id="config-with-a-gateway",
+        ),
+        pytest.param(
+            body(
+                "AIMNamespaceConfig",
+                routing=None,
+                credentials={"s3": [{"addressingStyle": "virtual"}]},
+                caching={"accessMode": "ReadWriteOnce", "download": DOWNLOADS},
+            ),
+            {
+                "credentials": {"s3": [{"addressingStyle": "virtual"}]},
+                "caching": {"accessMode": "ReadWriteOnce", "download": DOWNLOADS},
+            },
+            id="config-with-all-options-of-downloads",
         ),
         pytest.param(
             body("AIMNamespaceConfig", routing={}),

@@ -304,6 +304,35 @@ def test_on_openshift_the_namespace_chooses_users_and_groups() -> None:
             {"cacher"},
             id="downloads",
         ),
+        pytest.param(
+            "caching.download.env.HF_ENDPOINT=https://hub.example",
+            "AIM_DOWNLOAD_ENV",
+            '{"HF_ENDPOINT":"https://hub.example"}',
+            {"cacher"},
+            id="mirror",
+        ),
+        pytest.param(
+            "caching.download.serviceAccountName=s",
+            "AIM_DOWNLOAD_SERVICE_ACCOUNT",
+            "s",
+            {"cacher"},
+            id="account-of-downloads",
+        ),
+        pytest.param(
+            "caching.download.include={*.json,*.safetensors}",
+            "AIM_DOWNLOAD_INCLUDE",
+            '["*.json","*.safetensors"]',
+            {"cacher"},
+            id="files-to-download",
+        ),
+        pytest.param(
+            "caching.download.exclude={*.bin}",
+            "AIM_DOWNLOAD_EXCLUDE",
+            '["*.bin"]',
+            {"cacher"},
+            id="files-not-to-download",
+        ),
+        pytest.param("", "AIM_DOWNLOAD_ENV", None, set(), id="no-mirror"),
     ],
 )
 def test_a_value_becomes_a_variable_of_the_services_that_know_it(
@@ -327,6 +356,7 @@ def test_a_value_becomes_a_variable_of_the_services_that_know_it(
     "values",
     [
         "podSecurity=openshift",
+        "caching.download.env.A=b,caching.download.include={*.json}",
         "services.cacher.jobResources.limits.memory=1Gi,services.discovery.jobResources.requests.cpu=2",
         "services.cacher.jobResources.requests.memory=268435456,services.discovery.jobResources.limits.cpu=500m",
     ],

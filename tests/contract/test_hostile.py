@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aim_cacher import plan as cacher
+from aim_cacher.job_options import JobOptions
 from aim_deployer import gpus
 from aim_deployer import plan as deployer
 from aim_discovery import plan as discovery
@@ -240,7 +241,7 @@ PLANNERS: dict[str, tuple[Callable[[Projection, Key], Plan], tuple[str, ...]]] =
         (MODEL.kind, TEMPLATE.kind),
     ),
     reasons.CACHER: (
-        lambda state, key: cacher.plan(state, key, NOW, downloader_image="d:1"),
+        lambda state, key: cacher.plan(state, key, NOW, options=JobOptions("d:1")),
         (TEMPLATE.kind, CACHE.kind),
     ),
     reasons.DEPLOYER: (

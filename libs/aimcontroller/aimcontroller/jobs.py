@@ -48,6 +48,34 @@ def with_resources(container: Body, rules: JobRules, default: Body) -> Body:
     return container | ({"resources": resources} if resources else {})
 
 
+def merge_resources(base: Body, own: Body) -> Body:
+    """`base` with the amounts of `own`, by name. Where only one of request and limit is set, the
+    other follows if it would be exceeded: a request raises a limit, a limit lowers a request."""
+    merged = {
+        part: {
+            name: str(amount) for name, amount in (base.get(part, {}) | own.get(part, {})).items()
+        }
+        for part in ("requests", "limits")
+    }
+    requests, limits = merged["requests"], merged["limits"]
+    for name in requests.keys() & limits.keys():
+        if not _exceeds(requests[name], limits[name]):
+            continue
+        if name in own.get("requests", {}):
+            limits[name] = requests[name]
+        else:
+            requests[name] = limits[name]
+    return {part: amounts for part, amounts in merged.items() if amounts}
+
+
+def _exceeds(amount: str, limit: str) -> bool:
+    """False for texts that are not quantities: the API server rejects them."""
+    try:
+        return quantities.exact(amount) > quantities.exact(limit)
+    except ValueError:
+        return False
+
+
 def parse_resources(text: str) -> Body | None:
     """JSON of a Kubernetes ResourceRequirements; None for an empty text. Raises ValueError,
     naming what is wrong."""

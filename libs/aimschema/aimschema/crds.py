@@ -22,6 +22,7 @@ _PRESERVED = frozenset(
         "pattern",
         "format",
         "maxItems",
+        "maxProperties",
         "required",
     }
     | {
@@ -96,6 +97,8 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str
         node["properties"] = {
             name: _structural(part, definitions) for name, part in flat["properties"].items()
         }
+    if isinstance(flat.get("additionalProperties"), dict):
+        node["additionalProperties"] = _structural(flat["additionalProperties"], definitions)
     if "items" in flat:
         node["items"] = _structural(flat["items"], definitions)
     return node

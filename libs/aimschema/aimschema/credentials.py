@@ -21,6 +21,8 @@ def credential_env(config: ConfigSpec | None) -> list[dict[str, Any]]:
             env.append({"name": prefix + "ENDPOINT_URL", "value": store.endpoint_url})
         if store.region is not None:
             env.append({"name": prefix + "REGION", "value": store.region})
+        if store.addressing_style is not None:
+            env.append({"name": prefix + "ADDRESSING", "value": store.addressing_style})
         if store.access_key_id is not None:
             env.append(_from_secret(prefix + "ACCESS_KEY_ID", store.access_key_id))
         if store.secret_access_key is not None:

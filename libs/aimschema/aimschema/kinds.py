@@ -19,6 +19,15 @@ from aimschema.states import ServiceState, TemplateState
 SOURCE_URI_PATTERN = r"^(hf|s3)://[^\s/]\S*$"
 SERVICE_NAME_LENGTH = 48
 CACHE_NAME_LENGTH = 54
+DURATION_PATTERN = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+"""GEP-2257, as in Gateway API."""
+FORBIDDEN_DOWNLOAD_ENV = (
+    "PYTHON.*|LD_.*|PATH|HOME|GCONV_PATH|GLIBC_TUNABLES|LOCPATH"
+    "|OPENSSL_(CONF|CONF_INCLUDE|ENGINES|MODULES)|SSLKEYLOGFILE"
+    "|AWS_(CONFIG_FILE|SHARED_CREDENTIALS_FILE|DATA_PATH)|BOTO_CONFIG|BASH_ENV|ENV"
+)
+"""Variables that load code into a download, name programs that return keys, or write keys to a
+file: of the interpreter, the dynamic linker, the C library, OpenSSL, boto and shells."""
 MOST_CONDITIONS = 32
 
 
@@ -60,6 +69,17 @@ class CamelModel(BaseModel):
         extra="ignore",
         defer_build=True,  # a service validates few of the models
     )
+
+
+QUANTITY_ABOVE_ZERO = (
+    "isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))"
+)
+
+
+def positive_quantity(field: str, example: str) -> dict[str, Any]:
+    """An int-or-string that is a quantity greater than 0."""
+    message = f"{field} must be a quantity greater than 0, such as {example}"
+    return validations(rule(QUANTITY_ABOVE_ZERO, message), **{"x-kubernetes-int-or-string": True})
 
 
 def list_map(key: str, **extra: Any) -> dict[str, Any]:
@@ -250,6 +270,13 @@ class S3Credential(CamelModel):
     secret_access_key: SecretKeySelector | None = Field(
         default=None, description="Secret that holds the secret access key."
     )
+    addressing_style: Literal["path", "virtual", "auto"] | None = Field(
+        default=None,
+        description=(
+            "Position of the bucket's name in a URL: path, virtual (before the host's name), or"
+            " auto. Default: auto."
+        ),
+    )
 
 
 class Credentials(CamelModel):
@@ -299,6 +326,133 @@ class Routing(CamelModel):
     )
 
 
+class DownloadEnvVar(EnvVar):
+    """A variable of every download. It cannot load code: who may write a config need not be
+    allowed to run programs."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                f"!self.name.matches('^(?is:{FORBIDDEN_DOWNLOAD_ENV}|AIM_.*)$')",
+                "download.env must not set variables that load code (PYTHON*, LD_*, PATH and"
+                " their like) or begin with AIM_; remove the variable",
+                ".name",
+            )
+        )
+    )
+
+    name: NonEmptyText = Field(max_length=128, description="Name of the variable.")
+    value: str | None = Field(default=None, max_length=8192, description="Literal value.")
+
+
+class CABundle(CamelModel):
+    """A key of a ConfigMap in the same namespace with certificates in PEM form."""
+
+    config_map_name: NonEmptyText = Field(max_length=253, description="Name of the ConfigMap.")
+    key: NonEmptyText = Field(
+        max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key within the ConfigMap."
+    )
+
+
+Amount: TypeAlias = Annotated[
+    str | int, Field(json_schema_extra={"x-kubernetes-int-or-string": True})
+]
+Amounts: TypeAlias = Annotated[
+    dict[str, Amount],
+    Field(
+        max_length=3,
+        json_schema_extra=validations(
+            rule(
+                "self.all(name, name in ['cpu', 'memory', 'ephemeral-storage'])",
+                "resources must have only cpu, memory and ephemeral-storage",
+            ),
+            rule(
+                "self.all(name, isQuantity(string(self[name])) &&"
+                " !quantity(string(self[name])).isLessThan(quantity('0')))",
+                "resources must be quantities of at least 0, such as 500m or 2Gi",
+            ),
+        ),
+    ),
+]
+
+
+class Resources(CamelModel):
+    """Requests and limits of one container."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "!has(self.requests) || !has(self.limits) || self.requests.all(name,"
+                " !(name in self.limits) || !isQuantity(string(self.requests[name])) ||"
+                " !isQuantity(string(self.limits[name])) || !quantity(string(self.requests[name]))"
+                ".isGreaterThan(quantity(string(self.limits[name]))))",
+                "requests must not be greater than limits",
+                ".requests",
+            )
+        )
+    )
+
+    requests: Amounts | None = Field(default=None, description="Requested amounts, by resource.")
+    limits: Amounts | None = Field(default=None, description="Largest amounts, by resource.")
+
+
+Glob: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class DownloadOptions(CamelModel):
+    """Defaults for the downloads of a namespace."""
+
+    env: list[DownloadEnvVar] | None = Field(
+        default=None,
+        max_length=64,
+        description=(
+            "Environment of every download, such as a mirror or a proxy. Overrides variables from"
+            " credentials; spec.env of a ModelCache overrides both."
+        ),
+        json_schema_extra=list_map("name"),
+    )
+    ca_bundle: CABundle | None = Field(
+        default=None,
+        description="CAs of stores, hubs and proxies to trust in addition to the public ones.",
+    )
+    service_account_name: NonEmptyText | None = Field(
+        default=None,
+        max_length=253,
+        description=(
+            "Service account of download pods, for an identity that the cloud gives to pods. Its"
+            " token is not mounted. Default: the namespace's default account."
+        ),
+    )
+    resources: Resources | None = Field(
+        default=None, description="Resources of the download container."
+    )
+    include: list[Glob] | None = Field(
+        default=None,
+        max_length=64,
+        description="Globs over file names. Only matching files are downloaded. Default: all.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    exclude: list[Glob] | None = Field(
+        default=None,
+        max_length=64,
+        description="Globs over file names. Matching files are not downloaded.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class Caching(CamelModel):
+    """How models are downloaded and how much storage their caches may take."""
+
+    download: DownloadOptions | None = Field(default=None, description="Defaults for downloads.")
+    access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] | None = Field(
+        default=None,
+        description=(
+            "Access mode of new cache volumes. With ReadWriteOnce only pods of one node can mount"
+            " a cache. Default: ReadWriteMany."
+        ),
+    )
+
+
 class ConfigSpec(CamelModel):
     credentials: Credentials | None = Field(
         default=None, description="Credentials for discovery and caching."
@@ -312,6 +466,9 @@ class ConfigSpec(CamelModel):
     )
     cache_storage_class_name: NonEmptyText | None = Field(
         default=None, description="Storage class of cache volumes. Default: the cluster's default."
+    )
+    caching: Caching | None = Field(
+        default=None, description="How models of this namespace are cached."
     )
 
 
@@ -492,13 +649,7 @@ class CacheSpec(CamelModel):
     size: str | int | None = Field(
         default=None,
         description="Size of the volume. Default: determined from the source.",
-        json_schema_extra=validations(
-            rule(
-                "isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
-                "size must be a quantity greater than 0, such as 20Gi",
-            ),
-            **{"x-kubernetes-int-or-string": True},
-        ),
+        json_schema_extra=positive_quantity("size", "20Gi"),
     )
     env: list[EnvVar] = Field(
         default=[],
@@ -525,6 +676,11 @@ class CacheStatus(RetryStatus):
         default=None, ge=0, description="Size of the files.", json_schema_extra={"format": "int64"}
     )
     revision: str | None = Field(default=None, description="Revision of the source that is cached.")
+    manifest_digest: str | None = Field(
+        default=None,
+        max_length=128,
+        description="sha256 of the manifest that lists the files with their checksums.",
+    )
 
 
 class ModelCache(Kind):

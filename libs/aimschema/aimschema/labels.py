@@ -60,6 +60,9 @@ ENV_MODEL_ID: Final = "AIM_MODEL_ID"
 ENV_CACHE_PATH: Final = "AIM_CACHE_PATH"
 ENV_ENGINE_ARGS: Final = "AIM_ENGINE_ARGS"
 ENV_VLLM_METRICS: Final = "VLLM_ENABLE_METRICS"
+ENV_INCLUDE: Final = "AIM_INCLUDE"
+ENV_EXCLUDE: Final = "AIM_EXCLUDE"
+"""JSON lists of globs over file names, for downloads."""
 ENV_S3_PREFIX: Final = "AIM_S3_"
 ENV_HF_TOKEN: Final = "HF_TOKEN"  # noqa: S105 (the name of a variable)
 

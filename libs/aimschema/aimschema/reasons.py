@@ -131,6 +131,7 @@ STATUS_OWNERSHIP: Final[dict[str, dict[str, tuple[frozenset[str], frozenset[str]
                     "progress",
                     "sizeBytes",
                     "revision",
+                    "manifestDigest",
                     "attempts",
                     "nextAttemptTime",
                 }

@@ -39,6 +39,8 @@ def nodes(node: Node, path: str = "") -> Iterator[tuple[str, Node]]:
     yield path, node
     for name, part in node.get("properties", {}).items():
         yield from nodes(part, f"{path}.{name}")
+    if "additionalProperties" in node:
+        yield from nodes(node["additionalProperties"], f"{path}[]")
     if "items" in node:
         yield from nodes(node["items"], f"{path}[]")
 
@@ -162,9 +164,9 @@ def test_the_schema_is_structural(kind: str) -> None:
         ), path
         assert ("type" in node) is not ("x-kubernetes-int-or-string" in node), path
         assert node.get("default", "") is not None, path
-        assert ("properties" in node) is (node.get("type") == "object" and path != ".metadata"), (
-            path
-        )
+        assert len(node.keys() & {"properties", "additionalProperties"}) == (
+            node.get("type") == "object" and path != ".metadata"
+        ), path
         assert ("items" in node) is (node.get("type") == "array"), path
         assert set(node.get("required", ())) <= set(node.get("properties", ())), path
 

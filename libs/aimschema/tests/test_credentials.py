@@ -25,6 +25,15 @@ def test_without_credentials_the_access_is_anonymous(nothing: ConfigSpec | None)
     assert credential_env(nothing) == []
 
 
+@pytest.mark.parametrize("style", ["path", "virtual", "auto"])
+def test_the_addressing_style_of_a_store(style: str) -> None:
+    stores = [{"region": "eu-west-1"}, {"endpointUrl": "http://minio", "addressingStyle": style}]
+    assert credential_env(config(credentials={"s3": stores}))[1:] == [
+        {"name": "AIM_S3_1_ENDPOINT_URL", "value": "http://minio"},
+        {"name": "AIM_S3_1_ADDRESSING", "value": style},
+    ]
+
+
 def test_the_hub_token_and_every_store_in_order() -> None:
     stores = [
         {"endpointUrl": "http://minio:9000", **KEYS},

@@ -17,8 +17,7 @@ from aimschema.reasons import CACHER
 
 def service(settings: CacherSettings) -> Component:
     """What the cacher watches and how it plans, as data."""
-    image, rules = settings.downloader_image, settings.job_rules()
-    planner = partial(plan, downloader_image=image, rules=rules, ca=settings.ca_text())
+    planner = partial(plan, options=settings.job_options())
     return Component(
         CACHER,
         projection.RECONCILES,

@@ -6,6 +6,7 @@ that needs it.
 
 from collections.abc import Iterator
 
+from aim_cacher.job_options import download_of
 from aim_cacher.projection import config_of
 from aimcontroller.plan import Plan, report_warnings
 from aimcontroller.projection import KubeObject, Projection
@@ -62,6 +63,10 @@ def _pods(state: Projection, config: KubeObject) -> Iterator[KubeObject]:
 
 def _secrets_of(spec: ConfigSpec) -> Iterator[tuple[str, str]]:
     """Fields that name a Secret, with its name."""
+    for place, variable in enumerate(download_of(spec).env or []):
+        source = None if variable.value_from is None else variable.value_from.secret_key_ref
+        if source is not None:
+            yield f"spec.caching.download.env[{place}]", source.name
     credentials = spec.credentials
     if credentials is None:
         return

@@ -30,6 +30,7 @@ class DownloaderResult(msgspec.Struct, frozen=True):
     message: str = ""
     bytes: int | None = None
     revision: str | None = None
+    manifest_digest: str | None = None
 
 
 def read_result(state: Projection, job: KubeObject) -> DownloaderResult:

@@ -10,23 +10,19 @@ from dataclasses import replace
 
 from aimcontroller.plan import Plan, with_note, with_warning_event
 from aimschema import reasons
-from aimschema.kinds import EnvVar
+from aimschema.environment import PREFIX as ENV_PREFIX
+from aimschema.kinds import FORBIDDEN_DOWNLOAD_ENV, EnvVar
 from aimschema.messages import ReportedCondition
 
-_IGNORED = re.compile(
-    r"""(?x)
-    PYTHON.* | LD_.* | PATH | HOME                   # the interpreter, the dynamic linker
-    | GCONV_PATH | GLIBC_TUNABLES | LOCPATH          # the C library
-    | OPENSSL_(CONF|CONF_INCLUDE|ENGINES|MODULES)    # engines and providers
-    | AWS_(CONFIG_FILE|SHARED_CREDENTIALS_FILE|DATA_PATH) | BOTO_CONFIG   # programs that give keys
-    | BASH_ENV | ENV                                 # shells
-    | AIM_(?!S3_).*
-    """,
-    re.DOTALL,
-)
+_IGNORED = re.compile(f"{FORBIDDEN_DOWNLOAD_ENV}|AIM_(?!S3_).*", re.DOTALL)
 _SHORT_MESSAGE = "{message:.500}; ignored: {note}"
 """The note has the end of the message, so the rest is cut first."""
 _MOST_NAMED = 5
+
+
+def is_forbidden(name: str) -> bool:
+    """Whether downloads of the cluster or of a namespace may not set it, in any case."""
+    return is_ignored(name.upper()) or name.upper().startswith(ENV_PREFIX)
 
 
 def is_ignored(name: str) -> bool:

@@ -17,11 +17,10 @@ import datetime
 
 from aim_cacher.config_warnings import plan_config
 from aim_cacher.environment import warn_of_ignored
-from aim_cacher.render import JobOptions
+from aim_cacher.job_options import JobOptions
 from aim_cacher.stages import download, eligibility, settled, sizing, storage
 from aim_cacher.templates import plan_template
 from aim_cacher.view import CacheView
-from aimcontroller.jobs import DEFAULT_RULES, JobRules
 from aimcontroller.plan import EMPTY_PLAN, Plan
 from aimcontroller.projection import KubeObject, Projection
 from aimschema.kinds import CacheSpec
@@ -33,11 +32,9 @@ def plan(
     key: Key,
     now: datetime.datetime,
     *,
-    downloader_image: str,
-    rules: JobRules = DEFAULT_RULES,
-    ca: str = "",
+    options: JobOptions,
 ) -> Plan:
-    """`ca`: certificates in PEM form that the Jobs trust beside the public ones."""
+    """`options`: settings for the Jobs of every cache."""
     obj = state.get(key)
     if obj is None or obj.deleting or not obj.has_spec:
         return EMPTY_PLAN
@@ -45,7 +42,7 @@ def plan(
         return plan_template(state, obj)
     if key.kind == CONFIG.kind:
         return plan_config(state, obj)
-    view = CacheView.build(state, obj, now, JobOptions(downloader_image, rules, ca))
+    view = CacheView.build(state, obj, now, options)
     return warn_of_ignored(obj.spec_as(CacheSpec.model_validate).env, plan_cache(view))
 
 

@@ -1,20 +1,17 @@
 """The objects that the cacher creates, each rendered by a pure function."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from aim_cacher.environment import is_ignored
+from aim_cacher.job_options import JobOptions
 from aimcontroller.jobs import (
-    DEFAULT_RULES,
-    JobRules,
     container_security,
+    merge_resources,
     pod_security,
     with_resources,
 )
 from aimcontroller.projection import KubeObject
 from aimschema import labels, names
-from aimschema.credentials import credential_env
-from aimschema.kinds import ConfigSpec, EnvVar
 from aimschema.quantities import with_headroom
 from aimschema.resources import CACHE, CLAIM, CONFIG_MAP, JOB
 
@@ -37,19 +34,10 @@ SIZE_RESOURCES: Body = {
     "requests": {"cpu": "50m", "memory": "128Mi"},
     "limits": {"cpu": "1", "memory": "512Mi"},
 }
+SHARED = "ReadWriteMany"
 CA_FOLDER = "/etc/aim/ca"
 CA_KEY = "ca.crt"
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
-
-
-@dataclass(frozen=True, slots=True)
-class JobOptions:
-    """Settings for the Jobs of every cache. `ca`: certificates in PEM form that the Jobs trust
-    beside the public ones."""
-
-    image: str
-    rules: JobRules = DEFAULT_RULES
-    ca: str = ""
 
 
 def cache_for(template: KubeObject, source: str, size_bytes: int | None, config: str) -> Body:
@@ -79,13 +67,17 @@ def claim_for(
     size: str | int,
     storage_class: str | None,
     annotations: dict[str, str],
+    access_mode: str = SHARED,
 ) -> Body:
-    """The volume claim. An existing one keeps its size and class: they cannot be changed."""
+    """The volume claim. An existing one keeps its size, class and access modes: they cannot be
+    changed."""
+    access_modes = [access_mode]
     if existing is not None:
         size = requested_size(existing) or size
         storage_class = existing.spec.get("storageClassName")
+        access_modes = existing.spec.get("accessModes") or access_modes
     spec: Body = {
-        "accessModes": ["ReadWriteMany"],
+        "accessModes": access_modes,
         "resources": {"requests": {"storage": str(size)}},
     }
     if storage_class is not None:
@@ -152,14 +144,6 @@ def ca_config_map(cache: KubeObject, ca: str) -> Body:
     }
 
 
-def download_env(config: ConfigSpec | None, own: list[EnvVar]) -> list[Body]:
-    """Credentials by reference, then the cache's own variables. The latter come last, since
-    `$(NAME)` only refers to earlier variables, and override the former."""
-    named = {variable.name for variable in own}
-    credentials = [variable for variable in credential_env(config) if variable["name"] not in named]
-    return credentials + [variable.model_dump(by_alias=True, exclude_none=True) for variable in own]
-
-
 def escape_env_refs(arg: str) -> str:
     """An argument that the kubelet passes on unchanged: it would replace `$(NAME)` by the
     variable's value, which may be a secret."""
@@ -176,22 +160,28 @@ def _metadata(cache: KubeObject, name: str) -> Body:
 
 
 def _container(options: JobOptions, args: list[str], env: list[Body], resources: Body) -> Body:
-    container = {
+    container: Body = {
         "name": CONTAINER,
         "image": options.image,
         "args": [escape_env_refs(arg) for arg in args],
-        "env": [variable for variable in env if not is_ignored(variable["name"])],
+        "env": [v for v in env if not is_ignored(v["name"])] + options.globs,
         "securityContext": container_security(),
     }
-    return with_resources(container, options.rules, resources)
+    container = with_resources(container, options.rules, resources)
+    if options.resources is None:
+        return container
+    own = options.resources.model_dump(exclude_none=True)
+    return container | {"resources": merge_resources(container.get("resources") or {}, own)}
 
 
 def _pod(options: JobOptions, container: Body) -> Body:
     """Meets Pod Security `restricted`; the pod's group can write to the volume."""
     ids = {"runAsUser": DOWNLOADER_UID, "runAsGroup": DOWNLOADER_UID, "fsGroup": DOWNLOADER_UID}
+    account = options.service_account
     return {
         "restartPolicy": "Never",
         "enableServiceLinks": False,
+        **({"serviceAccountName": account} if account else {}),
         "automountServiceAccountToken": False,
         "securityContext": (
             pod_security(options.rules, ids) | {"fsGroupChangePolicy": "OnRootMismatch"}
@@ -201,8 +191,8 @@ def _pod(options: JobOptions, container: Body) -> Body:
 
 
 def _with_ca(cache: KubeObject, options: JobOptions, pod: Body) -> Body:
-    """The pod with the CA bundle of the settings; the cache's own variables win."""
-    if not options.ca:
+    """The pod with its CA bundle; variables of config and cache win."""
+    if not options.ca and options.ca_bundle is None:
         return pod
     [container] = pod["containers"]
     own = {variable["name"] for variable in container["env"]}
@@ -216,12 +206,19 @@ def _with_ca(cache: KubeObject, options: JobOptions, pod: Body) -> Body:
     ]
     volumes = [
         *pod.get("volumes", ()),
-        {"name": "ca", "configMap": {"name": names.cache_ca(cache.key.name)}},
+        {"name": "ca", "configMap": _ca_source(cache, options)},
     ]
     return pod | {
         "containers": [container | {"env": env, "volumeMounts": mounts}],
         "volumes": volumes,
     }
+
+
+def _ca_source(cache: KubeObject, options: JobOptions) -> Body:
+    bundle = options.ca_bundle
+    if bundle is None:
+        return {"name": names.cache_ca(cache.key.name)}
+    return {"name": bundle.config_map_name, "items": [{"key": bundle.key, "path": CA_KEY}]}
 
 
 def _job_metadata(cache: KubeObject, name: str, inputs: str, attempt: int) -> Body:

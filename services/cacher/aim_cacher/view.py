@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from aim_cacher.downloader_output import read_result
+from aim_cacher.job_options import JobOptions, download_env, options_of
 from aim_cacher.projection import config_of, oldest_requester_of_source
 from aim_cacher.render import (
     CONTAINER,
+    SHARED,
     Body,
-    JobOptions,
-    download_env,
     job_fills_claim,
     requested_size,
 )
@@ -38,9 +38,10 @@ FIELDS = STATUS_OWNERSHIP[CACHE.kind][CACHER][1]
 class CacheView:
     """One cache, the objects that belong to it, and what the cacher last reported about it.
 
-    `config` is None where the named config does not exist. `storage_class` is the class of the
-    claim, or the one that a new claim gets; `class_of_new_claim` is always the latter.
-    `reported_conditions`, without notes, and `reported_fields` are those of the last report.
+    `options` are those of the cluster and the config. `config` is None where the named config does
+    not exist. `storage_class` is the class of the claim, or the one that a new claim gets;
+    `class_of_new_claim` is always the latter. `reported_conditions`, without notes, and
+    `reported_fields` are those of the last report.
     """
 
     state: Projection
@@ -78,7 +79,7 @@ class CacheView:
         return cls(
             state=state,
             now=now,
-            options=options,
+            options=options_of(config, options),
             cache=cache,
             spec=spec,
             config_name=config_key.name,
@@ -98,14 +99,13 @@ class CacheView:
 
     @property
     def env(self) -> list[Body]:
-        return download_env(self.config, self.spec.env)
+        return download_env(self.config, self.spec.env, self.options)
 
     @property
     def inputs(self) -> str:
         """What an attempt depends on: when this changes, the next attempt need not wait."""
         parts = [self.cache.spec, self.env, self.cache.annotations.get(labels.ANNOTATION_RETRY)]
-        ca = [self.options.ca] if self.options.ca else []
-        return names.short_hash([json.dumps(parts, sort_keys=True), *ca])
+        return names.short_hash([json.dumps(parts, sort_keys=True), *self.options.fingerprint])
 
     @property
     def duplicate_of(self) -> KubeObject | None:
@@ -155,6 +155,12 @@ class CacheView:
             return None
         measured_bytes = read_result(self.state, job).bytes
         return None if measured_bytes is None else quantities.with_headroom(measured_bytes)
+
+    @property
+    def access_mode(self) -> str:
+        """Of a new claim."""
+        caching = None if self.config is None else self.config.caching
+        return SHARED if caching is None else caching.access_mode or SHARED
 
     @property
     def is_claim_misplaced(self) -> bool:

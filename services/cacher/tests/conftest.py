@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from aim_cacher.job_options import JobOptions
 from aim_cacher.plan import plan
 from aim_cacher.projection import FAILURES
-from aim_cacher.render import CONTAINER, JobOptions
+from aim_cacher.render import CONTAINER
 from aim_cacher.view import CacheView
 from aimcontroller import testing
 from aimcontroller.failures import with_failures
@@ -129,7 +130,7 @@ class World:
         self, state: Projection, name: str = "c", kind: str = CACHE.kind, **settings: Any
     ) -> Plan:
         key = Key(kind, NAMESPACE, name)
-        planned = plan(state, key, NOW, downloader_image=IMAGE, **settings)
+        planned = plan(state, key, NOW, options=JobOptions(IMAGE, **settings))
         return with_failures(planned, state, key, FAILURES)
 
 

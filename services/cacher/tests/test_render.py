@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from aim_cacher.render import download_env, escape_env_refs
+from aim_cacher.job_options import JobOptions, download_env
+from aim_cacher.render import escape_env_refs
 from aimcontroller.jobs import JobRules
 from aimcontroller.testing import (
     Body,
@@ -21,6 +22,7 @@ from aimcontroller.testing import (
 )
 from aimschema.kinds import ConfigSpec, EnvVar
 
+OPTIONS = JobOptions("i")
 CREDENTIALS: Body = {
     "huggingFaceToken": {"name": "hf", "key": "token"},
     "s3": [
@@ -66,7 +68,7 @@ def test_the_objects_are_as_recorded(world: Any) -> None:
 
 def test_the_caches_own_variables_come_last_and_win() -> None:
     own = [EnvVar(name="HF_TOKEN", value="mine"), EnvVar(name="PROXY", value="p")]
-    env = download_env(ConfigSpec.model_validate({"credentials": CREDENTIALS}), own)
+    env = download_env(ConfigSpec.model_validate({"credentials": CREDENTIALS}), own, OPTIONS)
     assert [variable["name"] for variable in env] == [
         "AIM_S3_0_ENDPOINT_URL",
         "AIM_S3_0_ACCESS_KEY_ID",
@@ -81,14 +83,16 @@ def test_the_caches_own_variables_come_last_and_win() -> None:
 def test_secrets_go_by_reference_only() -> None:
     env = {
         variable["name"]: variable
-        for variable in download_env(ConfigSpec.model_validate({"credentials": CREDENTIALS}), [])
+        for variable in download_env(
+            ConfigSpec.model_validate({"credentials": CREDENTIALS}), [], OPTIONS
+        )
     }
     secret = [env["HF_TOKEN"], env["AIM_S3_0_ACCESS_KEY_ID"], env["AIM_S3_0_SECRET_ACCESS_KEY"]]
     assert [list(variable["valueFrom"]) for variable in secret] == [["secretKeyRef"]] * 3
 
 
 def test_without_a_config_only_the_variables_of_the_cache_count() -> None:
-    assert download_env(None, []) == []
+    assert download_env(None, [], OPTIONS) == []
 
 
 def expanded(arg: str, env: dict[str, str]) -> str:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aim_cacher.job_options import JobOptions
 from aim_cacher.plan import plan
 from aim_cacher.render import CONTAINER
 from aimcontroller import testing
@@ -100,7 +101,7 @@ class Simulation:
         self.deliver_all()
 
     def reconcile(self) -> None:
-        planned = plan(self.state, CACHE_KEY, self.now, downloader_image="i")
+        planned = plan(self.state, CACHE_KEY, self.now, options=JobOptions("i"))
         for report in planned.reports:
             self.publish(report)
         for action in planned.actions:
@@ -323,4 +324,4 @@ def test_malformed_objects_raise_nothing(
     template = testing.cr("AIMServiceTemplate", "t", {"model": "m"}, status=status)
     state = testing.projection(testing.cr(CACHE.kind, "c", spec, status=status), template, *parts)
     for key in (CACHE_KEY, Key("AIMServiceTemplate", NAMESPACE, "t")):
-        assert plan(state, key, NOW, downloader_image="i") is not None
+        assert plan(state, key, NOW, options=JobOptions("i")) is not None

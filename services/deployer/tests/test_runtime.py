@@ -466,6 +466,33 @@ def test_the_events_of_a_pod_that_does_not_start_are_read(world: Any) -> None:
     assert "FailedMount: mount.nfs: access denied" in message(plan, "RuntimeReady")
 
 
+ATTACH = 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) s-predictor-y'
+
+
+@pytest.mark.parametrize("reason", ["FailedAttachVolume", "FailedMount"])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_volume_of_another_node_is_quoted(world: Any, reason: str, replicas: int) -> None:
+    """A cache with ReadWriteOnce, and a pod on a second node."""
+    waiting = world.pod(
+        state={"waiting": {"reason": "ContainerCreating"}}, phase="Pending", age_s=61
+    )
+    event = Observation(
+        Key(POD.kind, NAMESPACE, "s-predictor-x"),
+        LATEST_WARNING,
+        LatestWarning(NOW, reason, ATTACH),
+    )
+    state = projection(
+        *world.parts(SERVICE.kind),
+        world.service(replicas=replicas),
+        world.runtime(),
+        waiting,
+        observations=[event],
+    )
+    plan = world.plan(state)
+    assert condition_summary(plan, "RuntimeReady") == "False RuntimeFailed"
+    assert f"{reason}: {ATTACH}" in message(plan, "RuntimeReady")
+
+
 @pytest.mark.parametrize(
     ("reason", "runtime"),
     [

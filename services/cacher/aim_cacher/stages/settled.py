@@ -56,10 +56,15 @@ def report_warm(view: CacheView, claim: KubeObject) -> Plan:
 
 
 def _download_facts(view: CacheView) -> dict[str, Any]:
-    """Size and revision as the download reported them, while its Job exists: a report may be lost
+    """Size, revision and digest as the download reported them, while its Job exists: a report may
+    be lost
     before the object shows it."""
     if view.download_job is None or not view.is_downloaded:
         return {}
     result = read_result(view.state, view.download_job)
-    facts = {"sizeBytes": result.bytes, "revision": result.revision or None}
+    facts = {
+        "sizeBytes": result.bytes,
+        "revision": result.revision or None,
+        "manifestDigest": result.manifest_digest or None,
+    }
     return {name: value for name, value in facts.items() if value is not None}

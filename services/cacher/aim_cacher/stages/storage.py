@@ -23,7 +23,8 @@ _MARKS = (labels.ANNOTATION_FILLED, labels.ANNOTATION_TRIED)
 
 
 def create_claim(view: CacheView) -> Plan:
-    claim = claim_for(view.cache, None, view.claim_size or 0, view.desired_class, {})
+    size = view.claim_size or 0
+    claim = claim_for(view.cache, None, size, view.desired_class, {}, view.access_mode)
     return actions(ApplyObject(claim)) | await_volume(view)
 
 

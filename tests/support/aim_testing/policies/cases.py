@@ -107,6 +107,13 @@ def with_certificates(body: Body) -> None:
     pod_of(body).setdefault("volumes", []).append({"name": "ca", "configMap": {"name": "c-ca"}})
 
 
+def with_options_of_a_config(body: Body) -> None:
+    """As the API server stores it: the old name of the account beside the new one."""
+    pod_of(body).update(serviceAccountName="downloads", serviceAccount="downloads")
+    bundle = {"name": "corporate", "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
+    pod_of(body).setdefault("volumes", []).append({"name": "ca", "configMap": bundle})
+
+
 def without_env_or_resources(body: Body) -> None:
     container_of(body).pop("env", None)
     container_of(body).pop("resources", None)
@@ -214,6 +221,8 @@ def added_by_others(body: Body) -> None:
     body["spec"]["transformer"] = {"containers": SIDE}
 
 
+CHOSEN_BY_A_CONFIG = ("service-account", "old-service-account")
+"""A config may name the account of download pods."""
 OF_JOBS: dict[str, Edit] = {
     "escalation": security(allowPrivilegeEscalation=True),
     "kept-capabilities": security(capabilities={"drop": []}),
@@ -254,6 +263,7 @@ ATTACKS = [
         (who, name, which, edit)
         for who, name in [*JOBS, ("deployer", "inference-service.version-2-cached")]
         for which, edit in EVERYWHERE.items()
+        if who != "cacher" or which not in CHOSEN_BY_A_CONFIG
     ),
     *((who, name, which, edit) for who, name in JOBS for which, edit in OF_JOBS.items()),
     *(("discovery", "discovery-job", which, edit) for which, edit in OF_DISCOVERY.items()),
@@ -342,6 +352,8 @@ def admitted() -> Iterator[Case]:
             )
     for name in ("download-job", "size-job"):
         yield Case(f"{name}-with-a-private-ca", CACHER, edited("cacher", name, with_certificates))
+        options = edited("cacher", name, with_options_of_a_config)
+        yield Case(f"{name}-with-options-of-a-config", CACHER, options)
     for tag in TAGS:  # the cacher of the former version works until the new one takes over
         image = container(image=f"ghcr.io/silogen/aim-downloader{tag}")
         yield Case(f"downloader{tag}", CACHER, edited("cacher", "download-job", image))
