@@ -34,6 +34,8 @@ class ObjectChanged(
     Sent by: watcher, once per (uid, resourceVersion). Read by: every service. `object` has the
     published part of the body (aimschema.published). `truncated` has the dotted paths that are
     omitted because the message would be too large, and `hashes` if sha256 replaces literals.
+    `manager`, `operation` (Apply or Update) and `time` are those of the newest change of the spec
+    (aimschema.spec_change); empty if unknown. A manager is a program, not a person.
     """
 
     kind: str
@@ -44,6 +46,9 @@ class ObjectChanged(
     object: dict[str, Any]
     truncated: tuple[str, ...] = ()
     epoch: int = 0
+    manager: str = ""
+    operation: str = ""
+    time: str = ""
 
 
 class ObjectDeleted(

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import structs
 
 from aim_watcher.projection import Published, PublishedObjects, live_object
-from aim_watcher.prune import publishable, smaller
+from aim_watcher.prune import change_of, publishable, smaller
 from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
 from aimschema.published import tombstone
 from aimschema.resources import Key, Resource, key_of
@@ -168,6 +168,7 @@ def plan_hidden(known: PublishedObjects, key: Key) -> ObjectMessage:
         object=published.body,
         truncated=published.truncated,
         epoch=published.epoch,
+        **published.change._asdict(),
     )
 
 
@@ -214,6 +215,7 @@ def _replacing(published: Published | None, key: Key, body: Body, epoch: int) ->
         object=object_,
         truncated=left_out,
         epoch=epoch,
+        **change_of(body)._asdict(),
     )
     if published is None or published.uid == changed.uid:
         return [changed]

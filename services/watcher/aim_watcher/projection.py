@@ -15,6 +15,7 @@ from immutables import Map
 
 from aimschema.messages import ObjectChanged, ObjectDeleted
 from aimschema.resources import Key
+from aimschema.spec_change import UNKNOWN, SpecChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Published:
     deleted: bool = False
     epoch: int = 0
     truncated: tuple[str, ...] = ()
+    change: SpecChange = UNKNOWN
 
     @property
     def body(self) -> dict[str, Any]:
@@ -54,12 +56,22 @@ def fold(
         return (
             known.delete(key) if deleted and published.deleted and seq == published.seq else known
         )
-    truncated = message.truncated if isinstance(message, ObjectChanged) else ()
-    raw = msgspec.json.encode(message.object)
+    truncated: tuple[str, ...] = ()
+    change = UNKNOWN
+    if isinstance(message, ObjectChanged):
+        truncated = message.truncated
+        change = SpecChange(message.manager, message.operation, message.time)
     return known.set(
         key,
         Published(
-            message.uid, int(message.resource_version), raw, seq, deleted, message.epoch, truncated
+            message.uid,
+            int(message.resource_version),
+            msgspec.json.encode(message.object),
+            seq,
+            deleted,
+            message.epoch,
+            truncated,
+            change,
         ),
     )
 

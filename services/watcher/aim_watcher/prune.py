@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from aimschema.published import HASHES, SPEC, goes_whole, limit_bytes, published_part, size_bytes
+from aimschema.spec_change import UNKNOWN, SpecChange, newest_spec_change
 
 Body: TypeAlias = dict[str, Any]
 Path: TypeAlias = tuple[str, ...]
@@ -27,9 +28,11 @@ Python's recursion limit is 1,000."""
 
 
 class Reduced(dict[str, Any]):
-    """A body as it is published. `left_out` has the dotted paths of removed fields."""
+    """A body as it is published. `left_out` has the dotted paths of removed fields, `change` the
+    newest change of the spec."""
 
     left_out: tuple[str, ...] = ()
+    change: SpecChange = UNKNOWN
 
 
 def reduce_body(body: Body) -> Reduced:
@@ -38,7 +41,15 @@ def reduce_body(body: Body) -> Reduced:
     ready, left_out = publishable(body)
     found = Reduced(ready)
     found.left_out = left_out
+    found.change = change_of(body)
     return found
+
+
+def change_of(body: Body) -> SpecChange:
+    """The newest change of the spec of an object."""
+    if isinstance(body, Reduced):
+        return body.change
+    return newest_spec_change(body["metadata"].get("managedFields"))
 
 
 def publishable(body: Body) -> tuple[Body, tuple[str, ...]]:

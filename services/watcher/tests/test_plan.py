@@ -1,5 +1,6 @@
 """Which messages bring the bus level with the cluster."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from aim_watcher import plan
 from aim_watcher.plan import Outgoing
 from aim_watcher.projection import NOTHING, PublishedObjects, fold, live_object
+from aim_watcher.prune import reduce_body
 from aimcontroller.projection import Projection
 from aimcontroller.projection import fold as service_fold
 from aimschema.labels import PREFIX
@@ -128,6 +130,46 @@ def test_a_removal(
     known: list[dict[str, Any]], removed: dict[str, Any], expected: list[str]
 ) -> None:
     assert summaries(plan.plan_removed(on_the_bus(*known), removed)) == expected
+
+
+def with_manager(manager: str) -> dict[str, Any]:
+    """An object whose spec this manager changed last."""
+    fields = {"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {"f:size": {}}}}
+    found = body(version=6)
+    found["metadata"]["managedFields"] = [fields | {"time": "2030-01-02T03:04:05Z"}]
+    return found
+
+
+@pytest.mark.parametrize("reduce", [dict, reduce_body], ids=["whole", "reduced-on-arrival"])
+def test_a_change_names_the_manager_of_the_spec(
+    reduce: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    arrived = reduce(with_manager("kubectl-edit"))
+    listed = plan.plan_listed(on_the_bus(*KNOWN), CACHE, [arrived], "9")[0]
+    (changed,) = plan.plan_changed(on_the_bus(*KNOWN), arrived)
+    for message in (listed, changed):
+        assert isinstance(message, ObjectChanged)
+        assert (message.manager, message.operation, message.time) == (
+            "kubectl-edit",
+            "Update",
+            "2030-01-02T03:04:05Z",
+        )
+        assert "managedFields" not in message.object["metadata"]
+
+
+def test_a_message_without_a_manager_is_not_replaced() -> None:
+    """An upgrade from a release without managers publishes nothing a second time."""
+    known = on_the_bus(body(version=6))
+    assert summaries(plan.plan_listed(known, CACHE, [with_manager("kubectl")], "9")) == [
+        "synced 1 @9"
+    ]
+
+
+def test_what_replaces_a_hidden_message_names_the_manager() -> None:
+    known = on_the_bus(with_manager("kubectl-edit"))
+    message = plan.plan_hidden(known, key_of(body()))
+    assert isinstance(message, ObjectChanged)
+    assert message.manager == "kubectl-edit"
 
 
 def test_a_delete_only_identifies_its_object() -> None:

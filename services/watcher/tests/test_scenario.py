@@ -2,6 +2,7 @@
 side, the bus ends up equal to the cluster."""
 
 import asyncio
+import datetime
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
 import aimbus
 from aim_watcher.cluster_watch import LIST_SLOT_S, MANAGED
@@ -26,9 +28,10 @@ from aimcontroller.health import Health
 from aimcontroller.projection import Projection, fold
 from aimkube import Cluster, KindNotServed, NotFound, Timing, WatchEvent
 from aimlab.apiserver import ApiServer
-from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted
-from aimschema.resources import CONFIG_MAP, LEASE, TEMPLATE, WATCHED, Key, Resource
+from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, timestamp
+from aimschema.resources import CACHE, CONFIG_MAP, LEASE, TEMPLATE, WATCHED, Key, Resource
 
+CRDS = Path(__file__).parents[3] / "deploy" / "crds"
 LABEL, _, VALUE = MANAGED.partition("=")
 
 
@@ -41,6 +44,22 @@ def config_map(name: str, text: str = "1") -> dict[str, Any]:
         "ownerReferences": [owner],
     }
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"image": text}}
+
+
+def cache(name: str, size: str = "1Gi") -> dict[str, Any]:
+    return {
+        "apiVersion": CACHE.api_version,
+        "kind": CACHE.kind,
+        "metadata": {"name": name, "namespace": "lab"},
+        "spec": {"sourceUri": "hf://a/b", "size": size},
+    }
+
+
+async def define_caches(lab: "Lab") -> None:
+    """Until the API server serves them."""
+    await lab.cluster.create(yaml.safe_load((CRDS / "modelcaches.aim.silogen.ai.yaml").read_text()))
+    while not await lab.cluster.serves(CACHE):  # noqa: ASYNC110 (the API server has no event for it)
+        await asyncio.sleep(0.05)
 
 
 @dataclass
@@ -218,6 +237,26 @@ async def test_live_changes_arrive_and_a_lost_label_is_a_delete(lab: Lab) -> Non
             CONFIG_MAP, "lab", "a", {"metadata": {"labels": {LABEL: None}}}
         )
         await lab.reader.until(lambda: lab.reader.texts() == {})
+
+
+async def test_an_event_names_the_manager_of_the_spec(lab: Lab) -> None:
+    """Of a listed and of a watched object. A later change of status or labels is not its."""
+    await define_caches(lab)
+    await lab.cluster.apply(cache("a"), manager="team-pipeline")
+    async with lab.watcher():
+        await lab.reader.until(lambda: "a" in lab.reader.objects)
+        await lab.cluster.apply(cache("b"), manager="kubectl-edit")
+        await lab.reader.until(lambda: "b" in lab.reader.objects)
+    labels = {"metadata": {"labels": {"team": "x"}}}
+    await lab.cluster.merge_patch(CACHE, "lab", "a", labels)
+    async with lab.watcher():
+        await lab.reader.until(lambda: "labels" in lab.reader.objects["a"].object["metadata"])
+    assert {
+        name: (message.manager, message.operation)
+        for name, message in lab.reader.objects.items()
+        if message.kind == CACHE.kind
+    } == {"a": ("team-pipeline", "Apply"), "b": ("kubectl-edit", "Apply")}
+    assert lab.reader.objects["a"].time <= timestamp(datetime.datetime.now(datetime.UTC))
 
 
 async def test_an_object_may_lose_its_label_twice(lab: Lab) -> None:
