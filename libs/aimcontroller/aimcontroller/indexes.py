@@ -43,7 +43,8 @@ class Index:
     everywhere: bool = False
 
 
-def _at(body: Any, *path: str) -> Any:
+def value_at(body: Any, *path: str) -> Any:
+    """The value at a path of a body; None where there is none."""
     for name in path:
         body = body.get(name) if isinstance(body, dict) else None
     return body
@@ -53,14 +54,14 @@ def _text(*path: str) -> Callable[[Body], list[str]]:
     """The text at a path, where there is one."""
 
     def values(body: Body) -> list[str]:
-        found = _at(body, *path)
+        found = value_at(body, *path)
         return [found] if isinstance(found, str) else []
 
     return values
 
 
 def _items(body: Body, *path: str) -> list[Any]:
-    found = _at(body, *path)
+    found = value_at(body, *path)
     return found if isinstance(found, list) else []
 
 
@@ -68,13 +69,16 @@ def _owners(body: Body) -> list[str]:
     return [
         str(uid)
         for reference in _items(body, "metadata", "ownerReferences")
-        if (uid := _at(reference, "uid")) is not None
+        if (uid := value_at(reference, "uid")) is not None
     ]
 
 
 def _workload_id(body: Body) -> list[str]:
     return [
-        str(_at(body, "metadata", "labels", labels.WORKLOAD_ID) or _at(body, "metadata", "uid"))
+        str(
+            value_at(body, "metadata", "labels", labels.WORKLOAD_ID)
+            or value_at(body, "metadata", "uid")
+        )
     ]
 
 
@@ -85,7 +89,7 @@ def _sources(body: Body) -> list[str]:
 def _answered_sources(body: Body) -> list[str]:
     """Of what a template's image answered."""
     if all(
-        _at(reference, "kind") != TEMPLATE.kind
+        value_at(reference, "kind") != TEMPLATE.kind
         for reference in _items(body, "metadata", "ownerReferences")
     ):
         return []
@@ -95,7 +99,7 @@ def _answered_sources(body: Body) -> list[str]:
 
 def _requested_template(body: Body) -> list[str]:
     """Of a service that has its models cached."""
-    spec = _at(body, "spec")
+    spec = value_at(body, "spec")
     is_requested = isinstance(spec, dict) and spec.get("cacheModel", True)
     return _text("spec", "templateRef")(body) if is_requested else []
 
@@ -103,14 +107,14 @@ def _requested_template(body: Body) -> list[str]:
 def claims_mounted(body: Body) -> list[str]:
     """Names of the claims that a pod mounts."""
     names = (
-        _at(volume, "persistentVolumeClaim", "claimName")
+        value_at(volume, "persistentVolumeClaim", "claimName")
         for volume in _items(body, "spec", "volumes")
     )
     return [name for name in names if isinstance(name, str)]
 
 
 def _claims_of_predictor(body: Body) -> list[str]:
-    predictor = _at(body, "spec", "predictor")
+    predictor = value_at(body, "spec", "predictor")
     return claims_mounted({"spec": predictor})
 
 
@@ -122,13 +126,13 @@ TEMPLATES_BY_MODEL = Index(
 TEMPLATES_BY_JOB = Index(
     "templates-by-job",
     TEMPLATE.kind,
-    lambda body: [discovery_job(str(_at(body, "metadata", "name")), "")],
+    lambda body: [discovery_job(str(value_at(body, "metadata", "name")), "")],
 )
 """By the name of a discovery's Job without the hash at its end."""
 TEMPLATES_BY_CONFIG_MAP = Index(
     "templates-by-config-map",
     TEMPLATE.kind,
-    lambda body: [discovery_config_map(str(_at(body, "metadata", "name")))],
+    lambda body: [discovery_config_map(str(value_at(body, "metadata", "name")))],
 )
 TEMPLATES_BY_SOURCE = Index("templates-by-source", TEMPLATE.kind, _sources)
 """By the sources in the status."""

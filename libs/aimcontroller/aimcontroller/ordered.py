@@ -20,6 +20,15 @@ def entries(ordered: Ordered) -> Iterator[Entry]:
     return chain.from_iterable(ordered)
 
 
+def entries_from(ordered: Ordered, entry: Entry) -> Iterator[Entry]:
+    """The entries that are not before this one."""
+    place = _place(ordered, entry)
+    for chunk in ordered[place : place + 1]:
+        yield from chunk[bisect_left(chunk, entry) :]
+    for chunk in ordered[place + 1 :]:
+        yield from chunk
+
+
 def with_entry(ordered: Ordered, entry: Entry) -> Ordered:
     """An entry that is there already is not added a second time."""
     if not ordered:

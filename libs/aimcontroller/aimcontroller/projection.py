@@ -24,8 +24,17 @@ from immutables import Map
 from msgspec.structs import replace
 
 from aimcontroller import ordered
-from aimcontroller.indexes import MOST_VALUES, OWNED, Index, hashes, holds, of_kind
+from aimcontroller.indexes import (
+    MOST_VALUES,
+    OWNED,
+    TEMPLATES_BY_CONFIG_MAP,
+    Index,
+    hashes,
+    holds,
+    of_kind,
+)
 from aimcontroller.ordered import Entry, Ordered
+from aimcontroller.unanswered import REPORTER, Place, Unanswered, place_of
 from aimschema.messages import (
     BY_API_SERVER,
     BY_OWNER,
@@ -38,9 +47,10 @@ from aimschema.messages import (
     Rejection,
     StatusReported,
 )
+from aimschema.names import discovery_config_map
 from aimschema.published import HASHES, SPEC
 from aimschema.reasons import NAME_CONFLICT
-from aimschema.resources import RESOURCES, Key, key_of
+from aimschema.resources import CONFIG_MAP, RESOURCES, TEMPLATE, Key, key_of
 
 T = TypeVar("T")
 
@@ -266,9 +276,12 @@ class FieldConflict:
 StateEvent: TypeAlias = Message | Observation
 _Indexed: TypeAlias = Map[tuple[str, str, str | None, str], Ordered]
 _Many: TypeAlias = "Map[tuple[str, str, str | None], Map[Key, array[int]]]"
-_NO_NAMES: Map[str, KubeObject] = Map()
+_Names: TypeAlias = Map[str, KubeObject]
+_NO_NAMES: _Names = Map()
+_NO_NAMESPACES: Map[str | None, _Names] = Map()
 _NO_KEYS: "Map[Key, array[int]]" = Map()
 _NO_FACTS: Map[str, object] = Map()
+_NO_CREATES: frozenset[Key] = frozenset()
 _NEVER = (0, -1)
 _NO_DELETIONS: Map[Key, tuple[int, int]] = Map()
 MAX_TOMBSTONES = 5_000
@@ -280,7 +293,8 @@ _NO_REPORT: tuple[int, StatusReported | None] = (0, None)
 class Projection(msgspec.Struct, frozen=True):
     """Everything known, with the look-ups planners need."""
 
-    _objects: Map[tuple[str, str | None], Map[str, KubeObject]] = msgspec.field(default_factory=Map)
+    _objects: Map[str, Map[str | None, _Names]] = msgspec.field(default_factory=Map)
+    """By kind, namespace and name."""
     _indexed: _Indexed = msgspec.field(default_factory=Map)
     """By index, kind, namespace and value, oldest first."""
     _many: _Many = msgspec.field(default_factory=Map)
@@ -290,6 +304,10 @@ class Projection(msgspec.Struct, frozen=True):
     )  # by kind: epoch and version of deletions
     _reports: Map[tuple[Key, str], tuple[int, StatusReported]] = msgspec.field(default_factory=Map)
     _observations: Map[Key, Map[str, object]] = msgspec.field(default_factory=Map)
+    _creating: Map[str, frozenset[Key]] = msgspec.field(default_factory=Map)
+    """By kind, the objects whose apply is under way."""
+    unanswered: Unanswered = Unanswered()
+    """The templates by the image that answered them."""
     _absent: frozenset[str] = frozenset()
     _settled: Map[str, tuple[int, int]] = msgspec.field(
         default_factory=Map
@@ -297,21 +315,21 @@ class Projection(msgspec.Struct, frozen=True):
     _epoch: int = 0
 
     def get(self, key: Key) -> KubeObject | None:
-        return self._objects.get((key.kind, key.namespace), _NO_NAMES).get(key.name)
+        kind, namespace, name = key
+        return self._objects.get(kind, _NO_NAMESPACES).get(namespace, _NO_NAMES).get(name)
 
     def in_namespace(self, kind: str, namespace: str | None) -> Iterator[KubeObject]:
         """All of a kind in a namespace (None: of a cluster-scoped kind)."""
-        return iter(self._objects.get((kind, namespace), _NO_NAMES).values())
+        return iter(self._objects.get(kind, _NO_NAMESPACES).get(namespace, _NO_NAMES).values())
 
     def in_all_namespaces(self, kind: str) -> Iterator[KubeObject]:
         """All of a kind in all namespaces."""
-        for (of, _), names in self._objects.items():
-            if of == kind:
-                yield from names.values()
+        for names in self._objects.get(kind, _NO_NAMESPACES).values():
+            yield from names.values()
 
     def all_objects(self) -> Iterator[KubeObject]:
-        for names in self._objects.values():
-            yield from names.values()
+        for kind in self._objects:
+            yield from self.in_all_namespaces(kind)
 
     def owned(self, uid: str, kind: str, namespace: str | None) -> list[KubeObject]:
         """Objects of `kind` in this namespace that the object with this uid owns, oldest first.
@@ -356,13 +374,9 @@ class Projection(msgspec.Struct, frozen=True):
         """What this process found out, or None."""
         return self._observations.get(key, _NO_FACTS).get(topic)
 
-    def pending_creates(self, kind: str) -> list[Key]:
+    def pending_creates(self, kind: str) -> frozenset[Key]:
         """Objects of this kind whose apply is under way and whose answer is not yet here."""
-        return [
-            key
-            for key, observed in self._observations.items()
-            if PENDING_CREATE in observed and key.kind == kind
-        ]
+        return self._creating.get(kind, _NO_CREATES)
 
     @property
     def latest(self) -> int:
@@ -439,16 +453,18 @@ def drop_object(state: Projection, key: Key) -> Projection:
 
 def clear_observations(state: Projection) -> Projection:
     """Without the observations of this process: the state that another process has."""
-    return replace(state, _observations=Map())
+    templates = [key for key in state._observations if key.kind == TEMPLATE.kind]
+    return _with_places(replace(state, _observations=Map(), _creating=Map()), templates)
 
 
 def drop_reports(state: Projection, reports: Iterable[tuple[Key, str]]) -> Projection:
     """Without these reports, whether they were known or not."""
-    left = state._reports
+    left, keys = state._reports, []
     for report in reports:
         if report in left:
             left = left.delete(report)
-    return replace(state, _reports=left)
+            keys.append(report[0])
+    return _with_places(replace(state, _reports=left), keys)
 
 
 def reset_report_order(state: Projection) -> Projection:
@@ -464,38 +480,73 @@ def _fold_report(state: Projection, event: StatusReported, seq: int) -> Projecti
     known_seq, known = state._reports.get(place, _NO_REPORT)
     if seq < known_seq or (seq, event) == (known_seq, known):
         return state
-    return replace(state, _reports=state._reports.set(place, (seq, event)))
+    changed = replace(state, _reports=state._reports.set(place, (seq, event)))
+    return _with_places(changed, place[:1]) if event.service == REPORTER else changed
 
 
 def _forget_observations(state: Projection, key: Key) -> Projection:
-    return (
-        replace(state, _observations=state._observations.delete(key))
-        if key in state._observations
-        else state
-    )
+    observed = state._observations.get(key, _NO_FACTS)
+    for topic in observed:
+        state = _set_observation(state, key, topic, None)
+    return state
 
 
 def _observe(state: Projection, event: Observation) -> Projection:
     obj = state.get(event.key)
     if event.uid and (obj is None or obj.uid != event.uid):
         return state
-    observed = state._observations.get(event.key, _NO_FACTS)
-    if event.value is not None:
-        return replace(
-            state,
-            _observations=state._observations.set(
-                event.key, observed.set(event.topic, event.value)
-            ),
-        )
-    if event.topic not in observed:
+    if event.value is None and state.observation(event.key, event.topic) is None:
         return state
-    left = observed.delete(event.topic)
-    return replace(
-        state,
-        _observations=state._observations.set(event.key, left)
-        if left
-        else state._observations.delete(event.key),
+    return _set_observation(state, event.key, event.topic, event.value)
+
+
+def _set_observation(state: Projection, key: Key, topic: str, value: object) -> Projection:
+    """`value` None removes it."""
+    observed = state._observations.get(key, _NO_FACTS)
+    observed = observed.delete(topic) if value is None else observed.set(topic, value)
+    all_ = state._observations
+    changed = replace(
+        state, _observations=all_.set(key, observed) if observed else all_.delete(key)
     )
+    if topic == PENDING_CREATE:
+        creating = changed.pending_creates(key.kind)
+        creating = creating - {key} if value is None else creating | {key}
+        return replace(changed, _creating=changed._creating.set(key.kind, creating))
+    return _with_places(changed, [key]) if topic == REJECTED else changed
+
+
+def _with_places(state: Projection, keys: Iterable[Key]) -> Projection:
+    """After a change of what the places of the templates at these keys depend on."""
+    unanswered = state.unanswered
+    for key in keys:
+        if key.kind == TEMPLATE.kind:
+            unanswered = unanswered.with_place(key, _place_of(state, state.get(key)))
+    return state if unanswered is state.unanswered else replace(state, unanswered=unanswered)
+
+
+def _place_of(state: Projection, template: KubeObject | None) -> Place | None:
+    if template is None or state.observation(template.key, REJECTED) is not None:
+        return None
+    name = discovery_config_map(template.key.name)
+    answer = state.get(Key(CONFIG_MAP.kind, template.key.namespace, name))
+    is_own = answer is not None and template.uid in answer.owners
+    return place_of(
+        template.body,
+        answer.body if answer is not None and is_own else None,
+        state.report(template.key, REPORTER),
+    )
+
+
+def _templates_of(state: Projection, key: Key) -> list[Key]:
+    """Those whose place depends on the object at this key."""
+    match key.kind:
+        case TEMPLATE.kind:
+            return [key]
+        case CONFIG_MAP.kind:
+            found = state.find(TEMPLATES_BY_CONFIG_MAP, key.name, key.namespace)
+            return [template.key for template in found]
+        case _:
+            return []
 
 
 def _age_of(marker: KindSynced) -> tuple[int, int]:
@@ -529,16 +580,17 @@ def _fold_change(state: Projection, event: ObjectChanged, seq: int) -> Projectio
         return state
     if obj is not None and obj.uid != event.uid:
         state = _forget_observations(state, key)
-    place = (key.kind, key.namespace)
-    names = state._objects.get(place, _NO_NAMES).set(key.name, new)
+    namespaces = state._objects.get(key.kind, _NO_NAMESPACES)
+    names = namespaces.get(key.namespace, _NO_NAMES).set(key.name, new)
     indexed, many = _update_indexes(state, key, obj, new)
-    return replace(
+    changed = replace(
         state,
-        _objects=state._objects.set(place, names),
+        _objects=state._objects.set(key.kind, namespaces.set(key.namespace, names)),
         _epoch=max(state._epoch, epoch),
         _indexed=indexed,
         _many=many,
     )
+    return _with_places(changed, _templates_of(changed, key))
 
 
 def _fold_deletion(state: Projection, event: ObjectDeleted) -> Projection:
@@ -577,11 +629,14 @@ def _raise_age(
 
 
 def _remove(state: Projection, obj: KubeObject) -> Projection:
-    key, place = obj.key, (obj.key.kind, obj.key.namespace)
-    names = state._objects[place].delete(key.name)
-    objects = state._objects.set(place, names) if names else state._objects.delete(place)
+    kind, namespace, name = key = obj.key
+    namespaces = state._objects[kind]
+    names = namespaces[namespace].delete(name)
+    namespaces = namespaces.set(namespace, names) if names else namespaces.delete(namespace)
+    objects = state._objects.set(kind, namespaces) if namespaces else state._objects.delete(kind)
     indexed, many = _update_indexes(state, key, obj, None)
-    return replace(state, _objects=objects, _indexed=indexed, _many=many)
+    left = replace(state, _objects=objects, _indexed=indexed, _many=many)
+    return _with_places(left, _templates_of(left, key))
 
 
 def _update_indexes(

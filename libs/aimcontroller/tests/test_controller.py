@@ -372,7 +372,7 @@ async def test_an_action_is_taken_once_published_and_folded(bench: Bench) -> Non
     made = bench.loop.state.get(JOB_OF_A)
     assert made is not None
     assert made.version == 50
-    assert bench.loop.state.pending_creates(JOB.kind) == []
+    assert bench.loop.state.pending_creates(JOB.kind) == set()
     assert len(bench.cluster.applied) == 1
 
 

@@ -471,8 +471,8 @@ def test_objects_whose_apply_is_under_way() -> None:
         fold(Projection(), Observation(JOB, "creating", value=True)),
         Observation(POD, "creating", value=True),
     )
-    assert state.pending_creates("Job") == [JOB]
-    assert fold(state, Observation(JOB, "creating", None)).pending_creates("Job") == []
+    assert state.pending_creates("Job") == {JOB}
+    assert fold(state, Observation(JOB, "creating", None)).pending_creates("Job") == set()
 
 
 def test_a_kind_is_installed_until_reported_missing() -> None:

@@ -254,7 +254,7 @@ def _storage_class(state: Projection, name: str | None) -> KubeObject | None:
         return state.get(Key(STORAGE_CLASS.kind, None, name))
     defaults = [
         storage_class
-        for storage_class in state.in_all_namespaces(STORAGE_CLASS.kind)
+        for storage_class in state.in_namespace(STORAGE_CLASS.kind, None)
         if storage_class.annotations.get(labels.DEFAULT_STORAGE_CLASS) == "true"
     ]
     return max(defaults, key=lambda found: (found.creation_timestamp, found.key.name), default=None)

@@ -13,26 +13,29 @@
 
 import datetime
 import re
-from collections import Counter, defaultdict
-from collections.abc import Mapping
-from itertools import chain, zip_longest
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from heapq import merge
+from itertools import chain, islice, takewhile, zip_longest
 
 from aim_discovery.catalogue import missing_image
 from aim_discovery.render import CONTAINER, DEADLINE_S
+from aimcontroller import ordered
 from aimcontroller.indexes import JOBS_BY_COMPONENT
-from aimcontroller.projection import REJECTED, KubeObject, Projection
-from aimcontroller.queries import models_named, previous_discovery
+from aimcontroller.ordered import Ordered
+from aimcontroller.projection import KubeObject, Projection
+from aimcontroller.queries import models_named
 from aimcontroller.workloads import is_running, outcome, pods_of, started_at
 from aimschema import labels, names
-from aimschema.discovery_result import IMAGE_KEY
-from aimschema.messages import parse_timestamp
-from aimschema.reasons import AWAITING_DISCOVERY, DISCOVERED, DISCOVERY
-from aimschema.resources import JOB, TEMPLATE, Key
+from aimschema.messages import parse_timestamp, timestamp
+from aimschema.resources import JOB, MODEL, TEMPLATE, Key
 
 MOST_AT_ONCE = 10
 MOST_OF_A_NAMESPACE = 3
 WOKEN_AT_ONCE = 10
 UNSTARTED_COUNTS_S = 60.0
+_AFTER_ALL = chr(0x10FFFF)
+"""In the place of a creation time: after every template of a namespace."""
 _HASH = re.compile(r"[0-9a-f]{8}")
 
 
@@ -44,18 +47,14 @@ def blocking_reason(state: Projection, template: KubeObject, now: datetime.datet
     if total >= MOST_AT_ONCE:
         return f"queued: {total} discovery Jobs are already running"
     mine = at_work.get(own, 0)
-    others = (
-        (each for each in state.in_all_namespaces(TEMPLATE.kind) if each.key.namespace != own)
-        if mine
-        else ()
-    )
-    waiting = {each.key.namespace for each in others if waits(state, each, now)}
-    fewer = [namespace for namespace in waiting if at_work.get(namespace, 0) < mine]
-    if (waiting and mine >= MOST_OF_A_NAMESPACE) or MOST_AT_ONCE - total <= len(fewer):
-        return (
-            f"queued: {mine} discovery Jobs of namespace {own} are already running, and"
-            " templates of other namespaces wait"
-        )
+    fewer = 0
+    for namespace in _waiting_namespaces(state, own, now) if mine else ():
+        fewer += at_work.get(namespace, 0) < mine
+        if mine >= MOST_OF_A_NAMESPACE or MOST_AT_ONCE - total <= fewer:
+            return (
+                f"queued: {mine} discovery Jobs of namespace {own} are already running, and"
+                " templates of other namespaces wait"
+            )
     return ""
 
 
@@ -96,63 +95,122 @@ def _is_at_work(state: Projection, job: KubeObject, now: datetime.datetime) -> b
     )
 
 
-def waits(state: Projection, template: KubeObject, now: datetime.datetime | None = None) -> bool:
-    """Whether a template would start a discovery in its turn. Without `now`, one that has failed
-    before does not count.
+def _waiting_namespaces(
+    state: Projection, except_for: str | None, now: datetime.datetime
+) -> Iterator[str]:
+    """Each namespace with a template that would start a discovery in its turn, also again after a
+    failure.
 
     A template that cannot start for another reason, such as a quota, does not wait: others need not
     leave it a turn.
     """
-    if template.deleting or state.observation(template.key, REJECTED) is not None:
-        return False
-    if any(not job.deleting for job in state.owned(template.uid, JOB.kind, template.key.namespace)):
-        return False
-    last_report = state.report(template.key, DISCOVERY)
-    due = (template.status if last_report is None else last_report.fields).get("nextAttemptTime")
-    if due is not None and (now is None or _age_s(due, now) < 0):
-        return False
-    model = next(iter(models_named(state, str(template.spec.get("model")))), None)
-    if model is not None and missing_image(state, model):
-        return False
-    is_asking = last_report is not None and any(
-        each.type == DISCOVERED and each.status == "False" and each.reason == AWAITING_DISCOVERY
-        for each in last_report.conditions
-    )
-    return is_asking or (model is not None and _is_unanswered(state, template, model))
-
-
-def _is_unanswered(state: Projection, template: KubeObject, model: KubeObject) -> bool:
-    """Nothing is recorded, or the answer of another image: the other inputs never change."""
-    record = previous_discovery(state, template)
-    return record is None or (record.body.get("data") or {}).get(IMAGE_KEY) != model.spec.get(
-        "image"
-    )
+    sequences = _without_answer(state)
+    found = {except_for or ""}
+    for namespace in _namespaces_after(sequences, ""):
+        if namespace not in found and any(_lane(state, sequences, namespace)):
+            found.add(namespace)
+            yield namespace
+    for namespace, name in _due(state, now):
+        if namespace not in found and not _has_job(state, Key(TEMPLATE.kind, namespace, name)):
+            found.add(namespace)
+            yield namespace
 
 
 def next_turns(state: Projection) -> list[Key]:
-    """The templates to wake when a turn gets free, of each namespace the oldest first."""
-    waiting: dict[str, list[KubeObject]] = defaultdict(list)
-    for template in state.in_all_namespaces(TEMPLATE.kind):
-        if waits(state, template):
-            waiting[template.key.namespace or ""].append(template)
+    """The templates to wake when a turn gets free, of each namespace the oldest first. One that has
+    failed before is not among them: it is reconciled at its time."""
     jobs = [
         job
         for job in state.find(JOBS_BY_COMPONENT, labels.COMPONENT_DISCOVERY)
         if is_ours(state, job)
     ]
     active = Counter(
-        job.key.namespace
+        job.key.namespace or ""
         for job in jobs
         if not job.deleting and outcome(state, job, CONTAINER) == "active"
     )
     last = (jobs[-1].key.namespace or "") if jobs else ""
-    order = sorted(waiting, key=lambda namespace: (active[namespace], namespace <= last, namespace))
-    lanes = (
-        sorted(waiting[namespace], key=lambda each: (each.creation_timestamp, each.key))
-        for namespace in order
+    sequences = _without_answer(state)
+    idle = (
+        namespace
+        for namespace in chain(
+            _namespaces_after(sequences, last), _namespaces_up_to(sequences, last)
+        )
+        if not active[namespace]
     )
-    turns = (each.key for each in chain.from_iterable(zip_longest(*lanes)) if each is not None)
-    return [key for _, key in zip(range(WOKEN_AT_ONCE), turns, strict=False)]
+    busy = sorted(active, key=lambda namespace: (active[namespace], namespace <= last, namespace))
+    lanes = (
+        list(islice(_lane(state, sequences, namespace), WOKEN_AT_ONCE))
+        for namespace in chain(idle, busy)
+    )
+    chosen = list(islice(filter(None, lanes), WOKEN_AT_ONCE))
+    turns = chain.from_iterable(zip_longest(*chosen))
+    return list(islice(filter(None, turns), WOKEN_AT_ONCE))
+
+
+def _without_answer(state: Projection) -> list[Ordered]:
+    """Templates without an answer of their model's image: (namespace, creation, name)."""
+    return [
+        entries
+        for name, image in _startable(state)
+        for entries in state.unanswered.first(name, image)
+    ]
+
+
+def _due(state: Projection, now: datetime.datetime) -> Iterator[tuple[str, str]]:
+    """Namespace and name of those that have failed and are due again."""
+    for model, image in _startable(state):
+        for entries in state.unanswered.again(model, image):
+            due = takewhile(lambda entry: entry[0] <= timestamp(now), ordered.entries(entries))
+            yield from ((namespace, name) for _, namespace, name in due)
+
+
+def _startable(state: Projection) -> Iterator[tuple[str, object]]:
+    """Name and image of each model whose image may exist. The image is None where templates ask for
+    a model that does not exist."""
+    for model in state.in_namespace(MODEL.kind, None):
+        name = str(model.spec.get("name"))
+        is_first = models_named(state, name)[:1] == [model]
+        if is_first and not missing_image(state, model):
+            yield name, model.spec.get("image", "")
+    for name in state.unanswered.models_asked:
+        if not models_named(state, name):
+            yield name, None
+
+
+def _namespaces_after(sequences: list[Ordered], namespace: str) -> Iterator[str]:
+    """Those that the sequences have, in order."""
+    while True:
+        start = (namespace, _AFTER_ALL, "")
+        nexts = (next(ordered.entries_from(entries, start), None) for entries in sequences)
+        found = [entry for entry in nexts if entry is not None]
+        if not found:
+            return
+        namespace = min(found)[0]
+        yield namespace
+
+
+def _namespaces_up_to(sequences: list[Ordered], last: str) -> Iterator[str]:
+    return takewhile(lambda namespace: namespace <= last, _namespaces_after(sequences, ""))
+
+
+def _lane(state: Projection, sequences: list[Ordered], namespace: str) -> Iterator[Key]:
+    """The templates of a namespace that wait, the oldest first."""
+    start = (namespace, "", "")
+    entries = (
+        takewhile(lambda entry: entry[0] == namespace, ordered.entries_from(each, start))
+        for each in sequences
+    )
+    keys = (Key(TEMPLATE.kind, namespace, name) for _, _, name in merge(*entries))
+    return (key for key in keys if not _has_job(state, key))
+
+
+def _has_job(state: Projection, key: Key) -> bool:
+    """Whether a template has a Job that is not being deleted."""
+    template = state.get(key)
+    return template is None or any(
+        not job.deleting for job in state.owned(template.uid, JOB.kind, key.namespace)
+    )
 
 
 def _age_s(text: object, now: datetime.datetime) -> float:
