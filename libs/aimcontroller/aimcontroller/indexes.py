@@ -30,6 +30,8 @@ from aimschema.resources import (
 
 Body = dict[str, Any]
 MOST_VALUES: Final = 64
+UNMOUNTABLE: Final = "CreateContainerConfigError"
+"""The kubelet's reason for a container that waits: a Secret, a ConfigMap or a key is missing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,6 +115,16 @@ def claims_mounted(body: Body) -> list[str]:
     return [name for name in names if isinstance(name, str)]
 
 
+def _unmountable(body: Body) -> list[str]:
+    """The reason with which a container waits for a Secret or a key that is missing."""
+    states = (
+        value_at(status, "state", "waiting", "reason")
+        for kind in ("initContainerStatuses", "containerStatuses")
+        for status in _items(body, "status", kind)
+    )
+    return [UNMOUNTABLE] if UNMOUNTABLE in states else []
+
+
 def _claims_of_predictor(body: Body) -> list[str]:
     predictor = value_at(body, "spec", "predictor")
     return claims_mounted({"spec": predictor})
@@ -153,6 +165,7 @@ JOBS_BY_COMPONENT = Index(
 PODS_BY_INFERENCE_SERVICE = Index(
     "pods-by-inference-service", POD.kind, _text("metadata", "labels", labels.KSERVE_ISVC_LABEL)
 )
+UNMOUNTABLE_PODS = Index("unmountable-pods", POD.kind, _unmountable)
 PODS_BY_CLAIM = Index("pods-by-claim", POD.kind, claims_mounted)
 INFERENCE_SERVICES_BY_CLAIM = Index(
     "inference-services-by-claim", INFERENCE_SERVICE.kind, _claims_of_predictor
@@ -174,6 +187,7 @@ INDEXES: Final = (
     CACHES_BY_SOURCE,
     JOBS_BY_COMPONENT,
     PODS_BY_INFERENCE_SERVICE,
+    UNMOUNTABLE_PODS,
     PODS_BY_CLAIM,
     INFERENCE_SERVICES_BY_CLAIM,
 )

@@ -619,6 +619,16 @@ VOLUMES = ANYTHING | st.lists(
     )
 )
 
+STATUSES = st.lists(
+    ANYTHING
+    | st.sampled_from(
+        [
+            {"state": {"waiting": {"reason": reason}}}
+            for reason in ("CreateContainerConfigError", "ErrImagePull")
+        ]
+    )
+)
+
 
 def having(part: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Objects whose `part` has these fields, or is something else."""
@@ -641,7 +651,7 @@ SHAPES = {
     ),
     "AIMClusterModel": having("spec", name=TEXTS),
     "ModelCache": having("spec", sourceUri=TEXTS),
-    "Pod": having("spec", volumes=VOLUMES),
+    "Pod": having("spec", volumes=VOLUMES) | having("status", containerStatuses=STATUSES),
     "Job": having("spec"),
     "ConfigMap": st.lists(TEXTS, max_size=3).map(stored_answer_of),
 }

@@ -11,6 +11,8 @@ DEFAULT_CONFIG = "default"
 """The config that counts where none is named; that it is missing is no fault."""
 DISCOVERY_NAME_LENGTH = 45
 MODEL_NAME_LENGTH = 45
+CLAIM_SUFFIX = "-cache"
+"""After the name of a ModelCache, in the name of its claim."""
 LONGEST_NAME = 253
 """Of most objects (RFC 1123 subdomain)."""
 
@@ -47,7 +49,7 @@ def cache_for(source_uri: str) -> str:
 
 
 def cache_claim(cache: str) -> str:
-    return f"{cache}-cache"
+    return f"{cache}{CLAIM_SUFFIX}"
 
 
 def cache_download_job(cache: str) -> str:

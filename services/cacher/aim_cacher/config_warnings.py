@@ -8,14 +8,13 @@ from collections.abc import Iterator
 
 from aim_cacher.job_options import download_of
 from aim_cacher.projection import config_of
+from aimcontroller.indexes import UNMOUNTABLE, UNMOUNTABLE_PODS
 from aimcontroller.plan import Plan, report_warnings
 from aimcontroller.projection import KubeObject, Projection
-from aimcontroller.workloads import pod_start_failure, pods_of
+from aimcontroller.workloads import pod_start_failure
 from aimschema import reasons
 from aimschema.kinds import ConfigSpec
 from aimschema.resources import CACHE, JOB, STORAGE_CLASS, Key
-
-_UNMOUNTABLE = "CreateContainerConfigError"
 
 
 def plan_config(state: Projection, config: KubeObject) -> Plan:
@@ -37,8 +36,8 @@ def _secrets_missing(state: Projection, config: KubeObject, spec: ConfigSpec) ->
     """A message for each field whose Secret, or its key, is missing so that a pod cannot start."""
     mount_errors = [
         failure.message
-        for failure in map(pod_start_failure, _pods(state, config))
-        if failure is not None and failure.reason == _UNMOUNTABLE
+        for failure in map(pod_start_failure, _unmountable_pods(state, config))
+        if failure is not None and failure.reason == UNMOUNTABLE
     ]
     for field, secret in _secrets_of(spec):
         # Messages of the kubelet: `secret "NAME" not found`, or `couldn't find key KEY in Secret
@@ -54,11 +53,19 @@ def _secrets_missing(state: Projection, config: KubeObject, spec: ConfigSpec) ->
             )
 
 
-def _pods(state: Projection, config: KubeObject) -> Iterator[KubeObject]:
-    for cache in state.in_namespace(CACHE.kind, config.key.namespace):
-        if config_of(cache, config.key.namespace) == config.key:
-            for job in state.owned(cache.uid, JOB.kind, cache.key.namespace):
-                yield from pods_of(state, job)
+def _unmountable_pods(state: Projection, config: KubeObject) -> Iterator[KubeObject]:
+    """Of the Jobs of caches that are filled with this config."""
+    for pod in state.find(UNMOUNTABLE_PODS, UNMOUNTABLE, config.key.namespace):
+        job = _owner(state, pod, JOB.kind)
+        cache = None if job is None else _owner(state, job, CACHE.kind)
+        if cache is not None and config_of(cache, config.key.namespace) == config.key:
+            yield pod
+
+
+def _owner(state: Projection, obj: KubeObject, kind: str) -> KubeObject | None:
+    key = obj.owner(kind)
+    owner = None if key is None else state.get(key)
+    return owner if owner is not None and owner.uid in obj.owners else None
 
 
 def _secrets_of(spec: ConfigSpec) -> Iterator[tuple[str, str]]:

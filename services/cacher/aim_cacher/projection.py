@@ -181,9 +181,12 @@ def _siblings(state: Projection, cache: KubeObject | None) -> list[KubeObject]:
 
 
 def _templates(state: Projection, key: Key, cache: KubeObject | None) -> list[Key]:
-    """Templates of the cache's source. All templates of the namespace, where the cache may have
-    the name that another source's cache needs."""
-    source = "" if cache is None else str(cache.spec.get("sourceUri"))
+    """Templates of the cache's source. All templates of the namespace, where the cache has the name
+    that another source's cache needs. None for a cache that does not exist: the state before its
+    deletion, or after its creation, has it."""
+    if cache is None:
+        return []
+    source = str(cache.spec.get("sourceUri"))
     has_own_name = key.name == cache_for(source) or not _GENERATED_NAME.fullmatch(key.name)
     templates = (
         templates_of(state, key.namespace, source)

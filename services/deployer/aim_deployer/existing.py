@@ -9,8 +9,8 @@ from typing import Any
 from aim_deployer.projection import CONTAINER
 from aimcontroller.projection import KubeObject, Projection
 from aimschema import labels, reasons
-from aimschema.names import cache_claim
-from aimschema.resources import CACHE
+from aimschema.names import CLAIM_SUFFIX, cache_claim
+from aimschema.resources import CACHE, Key
 
 Body = dict[str, Any]
 
@@ -69,12 +69,18 @@ def mounts(existing: KubeObject) -> dict[str, str]:
 
 def lost_claims(state: Projection, existing: KubeObject) -> list[str]:
     """The mounted claims whose cache is deleted or is being filled again."""
-    warm = {
-        cache_claim(cache.key.name)
-        for cache in state.in_namespace(CACHE.kind, existing.key.namespace)
-        if not cache.deleting and cache.status.get("status") == reasons.AVAILABLE_STATE
-    }
-    return sorted(set(mounts(existing).values()) - warm)
+    claims = set(mounts(existing).values())
+    return sorted(each for each in claims if not _is_warm(state, existing.key.namespace, each))
+
+
+def _is_warm(state: Projection, namespace: str | None, claim: str) -> bool:
+    cache = state.get(Key(CACHE.kind, namespace, claim.removesuffix(CLAIM_SUFFIX)))
+    return (
+        cache is not None
+        and cache_claim(cache.key.name) == claim
+        and not cache.deleting
+        and cache.status.get("status") == reasons.AVAILABLE_STATE
+    )
 
 
 def _has_started(pod: KubeObject) -> bool:

@@ -146,7 +146,8 @@ def _log_result(action: ActionTaken, events: Sequence[Event], place: int) -> Rea
 
 def _until_repeated(action: ActionTaken, events: Sequence[Event], place: int) -> Iterator[Event]:
     """The events after an action, up to the next of the same sort."""
-    for event in events[place + 1 :]:
+    for later in range(place + 1, len(events)):
+        event = events[later]
         match event.message:
             case ActionTaken(service=service, verb=verb, about=about) if (service, verb, about) == (
                 action.service,
