@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aimschema import quantities
+from aimschema.kinds import ConfigSpec
 
 Body = dict[str, Any]
 _COUNTED = frozenset({"cpu", "memory", "ephemeral-storage"})
@@ -41,6 +42,16 @@ def pod_security(rules: JobRules, ids: Mapping[str, int]) -> Body:
 def container_security() -> Body:
     """A container's securityContext for the level restricted."""
     return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def job_tolerations(config: ConfigSpec | None) -> list[Body]:
+    """Tolerations for the pods of Jobs: those of the model servers of the namespace. A cluster may
+    have tainted nodes only."""
+    runtime = None if config is None else config.runtime
+    return [
+        each.model_dump(by_alias=True, exclude_none=True)
+        for each in (() if runtime is None else runtime.tolerations)
+    ]
 
 
 def with_resources(container: Body, rules: JobRules, default: Body) -> Body:

@@ -453,6 +453,227 @@ class Caching(CamelModel):
     )
 
 
+LabelValue: TypeAlias = Annotated[
+    str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")
+]
+LabelPattern: TypeAlias = Annotated[
+    str, Field(min_length=1, max_length=317, pattern=r"^[^*\s]*\*?$")
+]
+
+
+class LocalObjectReference(CamelModel):
+    """An object in the same namespace, by name."""
+
+    name: NonEmptyText = Field(max_length=253, description="Name of the object.")
+
+
+class Toleration(CamelModel):
+    """A taint that pods tolerate (core/v1 Toleration)."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "has(self.key) || has(self.operator) && self.operator == 'Exists'",
+                "a toleration without key must have operator Exists: it tolerates every taint",
+                ".operator",
+            ),
+            rule(
+                "!has(self.operator) || self.operator != 'Exists' || !has(self.value) ||"
+                " self.value == ''",
+                "a toleration with operator Exists must not have a value; remove the value",
+                ".value",
+            ),
+            rule(
+                "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'",
+                "tolerationSeconds must have effect NoExecute",
+                ".tolerationSeconds",
+            ),
+        )
+    )
+
+    key: NonEmptyText | None = Field(
+        default=None, max_length=317, description="Key of the taint. Default: every key."
+    )
+    operator: Literal["Exists", "Equal"] | None = Field(
+        default=None, description="Exists or Equal. Default: Equal."
+    )
+    value: str | None = Field(default=None, max_length=63, description="Value of the taint.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Effect of the taint. Default: every effect."
+    )
+    toleration_seconds: int | None = Field(
+        default=None, description="Seconds until a NoExecute taint evicts. Default: never."
+    )
+
+
+Capability: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class DroppedCapabilities(CamelModel):
+    """Linux capabilities that a container does without (core/v1 Capabilities)."""
+
+    drop: list[Capability] | None = Field(
+        default=None,
+        max_length=64,
+        description="Capabilities to drop; ALL drops every one.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class SeccompProfile(CamelModel):
+    """A seccomp profile (core/v1 SeccompProfile)."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "has(self.localhostProfile) == (self.type == 'Localhost')",
+                "localhostProfile must be set with type Localhost, and only with it",
+                ".localhostProfile",
+            )
+        )
+    )
+
+    type: Literal["RuntimeDefault", "Localhost", "Unconfined"] = Field(
+        description="RuntimeDefault, Localhost or Unconfined."
+    )
+    localhost_profile: NonEmptyText | None = Field(
+        default=None, max_length=1024, description="Profile on the node."
+    )
+
+
+class CommonSecurity(CamelModel):
+    """What the security contexts of pods and containers have in common.
+
+    Fields that give more rights than a model server needs are left out: the admission policies of
+    the chart do not let the deployer set them either.
+    """
+
+    run_as_user: int | None = Field(default=None, ge=0, description="User id of the processes.")
+    run_as_group: int | None = Field(default=None, ge=0, description="Group id of the processes.")
+    run_as_non_root: bool | None = Field(
+        default=None, description="Whether the kubelet refuses to run the image as root."
+    )
+    seccomp_profile: SeccompProfile | None = Field(default=None, description="Seccomp profile.")
+
+
+class SecurityContext(CommonSecurity):
+    """Security context of the model server's container (core/v1 SecurityContext)."""
+
+    allow_privilege_escalation: bool | None = Field(
+        default=None, description="Whether a process may gain more privileges than its parent."
+    )
+    read_only_root_filesystem: bool | None = Field(
+        default=None, description="Whether the root file system is read-only."
+    )
+    capabilities: DroppedCapabilities | None = Field(
+        default=None, description="Linux capabilities."
+    )
+
+
+class PodSecurityContext(CommonSecurity):
+    """Security context of the model server's pods (core/v1 PodSecurityContext)."""
+
+    fs_group: int | None = Field(default=None, ge=0, description="Group id of volumes.")
+    fs_group_change_policy: Literal["OnRootMismatch", "Always"] | None = Field(
+        default=None, description="When the group of a volume is changed."
+    )
+    supplemental_groups: list[Annotated[int, Field(ge=0)]] | None = Field(
+        default=None,
+        max_length=64,
+        description="Further group ids of the processes, such as that of the GPU devices.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class PodEnvVar(EnvVar):
+    """A variable of the model server."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            rule(
+                "!has(self.valueFrom) || !has(self.value) || self.value == ''",
+                "a variable must not have both value and valueFrom; remove one",
+                ".valueFrom",
+            ),
+            rule(
+                "!has(self.valueFrom) || [has(self.valueFrom.secretKeyRef),"
+                " has(self.valueFrom.configMapKeyRef), has(self.valueFrom.fieldRef),"
+                " has(self.valueFrom.resourceFieldRef)].filter(given, given).size() == 1",
+                "valueFrom must have exactly one source: secretKeyRef, configMapKeyRef, fieldRef or"
+                " resourceFieldRef",
+                ".valueFrom",
+            ),
+        )
+    )
+
+    name: NonEmptyText = Field(
+        max_length=256, pattern=r"^[ -<>-~]+$", description="Name of the variable."
+    )
+    value: str | None = Field(default=None, max_length=32768, description="Literal value.")
+
+
+class PodSettings(CamelModel):
+    """Settings of a model server's pods."""
+
+    env: list[PodEnvVar] = Field(
+        default=[],
+        max_length=128,
+        description="Environment of the model server. Overrides the variables of the profile.",
+        json_schema_extra=list_map("name"),
+    )
+    resources: Resources | None = Field(
+        default=None,
+        description=(
+            "CPU, memory and ephemeral storage of one replica. Default: by the number of GPUs."
+        ),
+    )
+    image_pull_secrets: list[LocalObjectReference] = Field(
+        default=[],
+        max_length=32,
+        description="Pull Secrets, in addition to those of the config.",
+        json_schema_extra=list_map("name"),
+    )
+    service_account_name: NonEmptyText | None = Field(
+        default=None,
+        max_length=253,
+        description="Service account. Its token is mounted only if it is named here.",
+    )
+    priority_class_name: NonEmptyText | None = Field(
+        default=None, max_length=253, description="Priority class."
+    )
+    tolerations: list[Toleration] = Field(
+        default=[],
+        max_length=32,
+        description="Tolerations, in addition to those for GPU nodes.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    node_selector: dict[str, LabelValue] = Field(
+        default={},
+        max_length=32,
+        description="Labels that nodes must have, in addition to that of the GPU model.",
+    )
+    security_context: SecurityContext | None = Field(
+        default=None, description="Security context of the container."
+    )
+    pod_security_context: PodSecurityContext | None = Field(
+        default=None, description="Security context of the pods."
+    )
+
+
+class LabelPropagation(CamelModel):
+    """Labels that objects pass on to what is created for them."""
+
+    enabled: bool | None = Field(
+        default=None, description="Whether labels are passed on. Default: whether match is set."
+    )
+    match: list[LabelPattern] | None = Field(
+        default=None,
+        max_length=32,
+        description="Names of labels to pass on; `*` at the end stands for any further text.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
 class ConfigSpec(CamelModel):
     credentials: Credentials | None = Field(
         default=None, description="Credentials for discovery and caching."
@@ -469,6 +690,12 @@ class ConfigSpec(CamelModel):
     )
     caching: Caching | None = Field(
         default=None, description="How models of this namespace are cached."
+    )
+    runtime: PodSettings | None = Field(
+        default=None, description="Settings of the pods of every service of this namespace."
+    )
+    label_propagation: LabelPropagation | None = Field(
+        default=None, description="Labels that objects pass on to what is created for them."
     )
 
 
@@ -582,7 +809,9 @@ class AIMServiceTemplate(Kind):
     status: TemplateStatus | None = None
 
 
-class ServiceSpec(CamelModel):
+class ServiceIdentity(CamelModel):
+    """What a service runs, and how often."""
+
     model: NonEmptyText = Field(
         description="Model by its canonical name (spec.name of an AIMClusterModel)."
     )
@@ -596,6 +825,10 @@ class ServiceSpec(CamelModel):
     config_ref: NonEmptyText = Field(
         default="default", description="Name of the AIMNamespaceConfig in the same namespace."
     )
+
+
+class ServiceSpec(PodSettings, ServiceIdentity):
+    """What a service runs, and the settings of its pods."""
 
 
 class ServiceStatus(Status):

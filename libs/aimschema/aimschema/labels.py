@@ -32,6 +32,8 @@ ANNOTATION_TRIED: Final = PREFIX + "tried"
 ANNOTATION_CACHED: Final = PREFIX + "cached"
 ANNOTATION_FILLED: Final = PREFIX + "filled"
 ANNOTATION_RENDER: Final = PREFIX + "render"
+ANNOTATION_PASSED: Final = PREFIX + "passed-labels"
+"""On an InferenceService: the labels that it got from its service, by name."""
 
 JOB_UID: Final = "batch.kubernetes.io/controller-uid"
 """Set by the Job controller on a Job's pods since Kubernetes 1.27."""

@@ -29,8 +29,11 @@ def is_stopped(existing: KubeObject) -> bool:
 
 
 def uses_config(existing: KubeObject) -> bool:
-    """Whether it has pull secrets or credentials of a config: a render without the config would
-    remove them."""
+    """Whether it has pull secrets, credentials or settings of a config: a render without the config
+    would remove them."""
+    named = existing.annotations.get(labels.ANNOTATION_CONFIG)
+    if named is not None:
+        return bool(named)
     predictor = _predictor(existing)
     env = [
         variable

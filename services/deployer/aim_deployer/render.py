@@ -8,15 +8,18 @@ budget are not part of the pod template. They are the same in every version.
 """
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from aim_deployer.modes import Mode
+from aim_deployer.pod_settings import amounts, dump, is_set, merge, pod_fields
 from aim_deployer.projection import CONTAINER
 from aim_deployer.resolve import ResolvedService, Source
 from aimcontroller.projection import KubeObject
 from aimschema import labels
 from aimschema.credentials import credential_env, pull_secrets
-from aimschema.kinds import Precision
+from aimschema.kinds import PodSettings, Precision
 from aimschema.names import cache_claim
 from aimschema.resources import BUDGET, INFERENCE_SERVICE
 
@@ -34,10 +37,20 @@ LATEST = 2
 """The newest render version."""
 
 
+NO_CONFIG = ""
+"""Value of ANNOTATION_CONFIG where the pods need nothing of a config."""
+
+
 def inference_service(
-    parts: ResolvedService, *, cached: bool, mode: Mode, version: int = LATEST
+    parts: ResolvedService,
+    *,
+    cached: bool,
+    mode: Mode,
+    version: int = LATEST,
+    passed: Mapping[str, str] = MappingProxyType({}),
 ) -> Body:
-    """The InferenceService. `cached`: whether caches are mounted, decided at the first render."""
+    """The InferenceService. `cached`: whether caches are mounted, decided at the first render.
+    `passed`: labels that it gets from its service."""
     service = parts.service
     named = labels.common_labels(
         labels.COMPONENT_INFERENCE,
@@ -51,6 +64,8 @@ def inference_service(
         labels.ANNOTATION_CACHED: "true" if cached else "false",
         **({labels.KSERVE_STOP: "true"} if parts.spec.replicas == 0 else {}),
         **({} if version == 1 else {labels.ANNOTATION_RENDER: str(version)}),
+        **({labels.ANNOTATION_PASSED: ",".join(passed)} if passed else {}),
+        **_config_annotation(parts),
     }
     return {
         "apiVersion": INFERENCE_SERVICE.api_version,
@@ -58,7 +73,7 @@ def inference_service(
         "metadata": {
             "name": service.key.name,
             "namespace": service.key.namespace,
-            "labels": named | {labels.KSERVE_VISIBILITY: "cluster-local"},
+            "labels": {**passed} | named | {labels.KSERVE_VISIBILITY: "cluster-local"},
             "annotations": annotations,
             "ownerReferences": [service.owner_reference()],
         },
@@ -66,13 +81,21 @@ def inference_service(
     }
 
 
+def _config_annotation(parts: ResolvedService) -> Body:
+    """With pod settings, the object itself no longer shows whether its pods need the config."""
+    if not is_set(parts.config, parts.spec):
+        return {}
+    return {labels.ANNOTATION_CONFIG: NO_CONFIG if parts.config is None else parts.spec.config_ref}
+
+
 def _predictor(parts: ResolvedService, *, cached: bool, mode: Mode, version: int) -> Body:
     replicas = parts.spec.replicas
+    settings = merge(None if parts.config is None else parts.config.runtime, parts.spec)
     predictor: Body = {
         "minReplicas": replicas,
         "maxReplicas": replicas,
         **({"deploymentStrategy": _strategy(replicas)} if mode.strategy else {}),
-        "containers": [_container(parts, cached=cached)],
+        "containers": [_container(parts, settings, cached=cached)],
         "volumes": [
             {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}},
             *(_volume(index, source) for index, source in _mounted_sources(parts, cached=cached)),
@@ -80,15 +103,20 @@ def _predictor(parts: ResolvedService, *, cached: bool, mode: Mode, version: int
         "affinity": _affinity(parts, version),
     }
     secrets = pull_secrets(parts.config)
+    secrets += [each for each in map(dump, settings.image_pull_secrets) if each not in secrets]
     if secrets:
         predictor["imagePullSecrets"] = secrets
+    tolerations = list(map(dump, settings.tolerations))
     if version > 1:
-        predictor |= {
-            "tolerations": _tolerations(parts),
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-        }
-    return predictor
+        own = _tolerations(parts)
+        tolerations = [*own, *(each for each in tolerations if each not in own)]
+    if tolerations:
+        predictor["tolerations"] = tolerations
+    if version > 1:
+        if settings.service_account_name is None:
+            predictor["automountServiceAccountToken"] = False
+        predictor["enableServiceLinks"] = False
+    return predictor | pod_fields(settings)
 
 
 def disruption_budget(service: KubeObject) -> Body:
@@ -129,29 +157,20 @@ def mount_path(source: Source) -> str:
     return f"{labels.CACHE_PATH}/{source.path[0]}/{source.path[1]}"
 
 
-def _container(parts: ResolvedService, *, cached: bool) -> Body:
-    gpus = parts.template_spec.gpus_per_replica
-    requests = {
-        "cpu": str(CPU_PER_GPU * gpus),
-        "memory": f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi",
-        parts.gpu.resource: str(gpus),
-    }
-    limits = {
-        "cpu": str(CPU_LIMIT_PER_GPU * gpus),
-        "memory": f"{MEMORY_LIMIT_GI_PER_GPU * gpus}Gi",
-        parts.gpu.resource: str(gpus),
-    }
+def _container(parts: ResolvedService, settings: PodSettings, *, cached: bool) -> Body:
     health = {"httpGet": {"path": "/health", "port": PORT}}
     mounts = [
         {"name": f"cache-{index}", "mountPath": mount_path(source), "readOnly": True}
         for index, source in _mounted_sources(parts, cached=cached)
     ]
+    context = settings.security_context
     return {
         "name": CONTAINER,
         "image": parts.image,
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-        "env": _env(parts, cached=cached),
-        "resources": {"requests": requests, "limits": limits},
+        "env": _env(parts, settings, cached=cached),
+        "resources": _resources(parts),
+        **({} if context is None else {"securityContext": dump(context)}),
         "volumeMounts": [
             {"name": "dshm", "mountPath": "/dev/shm"},  # noqa: S108 (in the container)
             *mounts,
@@ -165,9 +184,27 @@ def _container(parts: ResolvedService, *, cached: bool) -> Body:
     }
 
 
-def _env(parts: ResolvedService, *, cached: bool) -> list[Body]:
-    """Variables by name; those of the control plane override those of the profile. Without mounted
-    caches the runtime gets credentials to load the model itself."""
+def _resources(parts: ResolvedService) -> Body:
+    gpus = parts.template_spec.gpus_per_replica
+    requests = {
+        "cpu": str(CPU_PER_GPU * gpus),
+        "memory": f"{MEMORY_REQUEST_GI_PER_GPU * gpus}Gi",
+        parts.gpu.resource: str(gpus),
+    }
+    limits = {
+        "cpu": str(CPU_LIMIT_PER_GPU * gpus),
+        "memory": f"{MEMORY_LIMIT_GI_PER_GPU * gpus}Gi",
+        parts.gpu.resource: str(gpus),
+    }
+    default = {"requests": requests, "limits": limits}
+    config = None if parts.config is None else parts.config.runtime
+    return amounts(default, None if config is None else config.resources, parts.spec.resources)
+
+
+def _env(parts: ResolvedService, settings: PodSettings, *, cached: bool) -> list[Body]:
+    """Variables by name: of the profile, credentials, the control plane, then of the settings. The
+    later override the earlier, but the path of the caches is where they are mounted. Without
+    mounted caches the runtime gets credentials to load the model itself."""
     profile = parts.found.profile
     metadata = profile.metadata
     auto = parts.template_spec.precision is Precision.AUTO
@@ -194,9 +231,9 @@ def _env(parts: ResolvedService, *, cached: bool) -> list[Body]:
             else {}
         ),
     }
-    return list(
-        (env | {name: {"name": name, "value": value} for name, value in own.items()}).values()
-    )
+    env |= {name: {"name": name, "value": value} for name, value in own.items()}
+    env |= {each.name: dump(each) for each in settings.env if each.name != labels.ENV_CACHE_PATH}
+    return list(env.values())
 
 
 def _text(value: str | float | bool | None) -> str:

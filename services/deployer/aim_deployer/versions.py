@@ -12,7 +12,8 @@ from aim_deployer.modes import Mode
 from aim_deployer.render import LATEST, inference_service
 from aim_deployer.resolve import ResolvedService
 from aimcontroller.projection import KubeObject
-from aimschema.labels import ANNOTATION_RENDER, KSERVE_STOP
+from aimschema.labels import ANNOTATION_PASSED, ANNOTATION_RENDER, KSERVE_STOP
+from aimschema.propagation import passed_on
 from aimschema.published import HASHES, without_literals
 from aimschema.quantities import exact
 
@@ -24,14 +25,16 @@ NOT_OF_THE_POD = frozenset({"minReplicas", "maxReplicas", "deploymentStrategy"})
 def render_versioned(
     parts: ResolvedService, existing: KubeObject | None, mode: Mode, *, cached: bool
 ) -> Body:
-    """The InferenceService in its render version."""
-    newest = inference_service(parts, cached=cached, mode=mode)
+    """The InferenceService in its render version, with the labels that its service passes on. A
+    label reaches the pod template as well, so that an existing object keeps those it has."""
+    passed = passed_on(parts.service.labels, parts.config)
+    newest = inference_service(parts, cached=cached, mode=mode, passed=passed)
     if existing is None or parts.service.annotations.get(ANNOTATION_RENDER) == REQUESTED:
         return newest
-    version = version_of(existing)
-    if version == LATEST:
+    version, has = version_of(existing), passed_before(existing)
+    if version == LATEST and has == passed:
         return newest
-    same = inference_service(parts, cached=cached, mode=mode, version=version)
+    same = inference_service(parts, cached=cached, mode=mode, version=version, passed=has)
     return same if not existing.complete or _pods_stay(existing.body, same) else newest
 
 
@@ -41,6 +44,12 @@ def version_of(existing: KubeObject) -> int:
     if text is None:
         return 1
     return int(text) if text.isdecimal() and 1 <= int(text) <= LATEST else LATEST
+
+
+def passed_before(existing: KubeObject) -> dict[str, str]:
+    """The labels that it got from its service when its pods were rolled out last."""
+    names = existing.annotations.get(ANNOTATION_PASSED, "").split(",")
+    return {name: existing.labels[name] for name in names if name in existing.labels}
 
 
 def pod_part(body: Body) -> Body:

@@ -122,7 +122,7 @@ def _start_when_due(state: Projection, view: TemplateView, now: datetime.datetim
         else f"discovery cannot start: {view.rejection.message}"
     )
     config_map = result_config_map(
-        view.template, view.data, _answer_inputs(view), view.attempt_inputs
+        view.template, view.data, _answer_inputs(view), view.attempt_inputs, view.config
     )
     starts = actions(ApplyObject(config_map), ApplyObject(job))
     return starts | (
@@ -154,9 +154,10 @@ def _read_log(
     if log.problem:
         return _fail(view, ended_at(state, job, CONTAINER) or now, job, log.problem)
     data = result_data(log.answer, view.image)
-    stores = actions(
-        ApplyObject(result_config_map(view.template, data, view.inputs, view.attempt_inputs))
+    config_map = result_config_map(
+        view.template, data, view.inputs, view.attempt_inputs, view.config
     )
+    stores = actions(ApplyObject(config_map))
     return (
         stores
         if view.rejection is None

@@ -6,6 +6,7 @@ from aimcontroller.jobs import (
     DEFAULT_RULES,
     JobRules,
     container_security,
+    job_tolerations,
     pod_security,
     with_resources,
 )
@@ -14,6 +15,7 @@ from aimschema import labels, names
 from aimschema.credentials import pull_secrets
 from aimschema.discovery_result import IMAGE_KEY, RESULT_KEY, digest
 from aimschema.kinds import ConfigSpec, TemplateSpec
+from aimschema.propagation import passed_on
 from aimschema.resources import CONFIG_MAP, JOB
 
 Body = dict[str, Any]
@@ -52,7 +54,11 @@ def discovery_job(
     rules: JobRules = DEFAULT_RULES,
 ) -> Body:
     spec = template.spec_as(TemplateSpec.model_validate)
-    metadata = _metadata(template, names.discovery_job(template.key.name, inputs_of(image, spec)))
+    name = names.discovery_job(template.key.name, inputs_of(image, spec))
+    metadata = _metadata(template, name, config)
+    of_pods = {
+        name: text for name, text in metadata["labels"].items() if name != labels.KUEUE_QUEUE
+    }
     annotations = {labels.ANNOTATION_ATTEMPT: str(attempt), labels.ANNOTATION_TRIED: tried}
     return {
         "apiVersion": JOB.api_version,
@@ -63,7 +69,7 @@ def discovery_job(
             "ttlSecondsAfterFinished": JOB_TTL_S,
             "activeDeadlineSeconds": DEADLINE_S,
             "template": {
-                "metadata": {"labels": metadata["labels"] | {labels.ISTIO_INJECT: "false"}},
+                "metadata": {"labels": of_pods | {labels.ISTIO_INJECT: "false"}},
                 "spec": _pod(spec, image, config, rules),
             },
         },
@@ -94,11 +100,20 @@ def _pod(spec: TemplateSpec, image: str, config: ConfigSpec | None, rules: JobRu
         "containers": [with_resources(container, rules, RESOURCES)],
     }
     secrets = pull_secrets(config)
-    return pod | ({"imagePullSecrets": secrets} if secrets else {})
+    tolerations = job_tolerations(config)
+    return (
+        pod
+        | ({"imagePullSecrets": secrets} if secrets else {})
+        | ({"tolerations": tolerations} if tolerations else {})
+    )
 
 
 def result_config_map(
-    template: KubeObject, data: dict[str, str], inputs: str | None, tried: str
+    template: KubeObject,
+    data: dict[str, str],
+    inputs: str | None,
+    tried: str,
+    config: ConfigSpec | None = None,
 ) -> Body:
     """The discovery result, the inputs that it is valid for, and the inputs of the last attempt."""
     annotations = {labels.ANNOTATION_TRIED: tried, labels.ANNOTATION_DIGEST: digest(data)}
@@ -107,7 +122,7 @@ def result_config_map(
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.kind,
         "metadata": (
-            _metadata(template, names.discovery_config_map(template.key.name))
+            _metadata(template, names.discovery_config_map(template.key.name), config)
             | {"annotations": annotations}
         ),
         "data": data,
@@ -119,14 +134,15 @@ def result_data(answer: str, image: str) -> dict[str, str]:
     return {RESULT_KEY: answer, IMAGE_KEY: image}
 
 
-def _metadata(template: KubeObject, name: str) -> Body:
+def _metadata(template: KubeObject, name: str, config: ConfigSpec | None) -> Body:
+    own = labels.common_labels(
+        labels.COMPONENT_DISCOVERY,
+        model=str(template.spec.get("model")),
+        template=template.key.name,
+    )
     return {
         "name": name,
         "namespace": template.key.namespace,
-        "labels": labels.common_labels(
-            labels.COMPONENT_DISCOVERY,
-            model=str(template.spec.get("model")),
-            template=template.key.name,
-        ),
+        "labels": passed_on(template.labels, config) | own,
         "ownerReferences": [template.owner_reference()],
     }

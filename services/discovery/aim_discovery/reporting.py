@@ -104,7 +104,9 @@ def report_answer(view: TemplateView) -> Plan:
     attempt_inputs = (
         view.result.annotations.get(labels.ANNOTATION_TRIED, "") if view.result is not None else ""
     )
-    config_map = result_config_map(view.template, view.data, view.inputs, attempt_inputs)
+    config_map = result_config_map(
+        view.template, view.data, view.inputs, attempt_inputs, view.config
+    )
     job = view.job
     cleanup = EMPTY_PLAN
     if is_recorded and job is not None and not job.deleting:

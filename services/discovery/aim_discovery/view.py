@@ -1,11 +1,12 @@
 """One template with everything its discovery depends on, gathered once. Pure."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from aim_discovery.catalogue import missing_image, unsupported_warning
 from aim_discovery.render import inputs_of
-from aimcontroller.jobs import JobRules
+from aimcontroller.jobs import JobRules, job_tolerations
 from aimcontroller.plan import existing_condition, without_notes
 from aimcontroller.projection import (
     FIELD_CONFLICT,
@@ -120,16 +121,16 @@ class TemplateView:
 
     @property
     def attempt_inputs(self) -> str:
-        """Digest of what an attempt depends on: inputs, pull secrets, and the annotation that
-        requests a retry."""
+        """Digest of what an attempt depends on: inputs, pull secrets, tolerations, and the
+        annotation that requests a retry."""
         secrets = (
             self.config.images.image_pull_secrets
             if self.config is not None and self.config.images is not None
             else []
         )
-        return names.short_hash(
-            [self.inputs, *secrets, self.template.annotations.get(labels.ANNOTATION_RETRY, "")]
-        )
+        retry = self.template.annotations.get(labels.ANNOTATION_RETRY, "")
+        tolerations = [json.dumps(each, sort_keys=True) for each in job_tolerations(self.config)]
+        return names.short_hash([self.inputs, *secrets, *tolerations, retry])
 
     @property
     def is_answered(self) -> bool:

@@ -990,8 +990,15 @@ def test_a_job_for_other_inputs_goes_in_every_state(
     assert action_summaries(world.plan(projection(*setup(world), other))) == actions
 
 
-def test_a_pending_job_is_deleted_when_its_pull_secrets_change(world: Any) -> None:
-    config = testing.cr("AIMNamespaceConfig", "default", {"images": {"imagePullSecrets": ["x"]}})
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"images": {"imagePullSecrets": ["x"]}}, id="pull-secrets"),
+        pytest.param({"runtime": {"tolerations": [{"operator": "Exists"}]}}, id="tolerations"),
+    ],
+)
+def test_a_pending_job_is_deleted_when_its_config_changes(world: Any, spec: Body) -> None:
+    config = testing.cr("AIMNamespaceConfig", "default", spec)
     before = [world.template(), world.model(), world.note(), world.job()]
     for phase, actions in (("Pending", CLEARS), ("Running", [])):
         plan = world.plan(projection(*before, config, world.pod(phase)))

@@ -54,6 +54,32 @@ def test_on_openshift_the_namespace_gives_the_ids(world: Any) -> None:
     }
 
 
+def test_a_job_tolerates_what_the_model_servers_do(world: Any) -> None:
+    tolerations = [{"key": "pool", "operator": "Exists", "effect": "NoSchedule"}]
+    config = testing.cr("AIMNamespaceConfig", "default", {"runtime": {"tolerations": tolerations}})
+    job = applied(world.plan(projection(world.template(), world.model(), config)), "Job")
+    assert job["spec"]["template"]["spec"]["tolerations"] == tolerations
+    assert "tolerations" not in pod_of(world)
+
+
+def test_labels_of_a_template_are_passed_on(world: Any) -> None:
+    """Kueue holds back a Job by its own label. One on the pods would hold them back once more."""
+    queue = "kueue.x-k8s.io/queue-name"
+    template = world.template()
+    template["metadata"]["labels"] = {"team": "vision", "other": "stays", queue: "gpus"}
+    config = testing.cr(
+        "AIMNamespaceConfig", "default", {"labelPropagation": {"match": ["te*", "aim.*"]}}
+    )
+    plan = world.plan(projection(template, world.model(), config))
+    job, config_map = applied(plan, "Job"), applied(plan, "ConfigMap")
+    passed = {"team": "vision", queue: "gpus"}
+    own = applied(world.plan(projection(world.template(), world.model())), "Job")
+    assert job["metadata"]["labels"] == own["metadata"]["labels"] | passed
+    pods = job["spec"]["template"]["metadata"]["labels"]
+    assert (pods.get("team"), pods.get(queue)) == ("vision", None)
+    assert config_map["metadata"]["labels"].items() >= passed.items()
+
+
 @pytest.mark.parametrize(
     ("resources", "expected"),
     [({"limits": {"memory": "4Gi"}}, {"limits": {"memory": "4Gi"}}), ({}, None)],

@@ -68,7 +68,7 @@ def plan_route(view: ServiceView, reference: GatewayReference) -> Plan:
         case ServiceView(missing_template=str() as template):
             return report_template_missing(view, template)
         case _:
-            desired = route(view.service, reference, timeout_of(view.service))
+            desired = route(view.service, reference, timeout_of(view.service), view.config_spec)
             return actions(ApplyObject(desired)) | report_route(view, reference)
 
 

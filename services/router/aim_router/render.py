@@ -6,8 +6,9 @@ from typing import Any
 from aim_router.projection import workload_id
 from aimcontroller.projection import KubeObject
 from aimschema import labels
-from aimschema.kinds import GatewayReference
+from aimschema.kinds import ConfigSpec, GatewayReference
 from aimschema.names import predictor_service
+from aimschema.propagation import passed_on
 from aimschema.resources import ROUTE
 
 Body = dict[str, Any]
@@ -32,7 +33,32 @@ def timeout_of(service: KubeObject) -> str | None:
     return text
 
 
-def route(service: KubeObject, gateway: GatewayReference, timeout: str | None) -> Body:
+def route(
+    service: KubeObject,
+    gateway: GatewayReference,
+    timeout: str | None,
+    config: ConfigSpec | None = None,
+) -> Body:
+    own = labels.common_labels(
+        labels.COMPONENT_ROUTING, model=str(service.spec.get("model")), service=service.key.name
+    )
+    return {
+        "apiVersion": ROUTE.api_version,
+        "kind": ROUTE.kind,
+        "metadata": {
+            "name": service.key.name,
+            "namespace": service.key.namespace,
+            "labels": passed_on(service.labels, config) | own,
+            "ownerReferences": [service.owner_reference()],
+        },
+        "spec": {
+            "parentRefs": [gateway.model_dump(by_alias=True, exclude_none=True)],
+            "rules": [_rule(service, timeout)],
+        },
+    }
+
+
+def _rule(service: KubeObject, timeout: str | None) -> Body:
     rule: Body = {
         "matches": [{"path": {"type": "PathPrefix", "value": path_of(service)}}],
         "filters": [
@@ -53,21 +79,4 @@ def route(service: KubeObject, gateway: GatewayReference, timeout: str | None) -
     }
     if timeout is not None:
         rule["timeouts"] = {"request": timeout}
-    return {
-        "apiVersion": ROUTE.api_version,
-        "kind": ROUTE.kind,
-        "metadata": {
-            "name": service.key.name,
-            "namespace": service.key.namespace,
-            "labels": labels.common_labels(
-                labels.COMPONENT_ROUTING,
-                model=str(service.spec.get("model")),
-                service=service.key.name,
-            ),
-            "ownerReferences": [service.owner_reference()],
-        },
-        "spec": {
-            "parentRefs": [gateway.model_dump(by_alias=True, exclude_none=True)],
-            "rules": [rule],
-        },
-    }
+    return rule

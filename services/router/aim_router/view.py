@@ -24,7 +24,7 @@ class ServiceView:
     state: Projection
     service: KubeObject
     config: KubeObject | None
-    routing: Routing | None
+    config_spec: ConfigSpec | None
     existing: KubeObject | None
     rejection: ApplyRejected | None
 
@@ -36,10 +36,14 @@ class ServiceView:
             state=state,
             service=service,
             config=config,
-            routing=None if config is None else config.spec_as(ConfigSpec.model_validate).routing,
+            config_spec=None if config is None else config.spec_as(ConfigSpec.model_validate),
             existing=state.get(Key(ROUTE.kind, key.namespace, key.name)),
             rejection=state.observation(key, REJECTED),
         )
+
+    @property
+    def routing(self) -> Routing | None:
+        return None if self.config_spec is None else self.config_spec.routing
 
     @property
     def owned(self) -> KubeObject | None:

@@ -688,3 +688,13 @@ def test_a_template_concerns_services_without_a_route(world: Any) -> None:
     objects = [world.service(), world.service("other"), world.route(), template()]
     keys = list(map_to_keys(projection(*objects), Key(TEMPLATE.kind, NAMESPACE, "t")))
     assert [key.name for key in keys] == ["other"]
+
+
+def test_labels_of_a_service_are_passed_on_to_its_route(world: Any) -> None:
+    own = {"team": "vision", "other": "stays", labels.LABEL_SERVICE: "x"}
+    config = world.config()
+    config["spec"]["labelPropagation"] = {"match": ["team", "aim.*"]}
+    route = applied(world.plan(projection(world.service(labels=own), config)), ROUTE.kind)
+    assert route["metadata"]["labels"]["team"] == "vision"
+    assert route["metadata"]["labels"][labels.LABEL_SERVICE] == "s"
+    assert "other" not in route["metadata"]["labels"]

@@ -221,8 +221,11 @@ def added_by_others(body: Body) -> None:
     body["spec"]["transformer"] = {"containers": SIDE}
 
 
-CHOSEN_BY_A_CONFIG = ("service-account", "old-service-account")
-"""A config may name the account of download pods."""
+CHOSEN_BY_USERS = {
+    "cacher": ("service-account", "old-service-account"),
+    "deployer": ("service-account",),
+}
+"""A config may name the account of download pods, a service or config that of model servers."""
 OF_JOBS: dict[str, Edit] = {
     "escalation": security(allowPrivilegeEscalation=True),
     "kept-capabilities": security(capabilities={"drop": []}),
@@ -263,7 +266,7 @@ ATTACKS = [
         (who, name, which, edit)
         for who, name in [*JOBS, ("deployer", "inference-service.version-2-cached")]
         for which, edit in EVERYWHERE.items()
-        if who != "cacher" or which not in CHOSEN_BY_A_CONFIG
+        if which not in CHOSEN_BY_USERS.get(who, ())
     ),
     *((who, name, which, edit) for who, name in JOBS for which, edit in OF_JOBS.items()),
     *(("discovery", "discovery-job", which, edit) for which, edit in OF_DISCOVERY.items()),
