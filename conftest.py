@@ -8,9 +8,6 @@ is slow.
 import gc
 import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -55,6 +52,14 @@ IMPORTED = [
     "aimctl.__main__",
     "aimlab.model_image.__main__",
     "aim_downloader.main",
+    # what these import when they connect
+    "aim_watcher.nats_init",
+    "aioboto3.s3.inject",
+    "multiprocessing.managers",
+    "cryptography.hazmat.backends.openssl",
+    "encodings.idna",
+    "importlib.resources.readers",
+    "nkeys",
 ]
 STARTING = ("tests/", "lab/", "services/")
 """Folders whose tests start processes by `aimctl.local.processes`."""
@@ -68,20 +73,10 @@ def fork_server(
     if not any(item.nodeid.startswith(STARTING) for item in request.session.items):
         yield
         return
-    with socket.socket(socket.AF_UNIX) as listening:
-        place = tmp_path_factory.mktemp("fork") / "socket"
-        listening.bind(str(place))
-        listening.listen()
-        server = subprocess.Popen(
-            [sys.executable, "-m", "aimlab.forkserver", str(listening.fileno()), *IMPORTED],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[listening.fileno()],
-        )
-    os.environ[forkserver.SOCKET] = str(place)
-    yield
-    del os.environ[forkserver.SOCKET]
-    server.kill()
-    server.wait()
+    with forkserver.fork_server(tmp_path_factory.mktemp("fork"), IMPORTED) as place:
+        os.environ[forkserver.SOCKET] = str(place)
+        yield
+        del os.environ[forkserver.SOCKET]
 
 
 LONGEST = (

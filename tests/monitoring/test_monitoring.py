@@ -38,6 +38,8 @@ ROW = re.compile(
 )
 UNBOUNDED = {"name", "namespace", "uid", "object", "subject", "key"}
 EVERYBODY = "all"
+IMPORTED = ("aiohttp", "nats", "prometheus_client", "pydantic_settings", "structlog")
+"""What every service imports, and which registers none of our metrics."""
 
 
 @pytest.fixture(scope="session")
@@ -143,9 +145,12 @@ async def test_each_alert_fires_when_it_should_and_only_then(promtool: str) -> N
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """Each service in a process that has imported nothing of the others: metrics are registered
-    at import, and a forked process would serve those of all services."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(forkserver.SOCKET, raising=False)
+    at import, and the processes of other tests would serve those of all services."""
+    with (
+        forkserver.fork_server(tmp_path_factory.mktemp("fork"), IMPORTED) as place,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv(forkserver.SOCKET, str(place))
         async with control_plane_on_laptop(tmp_path_factory.mktemp("stack")) as running:
             yield running
 

@@ -22,9 +22,10 @@ import runpy
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -79,16 +80,35 @@ def can_fork(argv: Sequence[str], env: Mapping[str, str]) -> bool:
     return program.parent == Path(sys.executable).parent and program.name.startswith("aim")
 
 
+@contextlib.contextmanager
+def fork_server(folder: Path, modules: Sequence[str]) -> Iterator[Path]:
+    """A server that has imported these modules; gives its socket, which is in the folder."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "socket"))
+        listening.listen()
+        server = subprocess.Popen(
+            [sys.executable, "-m", "aimlab.forkserver", str(listening.fileno()), *modules],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[listening.fileno()],
+        )
+    try:
+        yield folder / "socket"
+    finally:
+        server.kill()
+        server.wait()
+
+
 async def fork(
-    argv: Sequence[str], output: IO[bytes], env: Mapping[str, str], cwd: Path | None
+    argv: Sequence[str], outputs: Sequence[IO[bytes]], env: Mapping[str, str], cwd: Path | None
 ) -> Forked:
-    """Raises OSError where the server cannot be reached or does not fork."""
+    """`outputs` are one file for stdout and stderr, or one for each. Raises OSError where the
+    server cannot be reached or does not fork."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(os.environ[SOCKET])
     arguments = list(argv[1:] if argv[0] == sys.executable else argv)
     request = Request(arguments, dict(env), str(cwd or Path.cwd()))
     text = json.dumps(request).encode() + b"\n"
-    sent = socket.send_fds(connection, [text], [output.fileno()])
+    sent = socket.send_fds(connection, [text], [output.fileno() for output in outputs])
     connection.sendall(text[sent:])
     reader, writer = await asyncio.open_connection(sock=connection)
     if not (pid := await reader.readline()):
@@ -102,7 +122,7 @@ async def launch(program: Program) -> Forked | None:
     if not can_fork(program.argv, env):
         return None
     with program.output.open("ab") as output:
-        return await fork(program.argv, output, env, program.cwd)
+        return await fork(program.argv, [output], env, program.cwd)
 
 
 add_launcher(launch)
@@ -112,7 +132,7 @@ async def run(argv: Sequence[str], env: Mapping[str, str]) -> tuple[int, str]:
     """The exit code of a program, and what it printed."""
     reads, writes = os.pipe()
     with os.fdopen(reads, "rb") as output, os.fdopen(writes, "wb") as into:
-        process = await fork(argv, into, env, None)
+        process = await fork(argv, [into], env, None)
         into.close()
         text = await asyncio.to_thread(output.read)
     return await process.wait(), text.decode()
@@ -145,19 +165,21 @@ def serve(listening: socket.socket) -> Request:
 
 
 def _take(connection: socket.socket, running: dict[int, socket.socket]) -> Request | None:
-    text, outputs, _, _ = socket.recv_fds(connection, LONGEST_REQUEST_BYTES, 1)
+    text, outputs, _, _ = socket.recv_fds(connection, LONGEST_REQUEST_BYTES, 2)
     while not text.endswith(b"\n"):
         text += connection.recv(LONGEST_REQUEST_BYTES)
     pid = os.fork()
     if pid:
         running[pid] = connection
-        os.close(outputs[0])
+        for output in outputs:
+            os.close(output)
         return None
     os.setsid()
     connection.sendall(f"{os.getpid()}\n".encode())
-    for number in (1, 2):
-        os.dup2(outputs[0], number)
-    os.close(outputs[0])
+    os.dup2(outputs[0], 1)
+    os.dup2(outputs[-1], 2)
+    for output in outputs:
+        os.close(output)
     return Request(*json.loads(text))
 
 

@@ -3,8 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,23 +26,9 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    place = tmp_path_factory.mktemp("fork") / "socket"
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(place))
-        listening.listen()
-        server = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "aimlab.forkserver",
-                str(listening.fileno()),
-                "aimctl.local.ports",
-            ],
-            pass_fds=[listening.fileno()],
-        )
-    yield place
-    server.kill()
-    server.wait()
+    folder = tmp_path_factory.mktemp("fork")
+    with forkserver.fork_server(folder, ["aimctl.local.ports"]) as place:
+        yield place
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +106,13 @@ async def test_it_can_be_stopped_with_its_children(tmp_path: Path) -> None:
         process = await children.start("one", script(tmp_path, text))
         assert os.getsid(process.pid) == process.pid
         assert await stop(process, grace_s=5) == -signal.SIGTERM
+
+
+async def test_its_two_outputs_can_be_told_apart(tmp_path: Path) -> None:
+    argv = script(tmp_path, "import sys; print('out'); print('err', file=sys.stderr)")
+    with (tmp_path / "1").open("ab") as out, (tmp_path / "2").open("ab") as err:
+        assert await (await forkserver.fork(argv, [out, err], {}, None)).wait() == 0
+    assert [(tmp_path / name).read_text() for name in "12"] == ["out\n", "err\n"]
 
 
 async def test_it_ends_with_its_starter(tmp_path: Path) -> None:

@@ -5,13 +5,15 @@ import json
 import os
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aimctl.local.ports import free_ports
+from aimlab import forkserver
 from aimlab.testing.collector import Collector
 
 PROGRAM = """
@@ -97,11 +99,45 @@ if len(mains) > 1:
 sys.exit(process.run("test", ServiceSettings, globals()[mains[0]]))
 """
 
+
+@dataclass(frozen=True)
+class Process:
+    forked: forkserver.Forked
+    stdout: asyncio.StreamReader
+    stderr: asyncio.StreamReader
+
+    def terminate(self) -> None:
+        self.forked.send_signal(signal.SIGTERM)
+
+
 Start = Callable[..., Awaitable[Process]]
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Processes are forked from one that has imported what each service imports."""
+    modules = ["structlog", "opentelemetry.trace", "aimcontroller.process"]
+    with forkserver.fork_server(tmp_path_factory.mktemp("fork"), modules) as place:
+        yield place
+
+
+async def pipe() -> tuple[asyncio.StreamReader, Any]:
+    """Two ends: what is written into the second can be read from the first."""
+    reads, writes = os.pipe()
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reads, "rb")
+    )
+    return reader, os.fdopen(writes, "wb")
+
+
 @pytest.fixture
-async def start() -> AsyncIterator[Start]:
+async def start(
+    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Start]:
+    monkeypatch.setenv(forkserver.SOCKET, str(server))
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
     running: list[Process] = []
 
     async def begin(main: str, **environ: str) -> Process:
@@ -111,29 +147,28 @@ async def start() -> AsyncIterator[Start]:
             if not name.startswith(("AIM_", "OTEL_"))
         }
         env = inherited | {"AIM_HTTP_PORT": "0"} | environ
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", PROGRAM, main, stdout=PIPE, stderr=PIPE, env=env
-        )
+        (stdout, out), (stderr, err) = await pipe(), await pipe()
+        with out, err:
+            argv = [sys.executable, str(program), main]
+            process = Process(await forkserver.fork(argv, [out, err], env, None), stdout, stderr)
         running.append(process)
         return process
 
     yield begin
     for process in running:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        process.forked.send_signal(signal.SIGKILL)
+        await process.forked.wait()
 
 
 async def at_work(process: Process) -> None:
-    assert process.stdout is not None
     async with asyncio.timeout(10):
         assert await process.stdout.readline() == b"at work\n"
 
 
-async def ended(process: Process) -> tuple[int | None, str, str]:
+async def ended(process: Process) -> tuple[int, str, str]:
     async with asyncio.timeout(10):
-        out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+        out, err = await process.stdout.read(), await process.stderr.read()
+        return await process.forked.wait(), out.decode(), err.decode()
 
 
 def events(log: str) -> list[Any]:
@@ -146,7 +181,7 @@ async def test_after_a_signal_work_is_released_and_exit_is_0(
 ) -> None:
     process = await start("until_cancelled")
     await at_work(process)
-    process.send_signal(number)
+    process.forked.send_signal(number)
     code, out, err = await ended(process)
     assert (code, out) == (0, "gave back what was in hand\n")
     assert [event["event"] for event in events(err)] == ["stopping", "stopped"]

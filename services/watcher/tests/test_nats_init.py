@@ -3,9 +3,6 @@ one."""
 
 import base64
 import os
-import sys
-from asyncio import create_subprocess_exec
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +29,7 @@ from aimbus.accounts import new_seed, public_key
 from aimkube import Cluster
 from aimlab.accounts import write_kubeconfig
 from aimlab.apiserver import ApiServer
+from aimlab.testing import commands
 from aimschema.resources import NAMESPACE as NAMESPACES
 from aimschema.resources import SECRET
 
@@ -47,17 +45,12 @@ class Installation:
 
     async def init(self) -> tuple[int | None, str]:
         """Exit code and log of the process, as the Job runs it."""
-        program = Path(sys.executable).with_name("aim-watcher")
         env = {
             "PATH": os.environ["PATH"],
             "KUBECONFIG": str(self.kubeconfig),
             "AIM_NAMESPACE": NAMESPACE,
         }
-        process = await create_subprocess_exec(
-            program, "nats-init", env=env, stdout=PIPE, stderr=PIPE
-        )
-        output, errors = await process.communicate()
-        return process.returncode, (output + errors).decode()
+        return await commands.run(env, "aim-watcher", "nats-init")
 
     async def secrets(self) -> dict[str, dict[str, Any]]:
         return {
