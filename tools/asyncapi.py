@@ -25,6 +25,7 @@ _ADDRESSES = {
     subjects.ACTION: "{service}.{kind}.{namespace}.{name}",
     subjects.DEAD: "{service}.{about}",
     subjects.LIVE_PROGRESS: "{kind}.{namespace}.{name}",
+    subjects.HISTORY: "{kind}.{namespace}.{name}",
 }
 _PARAMETERS = {
     "kind": "A Kubernetes kind, such as AIMService.",

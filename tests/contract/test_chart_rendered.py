@@ -725,12 +725,12 @@ def selects(selector: Body, labels: Body) -> bool:
         pytest.param("image.tag=latest", "image.tag", id="not-pinned"),
         pytest.param(
             "nats.maxBytes=9000000000",
-            "nats.maxBytes: the log and its mirror may use 18000000000 bytes, but",
+            "nats.maxBytes: the log, its mirror and the history may use 18268435456 bytes, but",
             id="more-than-the-volume",
         ),
         pytest.param(
             "nats.storage.size=1Gi",
-            "nats.maxBytes: the log and its mirror may use 2147483648 bytes, but",
+            "nats.maxBytes: the log, its mirror and the history may use 2415919104 bytes, but",
             id="less-than-the-log",
         ),
         pytest.param("nats.auth.enabled=maybe", "nats.auth.enabled", id="neither-on-nor-off"),

@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from aim_watcher.nats_secrets import OPERATOR, SEED, of_user
-from aimbus import NatsCredentials, NatsServer, connect, ensure_streams
+from aimbus import HISTORY, NatsCredentials, NatsServer, connect, ensure_streams
 from aimbus.accounts import new_seed
 from aimbus.streams import LOG, STATE
 from aimctl.component_registry import SERVICES
@@ -74,6 +74,7 @@ ATTEMPTS = [
     *(publish(f"aim.dead.{user}.Job.ml.x", user, OPERATOR) for user in SERVICES),
     publish("aim.dead.cacher.unreadable.object.Job.ml.x", CACHER, OPERATOR),
     publish("aimlive.progress.ModelCache.ml.x", CACHER),
+    publish("aimhistory.ModelCache.ml.x", WATCHER),
     publish("aimlive.other"),
     publish("other"),
     publish(f"$JS.API.STREAM.CREATE.{LOG}", WATCHER),
@@ -82,6 +83,12 @@ ATTEMPTS = [
     publish(f"$JS.API.STREAM.DELETE.{STATE}", WATCHER),
     publish(f"$JS.API.STREAM.DELETE.{LOG}"),
     publish(f"$JS.API.STREAM.PURGE.{STATE}"),
+    publish(f"$JS.API.STREAM.CREATE.{HISTORY}", WATCHER),
+    publish(f"$JS.API.STREAM.DELETE.{HISTORY}"),
+    publish(f"$JS.API.STREAM.PURGE.{HISTORY}", OPERATOR),
+    publish(f"$JS.API.STREAM.MSG.DELETE.{HISTORY}", OPERATOR),
+    publish(f"$JS.API.CONSUMER.CREATE.{HISTORY}.mine", WATCHER, *PEOPLE),
+    publish(f"$JS.API.CONSUMER.MSG.NEXT.{HISTORY}.mine", WATCHER, *PEOPLE),
     publish("$JS.API.STREAM.CREATE.OTHER"),
     publish("$JS.API.STREAM.NAMES"),
     publish(f"$JS.API.STREAM.MSG.DELETE.{LOG}"),

@@ -7,7 +7,7 @@ from aimschema.schema_compat import Contract
 
 CONSOLE = Contract(
     "aimctl",
-    consumes=(subjects.ALL, f"{subjects.LIVE_PROGRESS}.>"),
+    consumes=(subjects.ALL, f"{subjects.LIVE_PROGRESS}.>", f"{subjects.HISTORY}.>"),
     emits=(subjects.dead_letters(),),
 )
 """The console reads everything and marks dead letters as handled. What it republishes keeps the

@@ -57,12 +57,12 @@ def test_a_service_publishes_nothing_in_the_name_of_another(user: str) -> None:
     subjects_allowed = [
         subject for subject in PERMISSIONS[user].publish if subject.startswith("aim")
     ]
-    about = (subjects.OBJECT, subjects.SYNCED, subjects.LIVE_PROGRESS)
+    about = (subjects.OBJECT, subjects.SYNCED, subjects.HISTORY, subjects.LIVE_PROGRESS)
     assert [
         s for s in subjects_allowed if user not in s.split(".") and not s.startswith(about)
     ] == []
     assert user == WATCHER or not any(
-        s.startswith((subjects.OBJECT, subjects.SYNCED)) for s in subjects_allowed
+        s.startswith((subjects.OBJECT, subjects.SYNCED, subjects.HISTORY)) for s in subjects_allowed
     )
 
 

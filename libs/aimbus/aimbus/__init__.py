@@ -9,10 +9,21 @@ from aimbus.errors import (
     ApiError,
     BusClosed,
     BusError,
+    HistoryMoved,
     MirrorStalled,
     OversizedMessage,
     StreamsRejected,
     Unreachable,
+)
+from aimbus.history import (
+    HISTORY,
+    HISTORY_MAX_BYTES,
+    Appended,
+    append_history,
+    ensure_history,
+    forget_history,
+    forget_version,
+    read_history,
 )
 from aimbus.log_reader import follow_live, read_log, read_stored
 from aimbus.publish import Publisher
@@ -21,9 +32,12 @@ from aimbus.stream_stats import BusStats, ConsumerStats, StreamStats, read_bus_s
 from aimbus.streams import Level, Streams, ensure_streams, maintain_streams
 
 __all__ = [
+    "HISTORY",
+    "HISTORY_MAX_BYTES",
     "MAX_AGE_S",
     "AccessDenied",
     "ApiError",
+    "Appended",
     "Bus",
     "BusClosed",
     "BusError",
@@ -31,6 +45,7 @@ __all__ = [
     "CaughtUp",
     "ConsumerStats",
     "Event",
+    "HistoryMoved",
     "Item",
     "Level",
     "Loading",
@@ -46,12 +61,17 @@ __all__ = [
     "StreamsRejected",
     "Undecodable",
     "Unreachable",
+    "append_history",
     "connect",
+    "ensure_history",
     "ensure_streams",
     "follow",
     "follow_live",
+    "forget_history",
+    "forget_version",
     "maintain_streams",
     "read_bus_stats",
+    "read_history",
     "read_log",
     "read_stored",
 ]

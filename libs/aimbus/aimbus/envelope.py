@@ -31,6 +31,8 @@ from aimschema.messages import (
     ObjectChanged,
     ObjectDeleted,
     Progress,
+    SpecDeleted,
+    SpecVersion,
     StatusReported,
     decode,
     key_of,
@@ -218,9 +220,11 @@ def _flaw(message: Message, subject: str) -> str | None:
         and not _VERSION.fullmatch(message.resource_version)
     ):
         return f"resource_version is no number: {message.resource_version!r}"
+    if isinstance(
+        message, ObjectChanged | ObjectDeleted | SpecVersion | SpecDeleted
+    ) and not _VERSION.fullmatch(message.resource_version):
+        return f"resource_version is no number: {message.resource_version!r}"
     if isinstance(message, ObjectChanged | ObjectDeleted):
-        if not _VERSION.fullmatch(message.resource_version):
-            return f"resource_version is no number: {message.resource_version!r}"
         try:
             msgspec.convert(message.object.get("metadata"), _Metadata)
         except msgspec.ValidationError as error:
@@ -236,11 +240,15 @@ def _id_of(message: Message) -> str:
             return f"{message.uid}:{message.resource_version}{_epoch(message)}"
         case ObjectDeleted():
             return f"{message.uid}:deleted:{message.resource_version}{_epoch(message)}"
+        case SpecVersion():
+            return f"{message.uid}:{message.generation}{_epoch(message)}"
+        case SpecDeleted():
+            return f"{message.uid}:deleted:{message.resource_version}{_epoch(message)}"
         case StatusReported() | KindSynced() | ActionTaken() | DeadLetter() | Progress():
             return secrets.token_hex(16)
 
 
-def _epoch(message: ObjectChanged | ObjectDeleted) -> str:
+def _epoch(message: ObjectChanged | ObjectDeleted | SpecVersion | SpecDeleted) -> str:
     """A restored cluster gives the same versions to other contents."""
     return f":epoch:{message.epoch}" if message.epoch else ""
 

@@ -1,13 +1,17 @@
 """What can go wrong on the bus, by what the caller should do.
 
-BusError ├── Unreachable           retry, on a new session │   ├── SessionEnded      the
-connection broke │   └── NoResponders      no service on that subject: JetStream is not up, or
-the stream or │                         consumer was deleted ├── ApiError              JetStream
-responded with an error ├── MirrorStalled         AIM_STATE does not follow AIM_LOG: re-create
-it, or wait for the watcher ├── OversizedMessage      send less ├── AccessDenied          fix
-the files of keys or certificates, or the server's permissions; the │
-bus itself retries ├── StreamsRejected       raise a limit, or fix a stream that cannot be
-updated └── BusClosed             close() was called
+All are BusErrors:
+
+- Unreachable: retry, on a new session. SessionEnded: the connection broke. NoResponders: no service
+  on that subject: JetStream is not up, or the stream or consumer was deleted.
+- ApiError: JetStream responded with an error.
+- MirrorStalled: AIM_STATE does not follow AIM_LOG: re-create it, or wait for the watcher.
+- HistoryMoved: read the history, and decide again.
+- OversizedMessage: send less.
+- AccessDenied: fix the files of keys or certificates, or the server's permissions; the bus itself
+  retries.
+- StreamsRejected: raise a limit, or fix a stream that cannot be updated.
+- BusClosed: close() was called.
 """
 
 
@@ -61,6 +65,11 @@ class OversizedMessage(BusError):
         self.subject = subject
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
+
+
+class HistoryMoved(BusError):
+    """The history of an object has a later message than the caller knows; nothing was stored. Read
+    it, and decide again."""
 
 
 class AccessDenied(BusError):

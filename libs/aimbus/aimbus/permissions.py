@@ -16,6 +16,7 @@ service. Pure.
 from dataclasses import dataclass
 
 from aimbus.credentials import inbox_prefix
+from aimbus.history import HISTORY
 from aimbus.streams import LOG, STATE
 from aimschema import subjects
 from aimschema.schema_compat import Contract
@@ -31,6 +32,15 @@ _READ_LOG = (
     f"$JS.API.CONSUMER.CREATE.{LOG}.*",
     f"$JS.API.CONSUMER.MSG.NEXT.{LOG}.*",
 )
+_READ_HISTORY = (
+    f"$JS.API.STREAM.INFO.{HISTORY}",
+    f"$JS.API.CONSUMER.CREATE.{HISTORY}.*",
+    f"$JS.API.CONSUMER.MSG.NEXT.{HISTORY}.*",
+)
+FORGET_HISTORY = (
+    f"$JS.API.STREAM.PURGE.{HISTORY}",
+    f"$JS.API.STREAM.MSG.DELETE.{HISTORY}",
+)
 _READ_STATS = (
     "$JS.API.INFO",
     f"$JS.API.CONSUMER.LIST.{STATE}",
@@ -41,11 +51,12 @@ _MAINTAIN_STREAMS = (
     f"$JS.API.STREAM.INFO.{LOG}",
     *(
         f"$JS.API.STREAM.{verb}.{stream}"
-        for stream in (LOG, STATE)
+        for stream in (LOG, STATE, HISTORY)
         for verb in ("CREATE", "UPDATE")
     ),
     f"$JS.API.STREAM.DELETE.{STATE}",  # AIM_LOG is never deleted
     f"$JS.API.STREAM.PURGE.{LOG}",
+    *_READ_HISTORY,
 )
 
 
@@ -67,6 +78,6 @@ def service_permissions(contract: Contract, *, maintains_streams: bool = False) 
 def reader_permissions(client: str, *more: str) -> Permissions:
     """Of a person whose client, by this name, reads all there is, and publishes to `more`."""
     return Permissions(
-        (*more, *_READ_STATE, *_READ_LOG, *_READ_STATS),
+        (*more, *_READ_STATE, *_READ_LOG, *_READ_STATS, *_READ_HISTORY),
         (f"{inbox_prefix(client)}.>", f"{subjects.LIVE_PROGRESS}.>"),
     )

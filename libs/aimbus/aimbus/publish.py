@@ -55,7 +55,7 @@ class _Fault(msgspec.Struct):
     description: str = ""
 
 
-class _Ack(msgspec.Struct):
+class Ack(msgspec.Struct):
     """PubAck of JetStream: `error` or the rest."""
 
     stream: str = ""
@@ -65,13 +65,15 @@ class _Ack(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class _Outgoing:
+class Outgoing:
+    """A message as it is sent."""
+
     subject: str
     data: bytes
     headers: dict[str, str]
 
 
-_decode_ack = msgspec.json.Decoder(_Ack).decode
+_decode_ack = msgspec.json.Decoder(Ack).decode
 
 
 class Publisher:
@@ -118,7 +120,7 @@ class Publisher:
                 record_created(self._tracer, each.subject, each.headers, key_of(message))
         session = await self._session()
         for each in outgoing:
-            _check_size(session, each)
+            check_size(session, each)
         sequences: list[int] = []
         for start in range(0, len(outgoing), BATCH):
             batch = outgoing[start : start + BATCH]
@@ -134,17 +136,17 @@ class Publisher:
             for name, value in headers.items()
             if name == TTL or not name.startswith("Nats-")
         }  # what it says to the server is void
-        outgoing = _Outgoing(subject, data, {**own, MSG_ID: uuid.uuid4().hex})
+        outgoing = Outgoing(subject, data, {**own, MSG_ID: uuid.uuid4().hex})
         return await self._store(outgoing)
 
     async def publish_live(self, message: Progress) -> None:
         """Send to the current subscribers. Not stored, not retried; nothing is sent while the
         server is unreachable."""
-        outgoing = _Outgoing(
+        outgoing = Outgoing(
             subject_of(message), encode(message), headers_for(message, source=self._source)
         )
         session = await self._session()
-        _check_size(session, outgoing)
+        check_size(session, outgoing)
         try:
             await session.send(outgoing.subject, outgoing.data, outgoing.headers)
         except (Unreachable, TimeoutError):
@@ -156,7 +158,7 @@ class Publisher:
         cause: Sequence[int] = (),
         traceparent: str | None = None,
         supersedes_seq: int | None = None,
-    ) -> _Outgoing:
+    ) -> Outgoing:
         if isinstance(message, Progress):
             raise ValueError("Progress is not stored: use publish_live")  # noqa: TRY004 - a message, but of the wrong sort
         headers = headers_for(
@@ -166,7 +168,7 @@ class Publisher:
             traceparent=traceparent,
             supersedes_seq=supersedes_seq,
         )
-        return _Outgoing(subject_of(message), encode(message), headers)
+        return Outgoing(subject_of(message), encode(message), headers)
 
     @contextlib.asynccontextmanager
     async def _turns_of(self, subjects: Iterable[str]) -> AsyncIterator[None]:
@@ -183,20 +185,20 @@ class Publisher:
             turn = self._turns[subject] = asyncio.Lock()
         return turn
 
-    async def _store(self, outgoing: _Outgoing) -> int:
+    async def _store(self, outgoing: Outgoing) -> int:
         async with self._turn_of(outgoing.subject), self._window:
             return await self._until_acked(outgoing)
 
-    async def _until_acked(self, outgoing: _Outgoing) -> int:
+    async def _until_acked(self, outgoing: Outgoing) -> int:
         wait_s = FIRST_RETRY_S
         while True:
             session = await self._session()
-            _check_size(session, outgoing)
+            check_size(session, outgoing)
             try:
                 reply = await session.request(
                     outgoing.subject, outgoing.data, outgoing.headers, timeout_s=ACK_TIMEOUT_S
                 )
-                ack = _parse_ack(reply.data)
+                ack = parse_ack(reply.data)
                 if ack.duplicate and not await _is_on(session, ack, outgoing.subject):
                     _log.warning(
                         "message-id-reused",
@@ -218,12 +220,12 @@ class Publisher:
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, LONGEST_RETRY_S)
 
-    async def _until_batch_acked(self, batch: Sequence[_Outgoing]) -> list[int]:
+    async def _until_batch_acked(self, batch: Sequence[Outgoing]) -> list[int]:
         wait_s = FIRST_RETRY_S
         while len(batch) > 1:
             session = await self._session()
             try:
-                last_seq = await _send_batch(session, batch)
+                last_seq = await send_batch(session, batch)
             except ApiError as error:
                 if error.code != 503:
                     break
@@ -237,7 +239,7 @@ class Publisher:
             wait_s = min(wait_s * 2, LONGEST_RETRY_S)
         return await self._one_by_one(batch)
 
-    async def _one_by_one(self, batch: Sequence[_Outgoing]) -> list[int]:
+    async def _one_by_one(self, batch: Sequence[Outgoing]) -> list[int]:
         """Side by side, but those of one subject in order."""
         lanes: dict[str, list[int]] = {}
         for place, each in enumerate(batch):
@@ -261,7 +263,7 @@ class Publisher:
             _log.warning("publish-retried", subject=subject, error=reason)
 
 
-async def _send_batch(session: Session, batch: Sequence[_Outgoing]) -> int:
+async def send_batch(session: Session, batch: Sequence[Outgoing]) -> int:
     """The sequence of the last message; those of the others precede it. Raises ApiError where
     nothing of the batch was stored."""
     name = uuid.uuid4().hex
@@ -272,10 +274,10 @@ async def _send_batch(session: Session, batch: Sequence[_Outgoing]) -> int:
     last = batch[-1]
     headers = {**last.headers, BATCH_ID: name, BATCH_SEQUENCE: str(len(batch)), BATCH_COMMIT: "1"}
     reply = await session.request(last.subject, last.data, headers, timeout_s=BATCH_TIMEOUT_S)
-    return _parse_ack(reply.data).seq
+    return parse_ack(reply.data).seq
 
 
-async def _is_on(session: Session, ack: _Ack, subject: str) -> bool:
+async def _is_on(session: Session, ack: Ack, subject: str) -> bool:
     """Whether the message that was acknowledged is of this subject. Raises ApiError, Unreachable
     or TimeoutError."""
     try:
@@ -287,29 +289,31 @@ async def _is_on(session: Session, ack: _Ack, subject: str) -> bool:
     return bool(answer["message"]["subject"] == subject)
 
 
-def _with_new_id(outgoing: _Outgoing) -> _Outgoing:
+def _with_new_id(outgoing: Outgoing) -> Outgoing:
     message_id = f"{outgoing.headers[MSG_ID]}:{uuid.uuid4().hex}"
-    return _Outgoing(
+    return Outgoing(
         outgoing.subject,
         outgoing.data,
         {**outgoing.headers, "ce-id": message_id, MSG_ID: message_id},
     )
 
 
-def _parse_ack(data: bytes) -> _Ack:
+def parse_ack(data: bytes) -> Ack:
+    """Raises ApiError if the message was rejected, and msgspec.DecodeError."""
     ack = _decode_ack(data)
     if ack.error is not None:
         raise ApiError(ack.error.code, ack.error.err_code, ack.error.description)
     return ack
 
 
-def _size_bytes(outgoing: _Outgoing) -> int:
+def _size_bytes(outgoing: Outgoing) -> int:
     values = "".join(outgoing.headers.values()).encode()
     names = sum(map(len, outgoing.headers)) + 4 * len(outgoing.headers)
     return len(outgoing.data) + len(values) + names + len("NATS/1.0\r\n\r\n")
 
 
-def _check_size(session: Session, outgoing: _Outgoing) -> None:
+def check_size(session: Session, outgoing: Outgoing) -> None:
+    """Raises OversizedMessage."""
     subject_bytes = len(outgoing.subject.encode())
     if subject_bytes > LONGEST_SUBJECT:
         raise OversizedMessage(

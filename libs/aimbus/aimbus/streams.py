@@ -192,8 +192,8 @@ async def _ensure(session: Session, replicas: int, max_bytes: int) -> Streams:
         state = None
     if log is not None and state is None:
         await api(session, f"STREAM.PURGE.{LOG}", {"filter": f"{subjects.SYNCED}.>"})
-    await _make(session, _log_config(replicas, max_bytes), log)
-    await _make(session, state_config, state)
+    await make_stream(session, _log_config(replicas, max_bytes), log)
+    await make_stream(session, state_config, state)
     return Streams(log_made=log is None, state_made=state is None)
 
 
@@ -228,7 +228,7 @@ def _log_config(replicas: int, max_bytes: int) -> dict[str, Any]:
         "max_msgs_per_subject": -1,
         "duplicate_window": DUPLICATE_WINDOW_S * SECOND_NS,
         "allow_atomic": True,
-        **_common_config(replicas),
+        **common_config(replicas),
     }
 
 
@@ -241,11 +241,12 @@ def _state_config(replicas: int, max_bytes: int) -> dict[str, Any]:
         "max_bytes": max_bytes,
         "max_msgs_per_subject": 1,
         **({"persist_mode": "async"} if replicas == 1 else {}),  # replicated streams cannot have it
-        **_common_config(replicas),
+        **common_config(replicas),
     }
 
 
-def _common_config(replicas: int) -> dict[str, Any]:
+def common_config(replicas: int) -> dict[str, Any]:
+    """What the configurations of all streams have."""
     return {
         "retention": "limits",
         "storage": "file",
@@ -256,7 +257,9 @@ def _common_config(replicas: int) -> dict[str, Any]:
     }
 
 
-async def _make(session: Session, config: dict[str, Any], info: dict[str, Any] | None) -> None:
+async def make_stream(
+    session: Session, config: dict[str, Any], info: dict[str, Any] | None
+) -> None:
     """Create the stream, or update it where it differs. Raises StreamsRejected with the limits in
     the text."""
     name = config["name"]
@@ -288,7 +291,7 @@ async def _explain(
         f" {config['num_replicas']} replicas, changed: {', '.join(differing)}. The account may"
         f" store {_limit(limits['max_storage'])} bytes,"
         f" {_limit(limits['storage_max_stream_bytes'])} in one stream, {reserved} are reserved; the"
-        " server has a limit of its own, its disk. Make the log smaller or give NATS more room."
+        " server has a limit of its own, its disk. Make the stream smaller or give NATS more room."
     )
 
 

@@ -20,6 +20,7 @@ COMPONENT_VARIABLES: Final = frozenset(
         "AIM_JOB_RESOURCES",
         "AIM_KSERVE_MODE",
         "AIM_NAMESPACES",
+        "AIM_NATS_HISTORY_MAX_BYTES",
         "AIM_NATS_MAX_BYTES",
         "AIM_NATS_REPLICAS",
         "AIM_POD_SECURITY",

@@ -261,6 +261,49 @@ class Progress(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.pro
     file: str = ""
 
 
+class SpecVersion(Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.history.spec.v1"):
+    """A version of the spec of an AIM object, in AIM_HISTORY.
+
+    Sent by: watcher, once per uid and generation. Read by: people. Literal values of environment
+    variables are `sha256:<hex>` (aimschema.env_literals). `annotations` are those with the AIM
+    prefix. `truncated` has the dotted paths that are omitted because the message would be too
+    large; a spec without one of its parts cannot be put back. The other fields are as in
+    ObjectChanged.
+    """
+
+    kind: str
+    namespace: str | None = None
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    spec: dict[str, Any]
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    manager: str = ""
+    operation: str = ""
+    time: str = ""
+    truncated: tuple[str, ...] = ()
+    epoch: int = 0
+
+
+class SpecDeleted(
+    Struct, frozen=True, kw_only=True, tag_field="type", tag="aim.history.deleted.v1"
+):
+    """An AIM object was deleted, in AIM_HISTORY. `generation` is that of its last recorded version.
+
+    Sent by: watcher, once per uid. Read by: people.
+    """
+
+    kind: str
+    namespace: str | None = None
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    epoch: int = 0
+
+
 Message: TypeAlias = (
     ObjectChanged
     | ObjectDeleted
@@ -269,6 +312,8 @@ Message: TypeAlias = (
     | ActionTaken
     | DeadLetter
     | Progress
+    | SpecVersion
+    | SpecDeleted
 )
 
 _encoder = msgspec.json.Encoder()
@@ -320,6 +365,8 @@ def subject_of(message: Message) -> str:
             )
         case Progress():
             return subjects.of_progress(Key(message.kind, message.namespace, message.name))
+        case SpecVersion() | SpecDeleted():
+            return subjects.of_history(Key(message.kind, message.namespace, message.name))
 
 
 def acknowledge(dead_letter: DeadLetter) -> DeadLetter:

@@ -22,6 +22,8 @@ from aimschema.messages import (
     ObjectChanged,
     ObjectDeleted,
     Progress,
+    SpecDeleted,
+    SpecVersion,
     StatusReported,
 )
 
@@ -60,6 +62,7 @@ FAMILIES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     subjects.ACTION: (ActionTaken,),
     subjects.DEAD: (DeadLetter,),
     subjects.LIVE_PROGRESS: (Progress,),
+    subjects.HISTORY: (SpecVersion, SpecDeleted),
 }
 """The messages on the subjects of each family."""
 

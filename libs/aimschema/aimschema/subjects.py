@@ -21,6 +21,7 @@ ACTION = "aim.action"
 DEAD = "aim.dead"
 UNREADABLE = "unreadable"
 LIVE_PROGRESS = "aimlive.progress"
+HISTORY = "aimhistory"
 ALL = "aim.>"
 LONGEST = 512
 """Maximum bytes of our subjects: Kubernetes limits a kind and a namespace to 63 characters and a
@@ -73,6 +74,15 @@ def of_unreadable(service: str, subject: str) -> str:
 
 def of_progress(key: Key) -> str:
     return f"{LIVE_PROGRESS}.{_path(key)}"
+
+
+def of_history(key: Key) -> str:
+    return f"{HISTORY}.{_path(key)}"
+
+
+def history_in(namespace: str | None) -> str:
+    """Filter for the history of the objects of a namespace; None: of cluster-scoped objects."""
+    return f"{HISTORY}.*.{_token(namespace)}.*"
 
 
 def objects(kind: str) -> str:
@@ -162,6 +172,8 @@ def parse(subject: str) -> Address:
             return Address(f"aim.{family}", kind, _key(kind, namespace, name), service)
         case ["aimlive", "progress", kind, namespace, name]:
             return Address(LIVE_PROGRESS, kind, _key(kind, namespace, name), None)
+        case ["aimhistory", kind, namespace, name]:
+            return Address(HISTORY, kind, _key(kind, namespace, name), None)
         case _:
             raise ValueError(f"not a subject of this project: {subject!r}")
 

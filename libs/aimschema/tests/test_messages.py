@@ -19,6 +19,8 @@ from aimschema.messages import (
     ObjectDeleted,
     Progress,
     ReportedCondition,
+    SpecDeleted,
+    SpecVersion,
     StatusReported,
     decode,
     encode,
@@ -94,6 +96,23 @@ MESSAGES: dict[str, Message] = {
         rate=1.5,
         seconds_left=3.0,
         file="a",
+    ),
+    "recorded": SpecVersion(
+        kind=KEY.kind,
+        namespace="ml",
+        name=KEY.name,
+        uid="u",
+        generation=2,
+        resource_version="7",
+        spec={"size": "1Gi"},
+        labels={"team": "x"},
+        manager="kubectl-edit",
+        operation="Update",
+        time="2030-01-02T03:04:05Z",
+        truncated=("metadata.labels",),
+    ),
+    "recorded-delete": SpecDeleted(
+        kind=KEY.kind, namespace="ml", name=KEY.name, uid="u", generation=2, resource_version="9"
     ),
 }
 EVERY_MESSAGE = pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import sys
 from functools import partial
 
 from aim_watcher.settings import WatcherSettings
-from aim_watcher.streams import LEADER_ONLY, Limits, publish_cluster
+from aim_watcher.streams import LEADER_ONLY, publish_cluster
 from aimcontroller.controller import connect_bus
 from aimcontroller.health import Health
 from aimcontroller.leader_election import leader_election
@@ -19,7 +19,6 @@ async def watch(settings: WatcherSettings, health: Health) -> None:
     try:
         async with leader_election(WATCHER, settings, health, leader_only=LEADER_ONLY) as lease:
             cluster = await Cluster.connect(settings.kubeconfig, user_agent="aim-watcher")
-            limits = Limits(replicas=settings.nats_replicas, max_bytes=settings.nats_max_bytes)
             try:
                 await lease.run_while_leading(
                     partial(
@@ -29,7 +28,7 @@ async def watch(settings: WatcherSettings, health: Health) -> None:
                         health,
                         fence=lease.wait_until_held,
                         namespaces=settings.scope,
-                        **limits,
+                        **settings.limits,
                     )
                 )
             finally:

@@ -21,6 +21,7 @@ import structlog
 from aim_watcher import plan
 from aim_watcher.batching import batch, independent
 from aim_watcher.bus_state import BusState
+from aim_watcher.history_writer import HistoryWriter
 from aim_watcher.object_publisher import BATCH, ObjectPublisher
 from aim_watcher.plan import Outgoing
 from aim_watcher.projection import PublishedObjects, within
@@ -42,23 +43,34 @@ class ClusterWatch:
     """The lists and watches of all kinds. `start` lists again, `stop` ends them."""
 
     def __init__(
-        self, cluster: Cluster, health: Health, state: BusState, objects: ObjectPublisher
+        self,
+        cluster: Cluster,
+        health: Health,
+        state: BusState,
+        objects: ObjectPublisher,
+        history: HistoryWriter,
     ) -> None:
+        self._history = history
         self._cluster = cluster
         self._health = health
         self._state = state
         self._objects = objects
         self._tasks: list[asyncio.Task[None]] = []
-        self._epoch_began = asyncio.Event()
+        self._relist = asyncio.Event()
         self._reset()
 
     async def run(self) -> None:
-        """List all kinds again whenever an epoch begins, until cancelled."""
+        """List all kinds again whenever an epoch begins or `relist` was called, until cancelled."""
         while True:
-            await self._epoch_began.wait()
-            self._epoch_began.clear()
-            await self._cancel()
-            self.start()
+            await self._relist.wait()
+            self._relist.clear()
+            if self._tasks:
+                await self._cancel()
+                self.start()
+
+    def relist(self) -> None:
+        """List all kinds again, if they are being watched."""
+        self._relist.set()
 
     def start(self) -> None:
         self._listed.clear()
@@ -161,6 +173,8 @@ class ClusterWatch:
             for marker in planned:
                 if isinstance(marker, KindSynced):
                     await self._on_scope_listed(resource, scope, marker, len(messages))
+            for change in changes:
+                self._history.note(resource.kind, scope, change, self._state.epoch)
 
     async def _check_epoch(self, resource: Resource, scope: str | None, change: WatchEvent) -> None:
         """If readers would drop what is listed, begin an epoch and wait until `run` cancels this
@@ -176,7 +190,7 @@ class ClusterWatch:
         else:
             return
         state.epoch += 1
-        self._epoch_began.set()
+        self.relist()
         await asyncio.get_running_loop().create_future()
 
     async def _on_scope_listed(

@@ -1,5 +1,5 @@
-"""The contract of the watcher: it alone publishes cluster objects, and it reads its own
-messages."""
+"""The contract of the watcher: it alone publishes cluster objects and their history, and it reads
+its own messages."""
 
 from typing import Final
 
@@ -10,5 +10,10 @@ from aimschema.schema_compat import Contract
 CONTRACT: Final = Contract(
     WATCHER,
     consumes=(f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", subjects.dead_letters(WATCHER)),
-    emits=(f"{subjects.OBJECT}.>", f"{subjects.SYNCED}.>", subjects.dead_letters(WATCHER)),
+    emits=(
+        f"{subjects.OBJECT}.>",
+        f"{subjects.SYNCED}.>",
+        subjects.dead_letters(WATCHER),
+        f"{subjects.HISTORY}.>",
+    ),
 )

@@ -16,6 +16,7 @@ import structlog
 from aim_watcher.bus_state import BusState
 from aim_watcher.cluster_watch import ClusterWatch
 from aim_watcher.contract import CONTRACT
+from aim_watcher.history_writer import HistoryWriter
 from aim_watcher.object_publisher import ObjectPublisher
 from aimbus import Bus, CaughtUp, Event, Item, Loading, Stalled, Undecodable, follow
 from aimcontroller.dead_letters import DeadLetters
@@ -38,21 +39,25 @@ class ClusterPublisher:
         bus: Bus,
         cluster: Cluster,
         health: Health,
+        history: HistoryWriter,
+        *,
         fence: Fence,
         namespaces: Sequence[str] = (),
     ) -> None:
         self._bus = bus
+        self._history = history
         self._health = health
         self._dead_letters = DeadLetters(WATCHER, bus)
         self._state = BusState(namespaces)
         objects = ObjectPublisher(bus, fence, self._state)
-        self._watch = ClusterWatch(cluster, health, self._state, objects)
+        self._watch = ClusterWatch(cluster, health, self._state, objects, history)
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._dead_letters.send())
             tasks.create_task(self._watch.run())
+            tasks.create_task(self._history.run(self._watch.relist))
             await self._follow(tasks)
 
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:

@@ -7,13 +7,15 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from functools import partial
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 import structlog
 
+from aim_watcher.history_writer import HistoryWriter
 from aim_watcher.metrics import MIRROR_LAG, MIRROR_STALLS, STATE_FULL
 from aim_watcher.publisher import STATE, ClusterPublisher
-from aimbus import Bus, Level, maintain_streams
+from aim_watcher.settings import Limits
+from aimbus import HISTORY_MAX_BYTES, Bus, Level, maintain_streams
 from aimcontroller.health import Health
 from aimkube import Cluster, Fence
 from aimschema.resources import WATCHED
@@ -30,13 +32,6 @@ async def no_fence() -> None:
     """The fence of a watcher without leader election."""
 
 
-class Limits(TypedDict):
-    """Limits of the streams: replicas of each, and bytes of AIM_LOG."""
-
-    replicas: int
-    max_bytes: int
-
-
 async def publish_cluster(
     bus: Bus,
     cluster: Cluster,
@@ -48,16 +43,26 @@ async def publish_cluster(
 ) -> None:
     """Maintain the streams and publish to them, until cancelled. `namespaces` are watched; empty
     means all. Raises StreamsRejected if NATS cannot hold the streams."""
+    replicas = limits["replicas"]
+    history_max_bytes = limits.get("history_max_bytes", HISTORY_MAX_BYTES)
     async with asyncio.TaskGroup() as tasks:
         publication: asyncio.Task[None] | None = None
-        maintained = maintain_streams(bus, **limits, on_level=partial(note_level, health))
+        maintained = maintain_streams(
+            bus,
+            replicas=replicas,
+            max_bytes=limits["max_bytes"],
+            on_level=partial(note_level, health),
+        )
         async with contextlib.aclosing(maintained) as created:
             async for streams in created:
                 log.info("streams-ready", republish=streams.republish)
                 if publication is not None:
                     publication.cancel()
                     await asyncio.wait([publication])
-                publisher = ClusterPublisher(bus, cluster, health, fence, namespaces)
+                history = HistoryWriter(bus, fence, replicas=replicas, max_bytes=history_max_bytes)
+                publisher = ClusterPublisher(
+                    bus, cluster, health, history, fence=fence, namespaces=namespaces
+                )
                 publication = tasks.create_task(publisher.run())
 
 

@@ -22,16 +22,34 @@ import yaml
 import aimbus
 from aim_watcher.cluster_watch import LIST_SLOT_S, MANAGED
 from aim_watcher.streams import publish_cluster
-from aimbus import Bus, CaughtUp, Event, Loading, NatsServer
+from aimbus import (
+    HISTORY,
+    Bus,
+    CaughtUp,
+    Event,
+    Loading,
+    NatsServer,
+    forget_history,
+    read_history,
+)
 from aimbus.jetstream import api
 from aimcontroller.health import Health
 from aimcontroller.projection import Projection, fold
 from aimkube import Cluster, KindNotServed, NotFound, Timing, WatchEvent
 from aimlab.apiserver import ApiServer
-from aimschema.messages import DeadLetter, KindSynced, ObjectChanged, ObjectDeleted, timestamp
+from aimschema.messages import (
+    DeadLetter,
+    KindSynced,
+    ObjectChanged,
+    ObjectDeleted,
+    SpecDeleted,
+    SpecVersion,
+    timestamp,
+)
 from aimschema.resources import CACHE, CONFIG_MAP, LEASE, TEMPLATE, WATCHED, Key, Resource
 
 CRDS = Path(__file__).parents[3] / "deploy" / "crds"
+REFERENCE = {"secretKeyRef": {"name": "s" * 60, "key": "k" * 60}}
 LABEL, _, VALUE = MANAGED.partition("=")
 
 
@@ -120,13 +138,21 @@ class Lab:
     reader: Reader
 
     @asynccontextmanager
-    async def watcher(self, *namespaces: str) -> AsyncIterator[Health]:
+    async def watcher(
+        self, *namespaces: str, history_max_bytes: int = 1 << 24
+    ) -> AsyncIterator[Health]:
         """A watcher that is killed at the end; nothing of it is left but what it published."""
         health = Health()
         bus = await aimbus.connect(self.nats.url, name="aim-watcher")
         work = asyncio.create_task(
             publish_cluster(
-                bus, self.cluster, health, namespaces=namespaces, replicas=1, max_bytes=1 << 26
+                bus,
+                self.cluster,
+                health,
+                namespaces=namespaces,
+                replicas=1,
+                max_bytes=1 << 26,
+                history_max_bytes=history_max_bytes,
             )
         )
         try:
@@ -571,3 +597,111 @@ async def _until_ready(url: str) -> None:
                     if answer.status == 200:
                         return
             await asyncio.sleep(0.05)
+
+
+async def history_of(lab: Lab) -> list[str]:
+    """The history of all caches, in order."""
+    found = []
+    async for item in read_history(lab.bus, ["aimhistory.ModelCache.>"]):
+        assert isinstance(item, Event)
+        match item.message:
+            case SpecVersion(name=name, generation=generation, spec=spec):
+                found.append(f"{name}/{generation} {spec.get('size')}")
+            case SpecDeleted(name=name):
+                found.append(f"{name} deleted")
+            case _:
+                raise AssertionError(item)
+    return found
+
+
+async def until_history(lab: Lab, expected: list[str]) -> None:
+    """AIM_HISTORY has no events of its own: a reader asks."""
+    found: list[str] = []
+    with suppress(TimeoutError):
+        async with asyncio.timeout(20):
+            while (found := await history_of(lab)) != expected:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    assert found == expected
+
+
+async def resize(lab: Lab, name: str, size: str) -> None:
+    await lab.cluster.merge_patch(CACHE, "lab", name, {"spec": {"size": size}})
+
+
+async def test_each_generation_is_recorded_over_restarts(lab: Lab) -> None:
+    await define_caches(lab)
+    await lab.cluster.create(cache("a"))
+    async with lab.watcher():
+        await until_history(lab, ["a/1 1Gi"])
+        await resize(lab, "a", "2Gi")
+        await lab.cluster.merge_patch(CACHE, "lab", "a", {"metadata": {"labels": {"team": "x"}}})
+        await resize(lab, "a", "3Gi")
+        await until_history(lab, ["a/1 1Gi", "a/2 2Gi", "a/3 3Gi"])
+    async with lab.watcher():
+        await lab.cluster.create(cache("b"))
+        await until_history(lab, ["a/1 1Gi", "a/2 2Gi", "a/3 3Gi", "b/1 1Gi"])
+    await resize(lab, "a", "4Gi")
+    await resize(lab, "a", "5Gi")
+    await lab.cluster.delete(CACHE, "lab", "b")
+    async with lab.watcher():
+        past = ["a/1 1Gi", "a/2 2Gi", "a/3 3Gi", "b/1 1Gi"]
+        await until_history(lab, [*past, "a/5 5Gi", "b deleted"])
+        await lab.cluster.delete(CACHE, "lab", "a")
+        await lab.cluster.create(cache("a"))
+        await until_history(lab, [*past, "a/5 5Gi", "b deleted", "a deleted", "a/1 1Gi"])
+
+
+async def test_two_watchers_record_nothing_twice(lab: Lab) -> None:
+    await define_caches(lab)
+    names = [f"c{number:02}" for number in range(20)]
+    for name in names:
+        await lab.cluster.create(cache(name))
+    async with lab.watcher(), lab.watcher():
+        await until_history(lab, [f"{name}/1 1Gi" for name in names])
+        for name in names:
+            await resize(lab, name, "2Gi")
+        async with asyncio.timeout(20):
+            while len(await history_of(lab)) < 40:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    found = await history_of(lab)
+    assert sorted(found) == sorted(f"{n}/{g} {g}Gi" for n in names for g in (1, 2))
+
+
+async def test_a_wiped_history_starts_again(lab: Lab) -> None:
+    await define_caches(lab)
+    await lab.cluster.create(cache("a"))
+    async with lab.watcher():
+        await until_history(lab, ["a/1 1Gi"])
+        await api(await lab.bus.session(), f"STREAM.DELETE.{HISTORY}")
+        await lab.cluster.create(cache("b"))
+        await until_history(lab, ["a/1 1Gi", "b/1 1Gi"])
+        await forget_history(lab.bus, Key(CACHE.kind, "lab", "a"))
+        await resize(lab, "a", "2Gi")
+        await until_history(lab, ["b/1 1Gi", "a/2 2Gi"])
+
+
+async def test_a_history_without_room_stops_nothing_else(lab: Lab) -> None:
+    """NATS rejects the stream. Objects are published, and recorded once there is room."""
+    await define_caches(lab)
+    await lab.cluster.create(cache("a"))
+    async with lab.watcher(history_max_bytes=1 << 60):
+        await lab.reader.until(lambda: len(lab.reader.synced) == len(WATCHED))
+        assert "a" in lab.reader.objects
+        await resize(lab, "a", "2Gi")
+        await lab.reader.until(lambda: lab.reader.objects["a"].object["spec"]["size"] == "2Gi")
+    assert await history_of(lab) == []
+    async with lab.watcher():
+        await until_history(lab, ["a/2 2Gi"])
+
+
+async def test_a_spec_too_large_for_nats_is_marked(lab: Lab) -> None:
+    await define_caches(lab)
+    large = cache("large")
+    large["spec"]["env"] = [{"name": f"V{n}", "valueFrom": REFERENCE} for n in range(9000)]
+    await lab.cluster.create(large)
+    async with lab.watcher():
+        await until_history(lab, ["large/1 None"])
+    (item,) = [item async for item in read_history(lab.bus, ["aimhistory.>"])]
+    assert isinstance(item, Event)
+    assert isinstance(item.message, SpecVersion)
+    assert (item.message.spec, item.message.truncated) == ({}, ("spec",))

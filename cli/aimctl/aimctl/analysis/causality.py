@@ -21,6 +21,8 @@ from aimschema.messages import (
     ObjectChanged,
     ObjectDeleted,
     Progress,
+    SpecDeleted,
+    SpecVersion,
     StatusReported,
 )
 from aimschema.reasons import READY
@@ -128,7 +130,7 @@ def describe(link: Link) -> tuple[str, str]:
         case ActionTaken():
             ended = "" if message.outcome == "done" else f" {message.outcome}: {message.detail}"
             return message.service, f"{message.verb} {message.kind} {message.name}{ended}"
-        case KindSynced() | DeadLetter() | Progress():
+        case KindSynced() | DeadLetter() | Progress() | SpecVersion() | SpecDeleted():
             return link.event.source, link.event.subject
 
 

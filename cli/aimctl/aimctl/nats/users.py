@@ -2,14 +2,15 @@
 people."""
 
 from aim_watcher.nats_secrets import OPERATOR
-from aimbus.permissions import Permissions, reader_permissions, service_permissions
+from aimbus.permissions import FORGET_HISTORY, Permissions, reader_permissions, service_permissions
 from aimctl.contracts import CONSOLE as PEOPLE
 from aimctl.contracts import CONTRACTS
 from aimschema import subjects
 from aimschema.reasons import WATCHER
 
 CONSOLE = "console"
-"""The read-only user of people: every command except `aimctl dead retry`."""
+"""The read-only user of people: every command except `aimctl dead retry` and
+`aimctl history forget`."""
 
 PERMISSIONS: dict[str, Permissions] = {
     **{
@@ -18,6 +19,6 @@ PERMISSIONS: dict[str, Permissions] = {
         if each is not PEOPLE
     },
     CONSOLE: reader_permissions(PEOPLE.service),
-    OPERATOR: reader_permissions(PEOPLE.service, subjects.ALL),
+    OPERATOR: reader_permissions(PEOPLE.service, subjects.ALL, *FORGET_HISTORY),
 }
 USERS = tuple(PERMISSIONS)

@@ -208,16 +208,16 @@ spec:
 {{- /*
 --store_dir is an argument. Every write is synced: an acknowledged event survives power loss.
 Without these limits a server would use the machine's disk and memory. 15% of the volume is for its
-file system. The log and its mirror (aimbus.streams) must fit. The monitoring port is on the pod's
+file system. The log, its mirror (aimbus.streams) and the history must fit. The monitoring port is on the pod's
 address for the kubelet's probes. It shows names and counts, no payload, and changes nothing.
 */}}
 {{- define "aim.natsConf" -}}
 {{- $size := (include "aim.natsStorage" . | fromYaml).size }}
 {{- $file := mulf (include "aim.bytes" $size) 0.85 | floor | int64 }}
 {{- $log := .Values.nats.maxBytes | int64 }}
-{{- $streams := add $log (max $log 268435456) }}
+{{- $streams := add $log (max $log 268435456) (.Values.nats.historyMaxBytes | int64) }}
 {{- if gt $streams $file }}
-{{- printf "nats.maxBytes: the log and its mirror may use %d bytes, but a volume of %s has room for %d; reduce nats.maxBytes or increase nats.storage.size"
+{{- printf "nats.maxBytes: the log, its mirror and the history may use %d bytes, but a volume of %s has room for %d; reduce nats.maxBytes or nats.historyMaxBytes, or increase nats.storage.size"
   $streams $size $file | fail }}
 {{- end -}}
 port: 4222
