@@ -1,7 +1,6 @@
 """The cluster suite itself, on doubles that are processes of their own and known to it by a
 kubeconfig alone."""
 
-import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -11,6 +10,7 @@ import pytest
 
 from aimctl.local.processes import Children
 from aimkube import Cluster
+from aimlab import forkserver
 from aimlab.accounts import write_kubeconfig
 from aimlab.lab import start_double
 from aimschema.resources import NODE
@@ -19,24 +19,15 @@ SUITE = Path(__file__).with_name("run.py")
 pytestmark = pytest.mark.timeout(240)
 
 
-async def run(*args: str, **env: str) -> tuple[int | None, str]:
+async def run(*args: str, **env: str) -> tuple[int, str]:
     """The suite's exit code and what it printed."""
     outside = {
         name: value
         for name, value in os.environ.items()
         if name not in {"KUBECONFIG", "KUBEBUILDER_ASSETS"}
     }
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(SUITE),
-        *args,
-        env=outside | env,
-        stdout=pipe,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    return process.returncode, output.decode()
+    argv = [sys.executable, str(SUITE), *args]
+    return await forkserver.run(argv, outside | env)
 
 
 @pytest.fixture
