@@ -1,10 +1,8 @@
 """The modules that a service imports: each one costs memory and CPU in every pod."""
 
-import subprocess
-import sys
-
 import pytest
 
+from aim_testing.imports import Run, Script, runs_of
 from aimschema.reasons import COMPONENTS
 
 HEAVY = frozenset(
@@ -31,16 +29,19 @@ MOST_MODULES = 760
 """As of Python 3.11, with rich, which structlog imports where it is installed; images have none."""
 
 
-def imported_by(module: str) -> set[str]:
-    code = f"import sys, {module}; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
-    )
-    return set(done.stdout.split())
+BASE = Script("import aimbus, aimcontroller.process, aimkube")
+"""What every service imports."""
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[str, Run]:
+    scripts = [Script(f"import aim_{component}.__main__") for component in COMPONENTS]
+    return dict(zip(COMPONENTS, runs_of(BASE, scripts), strict=True))
 
 
 @pytest.mark.parametrize("component", sorted(COMPONENTS))
-def test_a_service_imports_no_heavy_module(component: str) -> None:
-    imported = imported_by(f"aim_{component}.__main__")
+def test_a_service_imports_no_heavy_module(runs: dict[str, Run], component: str) -> None:
+    imported = runs[component].modules
+    assert f"aim_{component}.__main__" in imported
     assert imported & HEAVY == set()
     assert len(imported) < MOST_MODULES

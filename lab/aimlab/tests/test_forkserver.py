@@ -108,7 +108,7 @@ async def test_it_can_be_stopped_with_its_children(tmp_path: Path) -> None:
         assert await stop(process, grace_s=5) == -signal.SIGTERM
 
 
-async def test_its_two_outputs_can_be_told_apart(tmp_path: Path) -> None:
+async def test_stdout_and_stderr_can_be_two_files(tmp_path: Path) -> None:
     argv = script(tmp_path, "import sys; print('out'); print('err', file=sys.stderr)")
     with (tmp_path / "1").open("ab") as out, (tmp_path / "2").open("ab") as err:
         assert await (await forkserver.fork(argv, [out, err], {}, None)).wait() == 0
