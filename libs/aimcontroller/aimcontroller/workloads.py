@@ -195,7 +195,7 @@ def diagnose_pod(
     """The trouble of one pod. `container` is ours: while it runs, or after a successful end, other
     containers do not matter."""
     trouble = pod_start_failure(pod, container)
-    if trouble is not None or not _not_started(pod):
+    if trouble is not None or not has_no_start(pod):
         return Diagnosis(trouble)
     left_s = POD_NOT_STARTED_S - _age_s(pod, now)
     if left_s > 0:
@@ -575,7 +575,7 @@ def _has_succeeded(status: Body) -> bool:
     return end is not None and end.get("exitCode") == 0
 
 
-def _not_started(pod: KubeObject) -> bool:
+def has_no_start(pod: KubeObject) -> bool:
     """No container of it has started, init containers included."""
     return is_pending(pod) and not any(
         _state(status, "state", kind) is not None

@@ -36,7 +36,10 @@ READS_STATUS_OF = {
     TEMPLATE.kind: frozenset({"modelSources"}),
 }
 """By kind, the conditions and status fields that the cacher reads."""
-PREDICATES = {SERVICE.kind: status_changed()}
+PREDICATES = {
+    SERVICE.kind: status_changed(),
+    TEMPLATE.kind: status_changed(*READS_STATUS_OF[TEMPLATE.kind]),
+}
 """A service only requests caches."""
 FAILURES = {
     CACHE.kind: FailureConditions(FILLED, {CLAIM.kind: STORAGE_READY}),

@@ -3,7 +3,7 @@
 import sys
 from functools import partial
 
-from aim_deployer import gpus, projection
+from aim_deployer import gpus, projection, reads
 from aim_deployer.plan import plan
 from aim_deployer.settings import DeployerSettings
 from aimcontroller.component import Component
@@ -28,7 +28,7 @@ def service(settings: DeployerSettings) -> Component:
         owns=projection.OWNS,
         failures=projection.FAILURES,
         reads_status_of=projection.READS_STATUS_OF,
-        predicates=projection.PREDICATES,
+        predicates=reads.PREDICATES,
     )
 
 

@@ -23,6 +23,8 @@ from aimschema.names import cache_claim, cache_for
 from aimschema.resources import CACHE, Key
 
 LAST_USED_EVERY_S = 3600.0
+CACHE_FAILURES = frozenset({reasons.NAME_CONFLICT, reasons.WARM_FAILED})
+"""Reasons with which CacheWarm of a template reports that a cache cannot be created."""
 
 cache_ready = partial(condition, reasons.CACHE_READY)
 _not_ready = partial(cache_ready, False)

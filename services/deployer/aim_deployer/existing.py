@@ -19,7 +19,7 @@ def is_running(pods: Iterable[KubeObject]) -> bool:
     """Whether a pod is Ready, or has started before: a running pod may hold data that cannot be
     loaded a second time."""
     return any(
-        not pod.deleting and (pod.is_condition_true(reasons.READY) or _has_started(pod))
+        not pod.deleting and (pod.is_condition_true(reasons.READY) or has_started(pod))
         for pod in pods
     )
 
@@ -86,7 +86,7 @@ def _is_warm(state: Projection, namespace: str | None, claim: str) -> bool:
     )
 
 
-def _has_started(pod: KubeObject) -> bool:
+def has_started(pod: KubeObject) -> bool:
     return any(
         each.get("name") == CONTAINER
         and each.get("started") is True

@@ -11,7 +11,6 @@ from aimcontroller.indexes import (
     SERVICES_BY_TEMPLATE,
     Index,
 )
-from aimcontroller.predicates import status_changed
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import templates_of
 from aimschema.labels import KSERVE_COMPONENT_LABEL, KSERVE_ISVC_LABEL
@@ -42,7 +41,6 @@ READS_STATUS_OF = {
     CACHE.kind: frozenset({READY, "status", "progress", "sizeBytes"}),
 }
 """The conditions and status fields that the deployer reads, by kind."""
-PREDICATES = {kind: status_changed(*names) for kind, names in READS_STATUS_OF.items()}
 FAILURES = {SERVICE.kind: FailureConditions(conflicts={INFERENCE_SERVICE.kind: RUNTIME_READY})}
 """runtime.py shows rejections itself: it falls back to another mode after some, and shows none
 then."""

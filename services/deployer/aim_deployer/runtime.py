@@ -35,7 +35,7 @@ from aimschema.messages import ReportedCondition
 from aimschema.resources import INFERENCE_SERVICE
 
 DEADLINE = "ProgressDeadlineExceeded"
-_FAILED_LOADS = ("BlockedByFailedLoad", "InvalidSpec")
+FAILED_LOADS = ("BlockedByFailedLoad", "InvalidSpec")
 _UNREMARKABLE = frozenset({"", "MinimumReplicasUnavailable", DEADLINE, reasons.STOPPED})
 """Reasons of Ready=False that only mean that no pod is ready yet."""
 _NOT_PODS = frozenset({"InferenceServiceNotReady", "UpdateFailed"})
@@ -112,7 +112,7 @@ class RuntimeView:
     def failed_load(self) -> dict[str, Any] | None:
         """`modelStatus`, where the load of the model failed."""
         status = {} if self.existing is None else _map(self.existing.status.get("modelStatus"))
-        return status if status.get("transitionStatus") in _FAILED_LOADS else None
+        return status if status.get("transitionStatus") in FAILED_LOADS else None
 
     @property
     def _unmet(self) -> list[dict[str, Any]]:

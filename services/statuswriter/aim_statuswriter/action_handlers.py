@@ -107,8 +107,11 @@ class Writer:
             del self._existing[next(iter(self._existing))]
 
     def _note(self, kind: Kind, sent_s: float, now_s: float) -> None:
-        recent = {each: at for each, at in self._sent.items() if now_s - at < EVENT_EVERY_S}
-        self._sent = recent | {kind: sent_s}
+        """The oldest come first: those that count no more are forgotten."""
+        self._sent.pop(kind, None)
+        self._sent[kind] = sent_s
+        while self._sent and now_s - next(iter(self._sent.values())) >= EVENT_EVERY_S:
+            del self._sent[next(iter(self._sent))]
 
 
 async def _write_status(action: WriteStatus, cluster: Cluster) -> ActionResult:

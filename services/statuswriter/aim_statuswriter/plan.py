@@ -7,7 +7,8 @@
 4. An object with a spec too large for the bus only gets an Event about that.
 5. A status that is not final, and changes neither the state nor a summary condition, waits HOLD_S
    for a better one, longer while writes are slow (aimcontroller.holds): several reports that come
-   together are one write.
+   together are one write. So does a first status without the report of the service that resolves
+   the object.
 """
 
 import datetime

@@ -56,12 +56,22 @@ class ObjectView:
     @property
     def can_wait(self) -> bool:
         """The desired status is not final, or not yet of this generation; state and summary are
-        those that readers see already."""
-        if self.desired is None or summary_of(self.obj.status) != summary_of(self.desired):
+        those that readers see already. Or there is no status yet, and the first report is
+        missing."""
+        if self.desired is None:
             return False
-        return (
+        if self.is_incomplete:
+            return is_progressing(self.desired)
+        return summary_of(self.obj.status) == summary_of(self.desired) and (
             is_progressing(self.desired) or self.desired["observedGeneration"] < self.obj.generation
         )
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Nothing is written yet, and the service that resolves the object has not reported: the
+        first that owns a part of the status."""
+        resolver = next(iter(STATUS_OWNERSHIP[self.obj.key.kind]))
+        return not self.obj.conditions and resolver not in self.reports
 
     @property
     def is_new_generation(self) -> bool:

@@ -680,6 +680,27 @@ def test_the_first_status_never_waits() -> None:
     assert service_plan(None, STARTS[0]) == ([], False)
 
 
+@pytest.mark.parametrize(
+    ("kind", "service", "reported"),
+    [
+        (SERVICE.kind, ROUTER, condition("RoutingReady", *CONFIGURING, "why")),
+        (TEMPLATE.kind, CACHER, condition("CacheWarm", "False", "WarmRequested", "why")),
+    ],
+)
+def test_a_first_status_waits_for_what_resolves_the_object(
+    kind: str, service: str, reported: ReportedCondition
+) -> None:
+    obj = object_with(kind)
+    early = plan(projection(obj, report_of(kind, service, reported)), obj.key, THEN)
+    assert (type(early.actions[0]), early.hold_s > 0) == (WriteStatus, True)
+
+
+def test_a_route_that_failed_is_written_without_waiting() -> None:
+    obj = object_with(SERVICE.kind)
+    failed = condition("RoutingReady", "False", "RouteFailed", "why")
+    assert plan(projection(obj, report_of(SERVICE.kind, ROUTER, failed)), obj.key, THEN).hold_s == 0
+
+
 @pytest.mark.parametrize("before", [*STARTS, FAILS, None])
 def test_the_end_of_a_start_never_waits_and_sends_one_event(before: Any) -> None:
     assert service_plan(before, (UP, ROUTED)) == ([("Normal", "Running")], False)
