@@ -5,14 +5,15 @@ need none of it.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from aimctl.completion import complete_root
 from aimctl.component_registry import PLANNERS
 from aimctl.nats import ROTATABLE
-from aimctl.options import Kubeconfig, Named, Namespace, Output, Since, StateDir
+from aimctl.options import Kubeconfig, Named, NamedOrNone, Namespace, Output, Since, StateDir
 from aimschema.names import SYSTEM_NAMESPACE
 
 LIVE_MOST_PER_S = 2000.0
@@ -22,6 +23,21 @@ dead = typer.Typer(help="List and retry dead letters (NATS server: AIM_NATS_URL)
 nats = typer.Typer(no_args_is_help=True, help="Manage NATS keys, certificates and permissions.")
 app.add_typer(dead, name="dead")
 app.add_typer(nats, name="nats")
+
+
+class ShowByDefault(TyperGroup):
+    """`aimctl history KIND/NAME` is `aimctl history show KIND/NAME`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+history = typer.Typer(
+    cls=ShowByDefault, no_args_is_help=True, help="Show the recorded versions of a spec."
+)
+app.add_typer(history, name="history")
 
 
 @app.command()
@@ -171,13 +187,26 @@ def get(
         bool,
         typer.Option("--watch", "-w", help="Watch for changes until Ctrl-C."),
     ] = False,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at", help="List the specs of a time: 15m or 3d ago, or 2030-01-02T03:04:05Z."
+        ),
+    ] = None,
     output: Output = "text",
 ) -> None:
     """List services, templates, models and caches with what they wait for; one dependency chain per
-    row."""
+    row. With --at, list the recorded specs of a time, as manifests with -o yaml."""
+    if at is not None and watch:
+        raise typer.BadParameter("--at or --watch, not both")
+    if (namespace is None) != everywhere:
+        raise typer.BadParameter("name a namespace with -n, or -A for all", param_hint="-n")
     from aimctl.commands import get as command
 
-    command.get(kind, namespace, output, everywhere=everywhere, watch=watch)
+    if at is not None:
+        command.get_past(kind, namespace, at, output)
+        return
+    command.get(kind, namespace, output, watch=watch)
 
 
 @app.command()
@@ -242,6 +271,55 @@ def top(
     from aimctl.commands import top as command
 
     command.top(output, once=once)
+
+
+@history.command(name="show")
+def history_show(what: Named, namespace: Namespace = None, output: Output = "text") -> None:
+    """Show the recorded versions of a spec, with managers and changes. `aimctl history KIND/NAME`
+    is enough. Exits 1 if there are none."""
+    from aimctl.commands import history as command
+
+    command.history(what, namespace, output)
+
+
+@history.command(name="forget")
+def history_forget(
+    what: Named,
+    namespace: Namespace = None,
+    version: Annotated[
+        str | None,
+        typer.Option("--version", help="Remove only this version. Default: all versions."),
+    ] = None,
+) -> None:
+    """Remove recorded versions of a spec for ever (NATS user: operator)."""
+    from aimctl.commands import history as command
+
+    command.history_forget(what, namespace, version)
+
+
+@app.command()
+def diff(
+    start: Annotated[
+        str, typer.Option("--from", help="Compare with this time: 15m, 3d or RFC 3339.")
+    ],
+    what: NamedOrNone = None,
+    namespace: Namespace = None,
+    end: Annotated[str | None, typer.Option("--to", help="Until this time. Default: now.")] = None,
+    output: Output = "text",
+) -> None:
+    """Show what changed in the spec of an object, or in all specs of a namespace. Exits 1 if
+    something did."""
+    from aimctl.commands import diff as command
+
+    command.diff(what, namespace, start, end, output)
+
+
+@app.command()
+def blame(what: Named, namespace: Namespace = None, output: Output = "text") -> None:
+    """Show for each field of a spec which manager gave it its value, and when."""
+    from aimctl.commands import blame as command
+
+    command.show(what, namespace, output)
 
 
 @dead.callback(invoke_without_command=True)

@@ -46,7 +46,12 @@ def parse_key(what: str, namespace: str | None) -> Key:
 
 
 def since_when(since: str | None) -> datetime.datetime | None:
+    return None if since is None else parse_moment(since, "--since")
+
+
+def parse_moment(text: str, option: str) -> datetime.datetime:
+    """A time, or how long ago. Raises BadParameter that names the option."""
     try:
-        return None if since is None else moment(since, datetime.datetime.now(datetime.UTC))
+        return moment(text, datetime.datetime.now(datetime.UTC))
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--since") from error
+        raise typer.BadParameter(str(error), param_hint=option) from error

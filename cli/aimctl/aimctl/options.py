@@ -22,6 +22,14 @@ Named = Annotated[
         autocompletion=complete_name,
     ),
 ]
+NamedOrNone = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="KIND/NAME",
+        help="For example aimsvc/chat. Default: all objects of the namespace.",
+        autocompletion=complete_name,
+    ),
+]
 Since = Annotated[
     str | None,
     typer.Option(

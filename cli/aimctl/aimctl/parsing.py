@@ -46,8 +46,11 @@ def key_of(text: str, namespace: str | None) -> Key:
 
 def moment(text: str, now: datetime.datetime) -> datetime.datetime:
     """`90s`, `15m`, `2h`, `3d` ago, or an RFC 3339 time. Raises ValueError."""
-    if found := _AGO.fullmatch(text):
-        return now - datetime.timedelta(**{_UNITS[found[2]]: int(found[1])})
+    try:
+        if found := _AGO.fullmatch(text):
+            return now - datetime.timedelta(**{_UNITS[found[2]]: int(found[1])})
+    except OverflowError:
+        raise ValueError(f"{text!r} is too long ago") from None
     try:
         parsed = parse_timestamp(text)
     except ValueError:

@@ -4,7 +4,7 @@ import pytest
 
 from aim_testing.imports import Run, Script, runs_of
 from aim_watcher.nats_secrets import permissions
-from aimctl.app import app, dead, nats
+from aimctl.app import app, dead, history, nats
 from aimctl.nats import ROTATABLE
 from aimctl.nats.users import CONSOLE, USERS
 
@@ -12,8 +12,10 @@ COMMANDS = [
     *((command.callback.__name__,) for command in app.registered_commands if command.callback),
     *(("dead", str(command.name)) for command in dead.registered_commands),
     *(("nats", str(command.name)) for command in nats.registered_commands),
+    *(("history", str(command.name)) for command in history.registered_commands),
     ("dead",),
     ("nats",),
+    ("history",),
 ]
 CLIENTS = {
     "aimbus",

@@ -10,14 +10,17 @@ from rich.text import Text
 
 from aimctl.analysis.dependencies import Row, rows
 from aimctl.connect import connected_bus
-from aimctl.invocation import a_console, run
+from aimctl.invocation import a_console, parse_moment, run
 from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import print_text
 from aimctl.output.structured import print_data, print_line
 from aimctl.parsing import ROOTS, resource_of
+from aimctl.spec_history import in_kind, read_states
 from aimctl.state_stream import StateStream, watched_states
-from aimschema.resources import Resource
+from aimschema.messages import timestamp
+from aimschema.resources import AIM_KINDS, Resource
+from aimschema.sanitize import printable
 
 COLUMNS = [field.name.upper() for field in fields(Row)]
 
@@ -66,15 +69,49 @@ def _show_one(row: Row, console: PlainConsole, form: Form) -> None:
         print_text(console, "  ".join(value for value in asdict(row).values() if value))
 
 
-def get(
-    kind: str | None, namespace: str | None, form: Form, *, everywhere: bool, watch: bool
-) -> None:
+async def show_past(
+    kind: Resource | None,
+    namespace: str | None,
+    at: datetime.datetime,
+    console: PlainConsole,
+    form: Form,
+) -> bool:
+    """The objects that existed at a time; False if there were none. Raises RuntimeError."""
+    async with connected_bus() as bus:
+        states = await read_states(bus, None, namespace, at)
+    found = in_kind(states.at(0), None if kind is None else kind.kind)
+    versions = [found[key] for key in sorted(found, key=str)]
+    if form != "text":
+        print_data(console, [version.manifest for version in versions], form)
+    elif not versions:
+        print_text(console, "nothing found")
+    else:
+        table = Table("OBJECT", "VERSION", "SINCE", "MANAGER", box=None, pad_edge=False)
+        for each in versions:
+            cells = (str(each.key), each.name, timestamp(each.since), each.manager or "unknown")
+            table.add_row(*(Text(printable(cell)) for cell in cells))
+        console.print(table)
+    return bool(versions)
+
+
+def get_past(kind: str | None, namespace: str | None, at: str, form: Form) -> None:
+    """`namespace` None: of all."""
+    resource = None if kind is None else resource_of(kind)
+    if kind is not None and resource not in AIM_KINDS:
+        raise typer.BadParameter(
+            f"{kind!r} is none of {', '.join(each.kind for each in AIM_KINDS)}", param_hint="KIND"
+        )
+    console = a_console()
+    past = show_past(resource, namespace, parse_moment(at, "--at"), console, form)
+    raise typer.Exit(0 if run(console, past) else 1)
+
+
+def get(kind: str | None, namespace: str | None, form: Form, *, watch: bool) -> None:
+    """`namespace` None: of all."""
     root = None if kind is None else resource_of(kind)
     if kind is not None and root not in ROOTS:
         raise typer.BadParameter(
             f"{kind!r} is none of {', '.join(each.kind for each in ROOTS)}", param_hint="KIND"
         )
-    if (namespace is None) != everywhere:
-        raise typer.BadParameter("name a namespace with -n, or -A for all", param_hint="-n")
     console = a_console()
     run(console, show_rows(root, namespace, console, form, watch=watch))
