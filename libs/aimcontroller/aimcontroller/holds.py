@@ -11,7 +11,7 @@ from collections.abc import Callable
 from aimschema.resources import Key
 
 TIMES = 10
-LONGEST_S = 1.0
+LONGEST_S = 5.0
 WEIGHT = 0.1
 """Of the last write in the average."""
 

@@ -7,7 +7,8 @@
 4. An object with a spec too large for the bus only gets an Event about that.
 5. A status that is not final, and changes neither the state nor a summary condition, waits HOLD_S
    for a better one, longer while writes are slow (aimcontroller.holds): several reports that come
-   together are one write. So does a first status without the report of the service that resolves
+   together are one write.
+6. A first status that is not final waits FIRST_HOLD_S for the report of the service that resolves
    the object.
 """
 
@@ -24,6 +25,8 @@ from aimcontroller.projection import Projection
 from aimschema.resources import Key
 
 HOLD_S = 0.05
+FIRST_HOLD_S = 5.0
+"""In a burst of services the deployer reports some seconds after the router."""
 
 
 def plan(state: Projection, key: Key, now: datetime.datetime) -> Plan:
@@ -61,4 +64,15 @@ def write_status(view: ObjectView, status: Status) -> Plan:
         *events.requested_events(obj, view.reports),
         *(literal_secrets(obj) if view.is_new_generation else []),
     )
-    return replace(written, hold_s=HOLD_S if view.can_wait else 0.0)
+    return replace(written, hold_s=_hold_s(view))
+
+
+def _hold_s(view: ObjectView) -> float:
+    """How long the write may wait for a better one; first match wins."""
+    match view:
+        case ObjectView(is_progressing=True, is_incomplete=True):
+            return FIRST_HOLD_S
+        case ObjectView(can_wait=True):
+            return HOLD_S
+        case _:
+            return 0.0

@@ -54,17 +54,17 @@ class ObjectView:
         return self.desired is not None and not is_equal(self.obj.status, self.desired)
 
     @property
+    def is_progressing(self) -> bool:
+        """The desired status is not final."""
+        return self.desired is not None and is_progressing(self.desired)
+
+    @property
     def can_wait(self) -> bool:
         """The desired status is not final, or not yet of this generation; state and summary are
-        those that readers see already. Or there is no status yet, and the first report is
-        missing."""
-        if self.desired is None:
+        those that readers see already."""
+        if self.desired is None or summary_of(self.obj.status) != summary_of(self.desired):
             return False
-        if self.is_incomplete:
-            return is_progressing(self.desired)
-        return summary_of(self.obj.status) == summary_of(self.desired) and (
-            is_progressing(self.desired) or self.desired["observedGeneration"] < self.obj.generation
-        )
+        return self.is_progressing or self.desired["observedGeneration"] < self.obj.generation
 
     @property
     def is_incomplete(self) -> bool:
