@@ -273,6 +273,18 @@ def test_on_openshift_the_namespace_chooses_users_and_groups() -> None:
             {"deployer"},
             id="kserve-before-0.16",
         ),
+        pytest.param("", "AIM_ROUTE_ANY_PATH", None, set(), id="paths-of-the-namespace"),
+        pytest.param(
+            "routing.anyPath=true", "AIM_ROUTE_ANY_PATH", "true", {"router"}, id="any-path"
+        ),
+        pytest.param("", "AIM_ROUTE_HOSTS", None, set(), id="any-host"),
+        pytest.param(
+            "routing.hosts.team-a={*.a.example.org}",
+            "AIM_ROUTE_HOSTS",
+            '{"team-a":["*.a.example.org"]}',
+            {"router"},
+            id="hosts",
+        ),
         pytest.param("", "AIM_NAMESPACES", None, set(), id="all-namespaces"),
         pytest.param(
             "namespaces={team-a,team-b}",
@@ -737,6 +749,8 @@ def selects(selector: Body, labels: Body) -> bool:
         pytest.param("nats.storage.size=10GB", "nats.storage.size", id="no-quantity"),
         pytest.param("podSecurity=baseline", "podSecurity", id="no-pod-security"),
         pytest.param("kserveMode=Serverless", "kserveMode", id="no-kserve-mode"),
+        pytest.param("routing.anyPath=some", "routing.anyPath", id="neither-any-path-nor-not"),
+        pytest.param("routing.hosts.team=a", "routing.hosts.team", id="no-list-of-hosts"),
         pytest.param(
             "caBundle.name=ca", "caBundle: Additional property name", id="a-field-of-the-bundle"
         ),
@@ -780,6 +794,7 @@ def test_values_of_an_older_release_render_the_same() -> None:
     """`helm upgrade --reuse-values` has no defaults of a newer chart."""
     none = (
         "admissionPolicy=null,nats.auth=null,podSecurity=null,caBundle=null,kserveMode=null,"
+        "routing=null,"
         "services.discovery.jobResources=null,services.cacher.jobResources=null,"
         "namespaces=null,services.discovery.pullSecrets=null"
     )

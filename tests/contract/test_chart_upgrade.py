@@ -51,6 +51,7 @@ OPTIONS: dict[str, str] = {
         "services.cacher.jobResources.limits.memory=1Gi,services.discovery.jobResources.requests.cpu=1"
     ),
     "kserve-mode": "kserveMode=RawDeployment",
+    "routing": "routing.anyPath=true,routing.hosts.team={*.team.example.org}",
     "images": (
         "image.registry=registry.example.com/aim,image.tag=9.9.9,image.pullPolicy=Always,image.pullSecrets={login}"
     ),

@@ -62,9 +62,9 @@ def _deployer() -> "Component":
 
 def _router() -> "Component":
     from aim_router.__main__ import service
-    from aimcontroller.settings import ServiceSettings
+    from aim_router.settings import RouterSettings
 
-    return service(ServiceSettings())
+    return service(RouterSettings())
 
 
 def _statuswriter() -> "Component":

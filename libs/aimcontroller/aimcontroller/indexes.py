@@ -24,6 +24,7 @@ from aimschema.resources import (
     JOB,
     MODEL,
     POD,
+    ROUTE,
     SERVICE,
     TEMPLATE,
 )
@@ -130,6 +131,31 @@ def _claims_of_predictor(body: Body) -> list[str]:
     return claims_mounted({"spec": predictor})
 
 
+def route_path(body: Body) -> str | None:
+    """The path of the first match of an HTTPRoute; ours have one."""
+    for rule in _items(body, "spec", "rules"):
+        for match in _items(rule, "matches"):
+            found = value_at(match, "path", "value")
+            return found if isinstance(found, str) else None
+    return None
+
+
+def paths_above(path: str) -> list[str]:
+    """`/`, `/a` and `/a/b` for `/a/b/c`; none for `/`."""
+    segments = [each for each in path.split("/") if each]
+    return ["/" + "/".join(segments[:count]) for count in range(len(segments))]
+
+
+def _route_path(body: Body) -> list[str]:
+    path = route_path(body)
+    return [] if path is None else [path]
+
+
+def _paths_above(body: Body) -> list[str]:
+    path = route_path(body)
+    return [] if path is None else paths_above(path)
+
+
 OWNED = Index("owned", "", _owners)
 MODELS_BY_NAME = Index("models-by-name", MODEL.kind, _text("spec", "name"))
 TEMPLATES_BY_MODEL = Index(
@@ -170,6 +196,9 @@ PODS_BY_CLAIM = Index("pods-by-claim", POD.kind, claims_mounted)
 INFERENCE_SERVICES_BY_CLAIM = Index(
     "inference-services-by-claim", INFERENCE_SERVICE.kind, _claims_of_predictor
 )
+ROUTES_BY_PATH = Index("routes-by-path", ROUTE.kind, _route_path, everywhere=True)
+ROUTES_BELOW = Index("routes-below", ROUTE.kind, _paths_above, everywhere=True)
+"""By each path above theirs."""
 
 INDEXES: Final = (
     OWNED,
@@ -190,6 +219,8 @@ INDEXES: Final = (
     UNMOUNTABLE_PODS,
     PODS_BY_CLAIM,
     INFERENCE_SERVICES_BY_CLAIM,
+    ROUTES_BY_PATH,
+    ROUTES_BELOW,
 )
 _OF_KIND: Mapping[str, tuple[Index, ...]] = {
     kind: tuple(index for index in INDEXES if index.kind in {"", kind})

@@ -19,6 +19,8 @@ COMPONENT_VARIABLES: Final = frozenset(
         "AIM_GPU_TABLE",
         "AIM_JOB_RESOURCES",
         "AIM_KSERVE_MODE",
+        "AIM_ROUTE_ANY_PATH",
+        "AIM_ROUTE_HOSTS",
         "AIM_NAMESPACES",
         "AIM_NATS_HISTORY_MAX_BYTES",
         "AIM_NATS_MAX_BYTES",

@@ -317,8 +317,71 @@ class GatewayReference(CamelModel):
     port: int | None = Field(default=None, ge=1, le=65535, description="Port of the listener.")
 
 
-class Routing(CamelModel):
-    """Whether and where services are exposed, each under /<namespace>/<workload id>/."""
+Hostname: TypeAlias = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=(r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"),
+    ),
+]
+"""As in Gateway API: lower case, with a wildcard only as the first label."""
+
+
+class RouteSettings(CamelModel):
+    """What a service and its config can set on the route; the service wins field by field."""
+
+    hostnames: list[Hostname] | None = Field(
+        default=None,
+        max_length=16,
+        description="Host names of the route. Default: those of the listener.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    path_template: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=512,
+        pattern=r"^/",
+        description=(
+            "Path of the service on the gateway. It can have {.metadata.namespace},"
+            " {.metadata.name}, {.metadata.uid} and {.metadata.labels['key']}. Default:"
+            " /<namespace>/<workload id>."
+        ),
+    )
+    request_timeout: str | None = Field(
+        default=None,
+        max_length=24,
+        pattern=DURATION_PATTERN,
+        description="Timeout of a request, such as 90s; 0s for none. Default: the gateway's.",
+    )
+    annotations: dict[str, Annotated[str, Field(max_length=1024)]] | None = Field(
+        default=None,
+        max_length=32,
+        description="Annotations of the route.",
+        json_schema_extra=validations(
+            rule(
+                "self.all(name, !name.startsWith('aim.silogen.ai/') &&"
+                " !name.startsWith('kubectl.kubernetes.io/'))",
+                "annotations must not begin with aim.silogen.ai/ or kubectl.kubernetes.io/",
+            )
+        ),
+    )
+
+
+class ServiceRouting(RouteSettings):
+    """Whether and where a service is exposed."""
+
+    enabled: bool | None = Field(
+        default=None,
+        description="Whether the service gets an HTTPRoute. Default: as the config has it.",
+    )
+    gateway: GatewayReference | None = Field(
+        default=None, description="Gateway to attach to. Default: that of the config."
+    )
+
+
+class Routing(RouteSettings):
+    """Whether and where services are exposed."""
 
     gateway: GatewayReference | None = Field(default=None, description="Gateway to attach to.")
     auto_create_route: bool = Field(
@@ -828,7 +891,11 @@ class ServiceIdentity(CamelModel):
 
 
 class ServiceSpec(PodSettings, ServiceIdentity):
-    """What a service runs, and the settings of its pods."""
+    """What a service runs, the settings of its pods, and how it is exposed."""
+
+    routing: ServiceRouting | None = Field(
+        default=None, description="How the service is exposed. Default: as the config has it."
+    )
 
 
 class ServiceStatus(Status):

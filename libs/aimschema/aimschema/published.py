@@ -4,8 +4,9 @@
    in `PATHS`.
 2. A foreign Job, PVC, InferenceService or HTTPRoute is published as metadata, because it can occupy
    a name that we need.
-3. Only AIM annotations and those in `ANNOTATIONS` are published, if they are short. Of the labels
-   of foreign objects, only AIM labels are.
+3. Only AIM annotations and those in `ANNOTATIONS` are published, if they are short. An HTTPRoute of
+   ours has all short ones, since users choose some of them. Of the labels of foreign objects, only
+   AIM labels are.
 4. A literal that may be a secret (env, args, probe headers, header filters) is never published.
    `HASHES` of the body has its sha256, by path, so that drift repair still detects an edit.
 5. An already pruned object stays unchanged: a service may apply this to an event of any release.
@@ -161,13 +162,16 @@ _WHOLE_LISTS = frozenset({"args", "command"})
 def published_part(body: Body) -> Body:
     """The published part of a body. `body` is not changed."""
     kind = body.get("kind")
-    metadata = _metadata(body["metadata"], all_labels=is_ours(body))
+    ours = is_ours(body)
+    metadata = _metadata(
+        body["metadata"], all_labels=ours, all_annotations=ours and kind == ROUTE.kind
+    )
     head = {name: body[name] for name in ("apiVersion", "kind") if name in body} | {
         "metadata": metadata
     }
     if kind in _OURS_WHOLE:
         return _with_few_conditions({**body, **head})
-    if not is_ours(body):
+    if not ours:
         return head
     hidden = without_literals(
         {"kind": kind, **_select(body, PATHS.get(str(kind), {})), HASHES: body.get(HASHES)}
@@ -239,11 +243,13 @@ def hashed_field(path: str) -> tuple[str, ...]:
     return tuple(path.partition("[")[0].split("."))
 
 
-def _metadata(metadata: Body, *, all_labels: bool) -> Body:
+def _metadata(metadata: Body, *, all_labels: bool, all_annotations: bool) -> Body:
     reduced: Body = {name: metadata[name] for name in METADATA if name in metadata}
     if annotations := reduced.get("annotations"):
         reduced["annotations"] = {
-            name: text for name, text in annotations.items() if _is_read(name, text)
+            name: text
+            for name, text in annotations.items()
+            if len(text) <= LONGEST_ANNOTATION and (all_annotations or name.startswith(ANNOTATIONS))
         }
     if not all_labels and (labels := reduced.get("labels")):
         reduced["labels"] = {
@@ -252,10 +258,6 @@ def _metadata(metadata: Body, *, all_labels: bool) -> Body:
             if name.startswith(PREFIX) or name in {MANAGED_BY, COMPONENT}
         }
     return reduced
-
-
-def _is_read(name: str, text: str) -> bool:
-    return name.startswith(ANNOTATIONS) and len(text) <= LONGEST_ANNOTATION
 
 
 def _select(node: Any, tree: Tree | None) -> Any:

@@ -186,6 +186,14 @@ def test_annotations_that_are_read_go() -> None:
     )
 
 
+def test_a_route_of_ours_goes_with_all_short_annotations() -> None:
+    """Users choose some of them, and the drift of one is repaired."""
+    annotations = {"example.org/ttl": "60", "example.org/long": "x" * 1025}
+    for metadata, expected in ((OURS, {"example.org/ttl": "60"}), ({}, {})):
+        route = body("HTTPRoute", metadata | {"annotations": annotations})
+        assert published_part(route)["metadata"]["annotations"] == expected
+
+
 def test_a_long_annotation_is_none_of_ours() -> None:
     assert (
         published_part(body("AIMService", {"annotations": {PREFIX + "retry": "x" * 1025}}))[

@@ -13,6 +13,7 @@ from aim_deployer.settings import DeployerSettings
 from aim_discovery.__main__ import serve as discovery
 from aim_discovery.settings import DiscoverySettings
 from aim_router.__main__ import serve as router
+from aim_router.settings import RouterSettings
 from aim_statuswriter.__main__ import serve as statuswriter
 from aim_watcher.__main__ import main as watcher
 from aim_watcher.__main__ import watch
@@ -28,7 +29,7 @@ PROGRAMS = (
     Program(DISCOVERY, DiscoverySettings, discovery),
     Program(CACHER, CacherSettings, cacher),
     Program(DEPLOYER, DeployerSettings, deployer),
-    Program(ROUTER, ServiceSettings, router),
+    Program(ROUTER, RouterSettings, router),
 )
 
 

@@ -1,25 +1,26 @@
 """`aim-router`: the router as a process."""
 
 import sys
+from functools import partial
 
 from aim_router import projection
 from aim_router.plan import plan
+from aim_router.settings import RouterSettings
 from aimcontroller.component import Component
 from aimcontroller.controller import run_controller
 from aimcontroller.health import Health
 from aimcontroller.process import run
-from aimcontroller.settings import ServiceSettings
 from aimschema.reasons import ROUTER
 
 
-def service(_settings: ServiceSettings) -> Component:
+def service(settings: RouterSettings) -> Component:
     """The router as data: its kinds and its planner."""
     return Component(
         ROUTER,
         projection.RECONCILES,
         projection.WATCHES,
         projection.map_to_keys,
-        plan,
+        partial(plan, options=settings.options),
         owns=projection.OWNS,
         failures=projection.FAILURES,
         reads_status_of=projection.READS_STATUS_OF,
@@ -28,12 +29,12 @@ def service(_settings: ServiceSettings) -> Component:
     )
 
 
-async def serve(settings: ServiceSettings, health: Health) -> None:
+async def serve(settings: RouterSettings, health: Health) -> None:
     await run_controller(service(settings), settings, health)
 
 
 def main() -> None:
-    sys.exit(run(ROUTER, ServiceSettings, serve))
+    sys.exit(run(ROUTER, RouterSettings, serve))
 
 
 if __name__ == "__main__":

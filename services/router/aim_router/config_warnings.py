@@ -9,7 +9,7 @@ from aim_router.route_status import CHANGE_LISTENER
 from aimcontroller.plan import Plan, report_warnings
 from aimcontroller.projection import KubeObject, Projection
 from aimschema import reasons
-from aimschema.kinds import ConfigSpec, GatewayReference
+from aimschema.kinds import ConfigSpec, GatewayReference, Routing
 from aimschema.resources import ROUTE
 
 
@@ -22,6 +22,7 @@ class ConfigView:
     config: KubeObject
     reference: GatewayReference
     gateway: KubeObject | None
+    has_hostnames: bool
 
     @property
     def is_gateway_api_installed(self) -> bool:
@@ -59,14 +60,13 @@ def plan_config(state: Projection, config: KubeObject) -> Plan:
     routing = config.spec_as(ConfigSpec.model_validate).routing
     warnings = []
     if routing is not None and routing.auto_create_route:
-        warnings = _warnings(state, config, routing.gateway)
+        warnings = _warnings(state, config, routing)
     return report_warnings(state, config, reasons.ROUTER, *warnings)
 
 
-def _warnings(
-    state: Projection, config: KubeObject, reference: GatewayReference | None
-) -> list[tuple[str, str]]:
+def _warnings(state: Projection, config: KubeObject, routing: Routing) -> list[tuple[str, str]]:
     """Warnings as (reason, message)."""
+    reference = routing.gateway
     if reference is None:
         message = (
             "spec.routing has no gateway, so no service gets a route; set spec.routing.gateway, or"
@@ -74,7 +74,7 @@ def _warnings(
         )
         return [(reasons.ROUTE_FAILED, message)]
     gateway = find_gateway(state, reference, config.key.namespace)
-    view = ConfigView(state, config, reference, gateway)
+    view = ConfigView(state, config, reference, gateway, bool(routing.hostnames))
     failure = _routing_failure(view)
     if failure is not None:
         return [(reasons.ROUTE_FAILED, failure)]
@@ -111,7 +111,7 @@ def _routing_failure(view: ConfigView) -> str | None:
 
 def _several_listeners(view: ConfigView) -> str | None:
     gateway = view.gateway
-    if gateway is None or view.reference.section_name is not None:
+    if gateway is None or view.reference.section_name is not None or view.has_hostnames:
         return None
     listeners = attached_listeners(gateway, view.reference, view.config.key.namespace)
     if len(listeners) < 2:
@@ -119,5 +119,6 @@ def _several_listeners(view: ConfigView) -> str | None:
     return (
         f"spec.routing.gateway has no sectionName, so routes attach to {len(listeners)}"
         f" listeners of Gateway {gateway.key.namespace}/{gateway.key.name}:"
-        f" {', '.join(map(str, listeners))}; set spec.routing.gateway.sectionName to one of them"
+        f" {', '.join(map(str, listeners))}; set spec.routing.gateway.sectionName to one of them,"
+        " or spec.routing.hostnames"
     )

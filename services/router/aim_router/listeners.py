@@ -8,6 +8,7 @@ total.
 3. A malformed part of a Gateway counts as absent.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,18 +130,41 @@ def rejection(
     return f"{name} has no {missing}{port}; its listeners are {', '.join(all_) or 'none'}"
 
 
-def address(gateway: KubeObject, reference: GatewayReference, namespace: str | None) -> str | None:
-    """`scheme://host[:port]` of the best listener; None while the Gateway has no address."""
-    listeners = attached_listeners(gateway, reference, namespace)
+def address(
+    gateway: KubeObject,
+    reference: GatewayReference,
+    namespace: str | None,
+    hostnames: Sequence[str] = (),
+) -> str | None:
+    """`scheme://host[:port]` of the best listener; None while the Gateway has no address.
+    `hostnames`: those of the route; the first without a wildcard is the host."""
+    own = next((each for each in hostnames if not each.startswith("*")), None)
+    listeners = [
+        each
+        for each in attached_listeners(gateway, reference, namespace)
+        if own is None or not each.hostname or hosts_overlap(each.hostname, own)
+    ]
     usable = [each for each in listeners if _text(each.spec.get("protocol")) in _SCHEMES]
     hosts = [host for each in objects(gateway.status, "addresses") if (host := _host(each))]
     if not usable or not hosts:
         return None
     best = min(usable, key=Listener.rank)
     scheme, default_port = _SCHEMES[_text(best.spec.get("protocol"))]
-    host = best.hostname if best.hostname and not best.hostname.startswith("*") else hosts[0]
+    named = best.hostname if not best.hostname.startswith("*") else ""
+    host = own or named or hosts[0]
     port = best.spec.get("port", default_port)
     return f"{scheme}://{host}" if port == default_port else f"{scheme}://{host}:{port}"
+
+
+def hosts_overlap(one: str, other: str) -> bool:
+    """Whether a request can be for both host names. A wildcard covers every name below its domain,
+    other wildcards included (Gateway API, Hostname)."""
+    one, other = one.lower(), other.lower()
+    if one == other:
+        return True
+    return (one.startswith("*.") and other.removeprefix("*").endswith(one[1:])) or (
+        other.startswith("*.") and one.removeprefix("*").endswith(other[1:])
+    )
 
 
 def takes_http_routes(listener: Body, status: Body) -> bool:

@@ -8,11 +8,13 @@ without template gets no route yet: nothing could run behind it.
 import datetime
 
 from aim_router.config_warnings import plan_config
-from aim_router.render import route, timeout_of
+from aim_router.desired import RouteOptions
+from aim_router.render import route
 from aim_router.reporting import (
     NO_GATEWAY_API,
     report_config_deleted,
     report_config_missing,
+    report_conflict,
     report_disabled,
     report_failure,
     report_gateway_unnamed,
@@ -24,25 +26,31 @@ from aim_router.reporting import (
 )
 from aim_router.view import ServiceView
 from aimcontroller.action import ApplyObject, DeleteObject
-from aimcontroller.plan import EMPTY_PLAN, Plan, actions
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions, requeue_after
 from aimcontroller.projection import KubeObject, Projection
 from aimschema.kinds import GatewayReference
+from aimschema.propagation import passed_on
 from aimschema.resources import CONFIG, Key
 
+ANY = RouteOptions()
+CONFLICT_RETRY_S = 60.0
 
-def plan(state: Projection, key: Key, _now: datetime.datetime) -> Plan:
+
+def plan(
+    state: Projection, key: Key, _now: datetime.datetime, *, options: RouteOptions = ANY
+) -> Plan:
     obj = state.get(key)
     if obj is None or obj.deleting or not obj.has_spec:
         return EMPTY_PLAN
     if key.kind == CONFIG.kind:
         return plan_config(state, obj)
-    return plan_service(ServiceView.build(state, obj))
+    return plan_service(ServiceView.build(state, obj, options))
 
 
 def plan_service(view: ServiceView) -> Plan:
     """First match wins."""
     match view:
-        case ServiceView(config=None, owned=KubeObject()):
+        case ServiceView(is_config_deleted=True):
             return report_config_deleted(view)
         case ServiceView(config=None, uses_default_config=False):
             return report_config_missing(view)
@@ -63,13 +71,24 @@ def plan_route(view: ServiceView, reference: GatewayReference) -> Plan:
             return report_failure(view, NO_GATEWAY_API)
         case ServiceView(older_service=KubeObject() as older):
             return report_older_service(view, older)
-        case ServiceView(timeout_error=str() as error):
+        case ServiceView(invalid=str() as error):
             return report_failure(view, error)
+        case ServiceView(conflicting_route=KubeObject() as other):
+            return give_way(view, other)
         case ServiceView(missing_template=str() as template):
             return report_template_missing(view, template)
         case _:
-            desired = route(view.service, reference, timeout_of(view.service), view.config_spec)
-            return actions(ApplyObject(desired)) | report_route(view, reference)
+            passed = passed_on(view.service.labels, view.config_spec)
+            desired = route(view.service, reference, view.desired, view.path, passed)
+            return actions(ApplyObject(desired)) | report_route(view)
+
+
+def give_way(view: ServiceView, other: KubeObject) -> Plan:
+    """The younger of two routes is removed, since it could take requests of the older one. An event
+    of the other route does not concern this service, so it is reconciled again after a while."""
+    owned = view.owned
+    removal = actions(DeleteObject(owned.key, owned.uid)) if owned is not None else EMPTY_PLAN
+    return removal | report_conflict(view, other) | requeue_after(CONFLICT_RETRY_S)
 
 
 def remove_route(view: ServiceView, cause: str) -> Plan:

@@ -1,44 +1,24 @@
 """Renders the HTTPRoute of a service (gateway.networking.k8s.io/v1). Pure."""
 
-import re
+from collections.abc import Mapping
 from typing import Any
 
-from aim_router.projection import workload_id
+from aim_router.desired import DesiredRoute
 from aimcontroller.projection import KubeObject
 from aimschema import labels
-from aimschema.kinds import ConfigSpec, GatewayReference
+from aimschema.kinds import GatewayReference
 from aimschema.names import predictor_service
-from aimschema.propagation import passed_on
 from aimschema.resources import ROUTE
 
 Body = dict[str, Any]
+Labels = Mapping[str, str]
 BACKEND_PORT = 80
-_DURATION = re.compile(r"([0-9]{1,5}(h|m|s|ms)){1,4}")
-
-
-def path_of(service: KubeObject) -> str:
-    """The path of the service on the gateway; the model's API is below it."""
-    return f"/{service.key.namespace}/{workload_id(service)}"
-
-
-def timeout_of(service: KubeObject) -> str | None:
-    """The request timeout in the annotation of the service (GEP-2257 duration); None means the
-    gateway's default. Raises ValueError for another format."""
-    text = service.annotations.get(labels.ANNOTATION_ROUTE_TIMEOUT)
-    if text is not None and _DURATION.fullmatch(text) is None:
-        raise ValueError(
-            f"annotation {labels.ANNOTATION_ROUTE_TIMEOUT} is {text!r}: use a duration such as 90s,"
-            " 2m30s, or 0s for no timeout"
-        )
-    return text
 
 
 def route(
-    service: KubeObject,
-    gateway: GatewayReference,
-    timeout: str | None,
-    config: ConfigSpec | None = None,
+    service: KubeObject, gateway: GatewayReference, desired: DesiredRoute, path: str, passed: Labels
 ) -> Body:
+    """The HTTPRoute at `path` of `gateway`. `passed`: labels that it gets from its service."""
     own = labels.common_labels(
         labels.COMPONENT_ROUTING, model=str(service.spec.get("model")), service=service.key.name
     )
@@ -48,19 +28,21 @@ def route(
         "metadata": {
             "name": service.key.name,
             "namespace": service.key.namespace,
-            "labels": passed_on(service.labels, config) | own,
+            "labels": {**passed, **own},
+            **({"annotations": {**desired.annotations}} if desired.annotations else {}),
             "ownerReferences": [service.owner_reference()],
         },
         "spec": {
             "parentRefs": [gateway.model_dump(by_alias=True, exclude_none=True)],
-            "rules": [_rule(service, timeout)],
+            **({"hostnames": [*desired.hostnames]} if desired.hostnames else {}),
+            "rules": [_rule(service, path, desired.timeout)],
         },
     }
 
 
-def _rule(service: KubeObject, timeout: str | None) -> Body:
+def _rule(service: KubeObject, path: str, timeout: str | None) -> Body:
     rule: Body = {
-        "matches": [{"path": {"type": "PathPrefix", "value": path_of(service)}}],
+        "matches": [{"path": {"type": "PathPrefix", "value": path}}],
         "filters": [
             {
                 "type": "URLRewrite",

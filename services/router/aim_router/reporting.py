@@ -7,14 +7,12 @@ the fields.
 from typing import Any
 
 from aim_router.projection import workload_id
-from aim_router.render import path_of
 from aim_router.route_status import RouteView, route_condition, routing_ready
 from aim_router.view import ServiceView
 from aimcontroller.plan import Plan, report
 from aimcontroller.projection import ApplyRejected, KubeObject
 from aimcontroller.removal import is_of_former, of_another, of_former, removal
 from aimschema import reasons
-from aimschema.kinds import GatewayReference
 
 NO_GATEWAY_API = (
     "the cluster has no HTTPRoute kind (httproutes.gateway.networking.k8s.io): install the"
@@ -43,10 +41,17 @@ def report_config_missing(view: ServiceView) -> Plan:
 
 
 def report_gateway_unnamed(view: ServiceView) -> Plan:
-    message = (
-        f"AIMNamespaceConfig {view.service.spec.get('configRef')} has routing without a gateway;"
-        " set spec.routing.gateway or autoCreateRoute: false"
-    )
+    config = f"AIMNamespaceConfig {view.service.spec.get('configRef')}"
+    if view.desired.is_enabled_by_service:
+        message = (
+            f"spec.routing.enabled is true, but neither the service nor {config} names a gateway;"
+            " set spec.routing.gateway"
+        )
+    else:
+        message = (
+            f"{config} has routing without a gateway; set spec.routing.gateway or"
+            " autoCreateRoute: false"
+        )
     return report_failure(view, message)
 
 
@@ -54,6 +59,18 @@ def report_older_service(view: ServiceView, older: KubeObject) -> Plan:
     message = (
         f"service {older.key.name} is older and has the same workload id"
         f" {workload_id(view.service)}; change the label of one of them"
+    )
+    return report_failure(view, message)
+
+
+def report_conflict(view: ServiceView, other: KubeObject) -> Plan:
+    if other.key.namespace == view.service.key.namespace:
+        owner = f"HTTPRoute {other.key.name}"
+    else:
+        owner = f"an HTTPRoute of namespace {other.key.namespace}"
+    message = (
+        f"path {view.path} would take requests of {owner}, which is older; change"
+        " routing.pathTemplate or routing.hostnames"
     )
     return report_failure(view, message)
 
@@ -80,7 +97,7 @@ def report_name_conflict(view: ServiceView, other: KubeObject) -> Plan:
     return report(view.service, routing_ready(False, reasons.NAME_CONFLICT, message))
 
 
-def report_route(view: ServiceView, reference: GatewayReference) -> Plan:
+def report_route(view: ServiceView) -> Plan:
     """The report on an applied route; first match wins."""
     match view:
         case ServiceView(rejection=ApplyRejected(passes=False) as rejection):
@@ -90,7 +107,7 @@ def report_route(view: ServiceView, reference: GatewayReference) -> Plan:
             deleted = routing_ready(False, reasons.CONFIGURING_ROUTE, message)
             return report(view.service, deleted, **_previous_fields(view))
         case ServiceView(existing=KubeObject() as existing):
-            return _report_existing(view, existing, reference)
+            return _report_existing(view, existing)
         case _:
             return _report_creating(view)
 
@@ -107,18 +124,18 @@ def _report_rejected(view: ServiceView, rejection: ApplyRejected) -> Plan:
     name = view.service.key.name
     message = f"HTTPRoute {name} is rejected by the API server: {rejection.message}"
     rejected = routing_ready(False, rejection.reason(reasons.ROUTE_FAILED), message)
-    return report(view.service, rejected, path=path_of(view.service))
+    return report(view.service, rejected, path=view.path)
 
 
 def _report_creating(view: ServiceView) -> Plan:
     message = f"HTTPRoute {view.service.key.name} is being created"
     creating = routing_ready(False, reasons.CONFIGURING_ROUTE, message)
-    return report(view.service, creating, path=path_of(view.service))
+    return report(view.service, creating, path=view.path)
 
 
-def _report_existing(view: ServiceView, existing: KubeObject, reference: GatewayReference) -> Plan:
-    route = RouteView.build(view.state, view.service, existing, reference)
-    path = path_of(view.service)
+def _report_existing(view: ServiceView, existing: KubeObject) -> Plan:
+    path = view.path
+    route = RouteView.build(view.state, view.service, existing, view.desired, path)
     url = None if route.address is None else f"{route.address}{path}"
     return report(view.service, route_condition(route), path=path, url=url)
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from aim_router.desired import DesiredRoute
 from aim_router.listeners import address, find_gateway, is_gateway, objects, rejection
 from aim_router.parents import answers, is_complete
-from aim_router.render import path_of
 from aimcontroller.plan import condition
 from aimcontroller.projection import KubeObject, Projection
 from aimschema import reasons
@@ -32,6 +32,7 @@ class RouteView:
     service: KubeObject
     route: KubeObject
     reference: GatewayReference
+    path: str
     gateway: KubeObject | None
     address: str | None
     answers: list[dict[str, dict[str, Any]]]
@@ -42,12 +43,18 @@ class RouteView:
         state: Projection,
         service: KubeObject,
         route: KubeObject,
-        reference: GatewayReference,
+        desired: DesiredRoute,
+        path: str,
     ) -> "RouteView":
-        namespace = route.key.namespace
+        """`desired` names a gateway."""
+        assert desired.gateway is not None
+        namespace, reference = route.key.namespace, desired.gateway
         gateway = find_gateway(state, reference, namespace)
-        at = None if gateway is None else address(gateway, reference, namespace)
-        return cls(service, route, reference, gateway, at, answers(route, reference))
+        at = None
+        if gateway is not None:
+            at = address(gateway, reference, namespace, desired.hostnames)
+        found = answers(route, reference)
+        return cls(service, route, reference, path, gateway, at, found)
 
     @property
     def unmet(self) -> dict[str, Any] | None:
@@ -136,8 +143,7 @@ def _quote(view: RouteView, unmet: dict[str, Any]) -> str:
 
 
 def _ready_at(view: RouteView) -> str:
-    path = path_of(view.service)
-    return path if view.address is None else f"{path} on {view.address}"
+    return view.path if view.address is None else f"{view.path} on {view.address}"
 
 
 def _waiting_for_gateway(view: RouteView) -> str:

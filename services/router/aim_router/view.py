@@ -5,10 +5,21 @@ Nothing here decides: a property answers what is true, `plan` what follows from 
 
 from dataclasses import dataclass
 
+from aim_router.conflicts import older_route
+from aim_router.desired import (
+    NO_CONFIG,
+    DesiredRoute,
+    RouteOptions,
+    checked_timeout,
+    desired_route,
+    forbidden_host,
+    path_of,
+    routing_of,
+)
 from aim_router.projection import first_with_workload_id
-from aim_router.render import timeout_of
 from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
-from aimschema.kinds import ConfigSpec, GatewayReference, Routing
+from aimschema import labels
+from aimschema.kinds import ConfigSpec, GatewayReference
 from aimschema.names import DEFAULT_CONFIG
 from aimschema.resources import CONFIG, ROUTE, TEMPLATE, Key
 
@@ -25,25 +36,30 @@ class ServiceView:
     service: KubeObject
     config: KubeObject | None
     config_spec: ConfigSpec | None
+    desired: DesiredRoute
+    options: RouteOptions
     existing: KubeObject | None
     rejection: ApplyRejected | None
 
     @classmethod
-    def build(cls, state: Projection, service: KubeObject) -> "ServiceView":
+    def build(cls, state: Projection, service: KubeObject, options: RouteOptions) -> "ServiceView":
         key = service.key
+        own = service.spec_as(routing_of)
         config = state.get(Key(CONFIG.kind, key.namespace, str(service.spec.get("configRef"))))
+        config_spec = None if config is None else config.spec_as(ConfigSpec.model_validate)
+        routing = None if config_spec is None else config_spec.routing
         return cls(
             state=state,
             service=service,
             config=config,
-            config_spec=None if config is None else config.spec_as(ConfigSpec.model_validate),
+            config_spec=config_spec,
+            desired=desired_route(
+                service, own, routing, NO_CONFIG if config is None else config.key.name
+            ),
+            options=options,
             existing=state.get(Key(ROUTE.kind, key.namespace, key.name)),
             rejection=state.observation(key, REJECTED),
         )
-
-    @property
-    def routing(self) -> Routing | None:
-        return None if self.config_spec is None else self.config_spec.routing
 
     @property
     def owned(self) -> KubeObject | None:
@@ -58,21 +74,38 @@ class ServiceView:
         return self.existing if self.owned is None else None
 
     @property
+    def is_config_deleted(self) -> bool:
+        """The route was made with a config that does not exist any more. A route with settings of
+        its service records whether there was a config."""
+        if self.config is not None or self.owned is None:
+            return False
+        return self.owned.annotations.get(labels.ANNOTATION_CONFIG) != NO_CONFIG
+
+    @property
     def uses_default_config(self) -> bool:
         """The default config may be missing."""
         return bool(self.service.spec.get("configRef", DEFAULT_CONFIG) == DEFAULT_CONFIG)
 
     @property
     def disabled_by(self) -> str | None:
-        """Why the config requests no route; None if it requests one."""
-        if self.routing is None:
-            return "the config has no routing"
-        return None if self.routing.auto_create_route else "autoCreateRoute is false"
+        """Why no route is requested; None if one is."""
+        return self.desired.disabled_by
 
     @property
     def reference(self) -> GatewayReference | None:
-        """The gateway that the config names."""
-        return None if self.routing is None else self.routing.gateway
+        """The gateway that the service or its config names."""
+        return self.desired.gateway
+
+    @property
+    def path(self) -> str:
+        """The path on the gateway. Raises ValueError if `invalid` says so."""
+        any_path = self.options.any_path
+        return path_of(self.service, self.desired.path_template, any_path=any_path)
+
+    @property
+    def conflicting_route(self) -> KubeObject | None:
+        """An older route that has the requests of this one."""
+        return older_route(self.state, self.service, self.desired, self.path)
 
     @property
     def is_gateway_api_installed(self) -> bool:
@@ -94,10 +127,18 @@ class ServiceView:
         return name if self.state.is_missing(key) else None
 
     @property
-    def timeout_error(self) -> str | None:
-        """What is wrong with the annotation of the request timeout."""
+    def invalid(self) -> str | None:
+        """What is wrong with the routing of the service or of its config."""
+        namespace = str(self.service.key.namespace)
+        host = forbidden_host(self.desired, namespace, self.options)
+        if host is not None:
+            return (
+                f"routing.hostnames has {host}, which namespace {namespace} may not use; change it,"
+                " or allow it in AIM_ROUTE_HOSTS of aim-router"
+            )
         try:
-            timeout_of(self.service)
+            checked_timeout(self.desired.timeout)
+            _ = self.path
         except ValueError as error:
             return str(error)
         return None

@@ -353,7 +353,8 @@ def test_a_config_without_a_listener_lists_all_that_match(world: Any) -> None:
             (
                 "spec.routing.gateway has no sectionName, so routes attach to 3 listeners of"
                 " Gateway team/gw: http (HTTP 80), https (HTTPS 443), tls (TLS 8443); set"
-                " spec.routing.gateway.sectionName to one of them"
+                " spec.routing.gateway.sectionName to one of them, or"
+                " spec.routing.hostnames"
             ),
         )
     ]

@@ -9,9 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from aim_router.__main__ import service
+from aim_router.desired import checked_timeout
 from aim_router.plan import plan as plan_key
 from aim_router.projection import map_change_to_keys, map_to_keys
-from aim_router.render import timeout_of
+from aim_router.settings import RouterSettings
 from aimcontroller import testing
 from aimcontroller.projection import (
     REJECTED,
@@ -21,7 +22,6 @@ from aimcontroller.projection import (
     drop_object,
     fold,
 )
-from aimcontroller.settings import ServiceSettings
 from aimcontroller.testing import (
     NAMESPACE,
     NOW,
@@ -478,12 +478,12 @@ def test_durations(world: Any, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "1", "1.5s", "-1s", "1d", "100000s", "1s1s1s1s1s", "1s "])
 def test_malformed_durations(world: Any, text: str) -> None:
-    service = projection(world.service(annotations={labels.ANNOTATION_ROUTE_TIMEOUT: text})).get(
-        world.key
-    )
-    assert service is not None
     with pytest.raises(ValueError, match=labels.ANNOTATION_ROUTE_TIMEOUT):
-        timeout_of(service)
+        checked_timeout(text)
+    state = projection(
+        world.service(annotations={labels.ANNOTATION_ROUTE_TIMEOUT: text}), world.config()
+    )
+    assert labels.ANNOTATION_ROUTE_TIMEOUT in message(world.plan(state), "RoutingReady")
 
 
 def test_the_objects_are_as_recorded(world: Any) -> None:
@@ -633,7 +633,7 @@ LISTENED = {"listeners": [LISTENER]}
 def test_a_gateway_that_counts_routes_reconciles_nothing(
     world: Any, status: Any, expected: bool
 ) -> None:
-    router = service(ServiceSettings())
+    router = service(RouterSettings())
     others = projection(world.service(status={"path": "/s"}), world.config())
     gateways = [world.gateway() | {"status": each} for each in (LISTENED, status)]
     gateways[1]["metadata"]["resourceVersion"] = "2"
