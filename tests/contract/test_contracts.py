@@ -52,6 +52,7 @@ FOREIGN = {
     "listeners",
     "addresses",
     "Programmed",
+    "PodScheduled",
 }
 """What services read of the status of Pods, claims, InferenceServices, HTTPRoutes and Gateways:
 the contract of Kubernetes, not ours."""
