@@ -52,7 +52,8 @@ IMPORTED = [
     "aimctl.__main__",
     "aimlab.model_image.__main__",
     "aim_downloader.main",
-    # what these import when they connect
+    # what these import and parse when they connect
+    "aim_testing.api_models",
     "aim_watcher.nats_init",
     "aioboto3.s3.inject",
     "multiprocessing.managers",
