@@ -17,7 +17,7 @@ the process.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -59,18 +59,26 @@ class Stalled:
 
 
 Item = Loading | Event | Undecodable | CaughtUp | Stalled
+IsKnown = Callable[[int, int], bool]
 
 
-async def follow(bus: Bus, filters: Sequence[str]) -> AsyncGenerator[Item, None]:
-    """Endless. `filters` are subjects that do not overlap, with wildcards. Raises only
-    BusClosed."""
+def _nothing(_seq: int, _pending: int) -> bool:
+    return False
+
+
+async def follow(
+    bus: Bus, filters: Sequence[str], is_known: IsKnown = _nothing
+) -> AsyncGenerator[Item, None]:
+    """Endless. `filters` are subjects that do not overlap, with wildcards. `is_known` gets the
+    sequence number of each message, in order, and how many are pending; if it is true, the message
+    is not decoded and not yielded. Raises only BusClosed."""
     wait_s = FIRST_RETRY_S
     trouble = RepeatSuppressor()
     blind = False
     while True:
         session = await bus.session()
         try:
-            async with contextlib.aclosing(_load_and_follow(session, filters)) as items:
+            async with contextlib.aclosing(_load_and_follow(session, filters, is_known)) as items:
                 async for item in items:
                     if isinstance(item, CaughtUp):
                         wait_s = FIRST_RETRY_S
@@ -89,7 +97,9 @@ async def follow(bus: Bus, filters: Sequence[str]) -> AsyncGenerator[Item, None]
         wait_s = min(wait_s * 2, LONGEST_RETRY_S)
 
 
-async def _load_and_follow(session: Session, filters: Sequence[str]) -> AsyncGenerator[Item, None]:
+async def _load_and_follow(
+    session: Session, filters: Sequence[str], is_known: IsKnown
+) -> AsyncGenerator[Item, None]:
     await wait_until_mirrored(session, STALLED_AFTER_S)
     consumer, pending = await create_consumer(
         session, STATE, filters, {"deliver_policy": "last_per_subject"}
@@ -103,15 +113,18 @@ async def _load_and_follow(session: Session, filters: Sequence[str]) -> AsyncGen
         async for item in items:
             if isinstance(item, Delivered):
                 pending = item.pending
-                yield open_event(
-                    item.seq, item.subject, item.time, item.data, item.headers, item.pending
-                )
+                if not is_known(item.seq, pending):
+                    yield _open(item)
             else:
                 pending = 0
                 await checks.again()
             if pending == 0 and not caught_up:
                 caught_up = True
                 yield CaughtUp()
+
+
+def _open(item: Delivered) -> Event | Undecodable:
+    return open_event(item.seq, item.subject, item.time, item.data, item.headers, item.pending)
 
 
 class _MirrorChecks:

@@ -1,6 +1,7 @@
 """Following the state: load, catch up, live, and everything that makes it begin again."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -431,3 +432,19 @@ async def test_after_any_message_the_next_one_is_read(
         await bus.publisher.publish(pod("live"))
         assert isinstance(await anext(follower), Undecodable)
         assert (await anext(follower)).subject == "aim.object.Pod.ml.live"  # type: ignore[union-attr]
+
+
+async def test_a_known_message_is_not_yielded(bus: Bus, pod: Pod) -> None:
+    """It counts as delivered."""
+    first = await bus.publisher.publish(pod("a"))
+    second = await bus.publisher.publish(pod("b"))
+    heard: list[tuple[int, int]] = []
+
+    def is_known(seq: int, pending: int) -> bool:
+        heard.append((seq, pending))
+        return seq != first
+
+    follower = follow(bus, PODS, is_known)
+    async with asyncio.timeout(20), contextlib.aclosing(follower):
+        assert names(await load(follower)) == ["a"]
+        assert heard == [(first, 1), (second, 0)]

@@ -4,15 +4,18 @@
 2. Readers drop an object that is not newer than its delete. A watcher that was killed after a
    delete for a kind or namespace that is not watched, and before the marker that begins an epoch,
    leaves such a delete. So the deletes of a load are known until their kind is listed.
+3. An own message that is acknowledged before the bus delivers it is not decoded. A delete is: its
+   object stays as a tombstone until then.
 """
 
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aim_watcher.plan import ObjectMessage, Outgoing, is_older_than_published, newest_of
 from aim_watcher.projection import NOTHING, PublishedObjects, fold
-from aimschema.messages import KindSynced, ObjectDeleted
+from aimschema.messages import KindSynced, ObjectChanged, ObjectDeleted
 from aimschema.resources import GATEWAY, RESOURCES, Key, Resource, key_of
 
 EVERYWHERE = frozenset({GATEWAY.kind})
@@ -37,6 +40,9 @@ class BusState:
         self.loaded_seq = 0
         self.epoch = 0
         self.hidden: dict[Key, int] = {}
+        # Sequence numbers of own messages that the bus has not delivered yet, as a heap.
+        self._own: list[int] = []
+        self._delivered_seq = 0
         # Epoch and version of the newest message, by kind and namespace.
         self._newest: defaultdict[tuple[str, str | None], tuple[int, int]] = defaultdict(
             lambda: (0, 0)
@@ -55,6 +61,20 @@ class BusState:
         if isinstance(message, ObjectDeleted) and message.kind in self._deletes:
             key = Key(message.kind, message.namespace, message.name)
             self._deletes[message.kind][key] = newest_of(message)
+
+    def fold_acknowledged(self, message: ObjectMessage, seq: int) -> None:
+        """Fold an own message, with the sequence number that the bus gave it."""
+        self.fold(message, seq)
+        if isinstance(message, ObjectChanged) and seq > self._delivered_seq:
+            heapq.heappush(self._own, seq)
+
+    def is_known(self, seq: int) -> bool:
+        """Whether the next message that the bus delivers is folded already. Those before it in the
+        order will not come: the bus has a later one on their subject."""
+        self._delivered_seq = seq
+        while self._own and self._own[0] < seq:
+            heapq.heappop(self._own)
+        return bool(self._own) and self._own[0] == seq
 
     def note_age(self, message: Outgoing) -> None:
         self.epoch = max(self.epoch, message.epoch)

@@ -55,7 +55,7 @@ class ObjectPublisher:
                 sequences = await self._bus.publisher.publish_many(messages)
         for place, message in enumerate(messages):
             if place < len(sequences) and sequences[place] > self._state.loaded_seq:
-                self._state.fold(message, sequences[place])
+                self._state.fold_acknowledged(message, sequences[place])
             else:
                 await self._publish(message)
 
@@ -77,7 +77,7 @@ class ObjectPublisher:
                 )
                 smaller = plan.truncated_message(smaller)
             else:
-                self._state.fold(smaller, seq)
+                self._state.fold_acknowledged(smaller, seq)
                 return
         log.error("object-too-large", subject=subject_of(message))
 

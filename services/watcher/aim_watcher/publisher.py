@@ -18,7 +18,7 @@ from aim_watcher.cluster_watch import ClusterWatch
 from aim_watcher.contract import CONTRACT
 from aim_watcher.history_writer import HistoryWriter
 from aim_watcher.object_publisher import ObjectPublisher
-from aimbus import Bus, CaughtUp, Event, Item, Loading, Stalled, Undecodable, follow
+from aimbus import Bus, CaughtUp, Event, Loading, Stalled, Undecodable, follow
 from aimcontroller.dead_letters import DeadLetters
 from aimcontroller.health import Health
 from aimcontroller.metrics import events_read, follow_lag, source_of
@@ -63,7 +63,7 @@ class ClusterPublisher:
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:
         loading = True
         try:
-            async for item in follow(self._bus, CONTRACT.consumes):
+            async for item in follow(self._bus, CONTRACT.consumes, self._is_known):
                 match item:
                     case Loading():
                         loading = True
@@ -80,11 +80,19 @@ class ClusterPublisher:
                         self._health.set_not_ready(STATE, why)
                     case _:
                         assert_never(item)
-                _count(item)
+                if isinstance(item, Event):
+                    _count(item.source, item.pending)
                 if loading and isinstance(item, Event | Undecodable):
                     self._state.loaded_seq = max(self._state.loaded_seq, item.seq)
         finally:
             await self._watch.stop()
+
+    def _is_known(self, seq: int, pending: int) -> bool:
+        """Whether it is an own message that is folded already."""
+        is_known = self._state.is_known(seq)
+        if is_known:
+            _count(WATCHER, pending)
+        return is_known
 
     async def _on_loading(self) -> None:
         await self._watch.stop()
@@ -131,7 +139,6 @@ class ClusterPublisher:
             tasks.create_task(self._watch.republish(marker, with_marker=is_marker))
 
 
-def _count(item: Item) -> None:
-    if isinstance(item, Event):
-        events_read(source_of(item.source)).inc()
-        follow_lag(WATCHER).set(item.pending)
+def _count(source: str, pending: int) -> None:
+    events_read(source_of(source)).inc()
+    follow_lag(WATCHER).set(pending)

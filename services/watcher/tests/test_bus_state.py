@@ -107,3 +107,58 @@ def test_a_delete_that_hides_an_object_is_noticed(
     assert state.hides(JOB.kind, [item]) is hides
     state.forget_deletes(JOB.kind)
     assert not state.hides(JOB.kind, [item])
+
+
+def delete(version: int) -> ObjectDeleted:
+    body = changed(version)
+    return ObjectDeleted(
+        kind=body.kind,
+        namespace=body.namespace,
+        name=body.name,
+        uid=body.uid,
+        resource_version=str(version),
+        object={},
+    )
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "delivered", "known"),
+    [
+        pytest.param([3], [3], [3], id="own"),
+        pytest.param([], [3], [], id="of-another-process"),
+        pytest.param([4, 3], [3, 4], [3, 4], id="acknowledged-in-another-order"),
+        pytest.param([3, 4, 5], [5], [5], id="superseded-before-the-delivery"),
+        pytest.param([3], [3, 3], [3, 3], id="delivered-twice"),
+        pytest.param([5], [3, 4, 5], [5], id="between-others"),
+    ],
+)
+def test_own_messages_are_known(
+    acknowledged: list[int], delivered: list[int], known: list[int]
+) -> None:
+    state = BusState()
+    for seq in acknowledged:
+        state.fold_acknowledged(changed(seq), seq)
+    assert [seq for seq in delivered if state.is_known(seq)] == known
+
+
+def test_a_message_that_comes_before_its_acknowledgement_is_read() -> None:
+    """It leaves nothing behind."""
+    state = BusState()
+    assert not state.is_known(3)
+    state.fold_acknowledged(changed(3), 3)
+    assert not state.is_known(3)
+
+
+def test_the_delete_of_an_own_object_is_read() -> None:
+    """The tombstone goes with it."""
+    state = BusState()
+    state.fold_acknowledged(changed(3), 3)
+    state.fold_acknowledged(delete(4), 4)
+    assert [state.is_known(3), state.is_known(4)] == [True, False]
+
+
+def test_after_a_load_no_message_is_known() -> None:
+    state = BusState()
+    state.fold_acknowledged(changed(3), 3)
+    state.reset()
+    assert not state.is_known(3)
