@@ -5,10 +5,13 @@ hypothesis tries the same examples in every run, so that only a change makes a t
 is slow.
 """
 
+import contextlib
 import gc
 import os
 import signal
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -71,15 +74,32 @@ def fork_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
     """Services, pods and commands are forked from a process that has imported them already."""
-    started_already = forkserver.SOCKET in os.environ  # by the tests that run these tests
+    started_already = forkserver.SOCKET in os.environ  # for all workers, or by a test
     starting = any(item.nodeid.startswith(STARTING) for item in request.session.items)
     if started_already or not starting:
         yield
         return
-    with forkserver.fork_server(tmp_path_factory.mktemp("fork"), IMPORTED) as place:
-        os.environ[forkserver.SOCKET] = str(place)
+    with forked_from(tmp_path_factory.mktemp("fork")):
         yield
-        del os.environ[forkserver.SOCKET]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """With workers, one server for all of them: a second of CPU and 100 MB each."""
+    if not config.getoption("numprocesses", None) or forkserver.SOCKET in os.environ:
+        return (yield)
+    with tempfile.TemporaryDirectory() as folder, forked_from(Path(folder)):
+        return (yield)
+
+
+@contextlib.contextmanager
+def forked_from(folder: Path) -> Iterator[None]:
+    with forkserver.fork_server(folder, IMPORTED) as place:
+        os.environ[forkserver.SOCKET] = str(place)
+        try:
+            yield
+        finally:
+            del os.environ[forkserver.SOCKET]
 
 
 LONGEST = (
