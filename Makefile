@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: promtool help install demo dev test test-cluster test-real transcripts chaos soak fault-docs permission-docs check bench bench-download format crds contracts image-lists generate verify images chart lock clean
+.PHONY: promtool help install demo dev test test-cluster test-real transcripts chaos soak eviction-storm fault-docs permission-docs check bench bench-download format crds contracts image-lists generate verify images chart lock clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ chaos: .venv/dev-installed ## start 50 services under every fault, with two seed
 SEED ?= 1
 soak: .venv/dev-installed ## run ten minutes of random operations and faults on the laptop cluster (SEED=1, SOAK="--minutes 2 --real")
 	$(BIN)/python -m aim_testing.soak --seed $(SEED) $(SOAK)
+
+eviction-storm: .venv/dev-installed ## simulate five minutes of services that start and stop under a quota (SEED=1)
+	$(BIN)/python -m aim_testing.soak.eviction_storm --seed $(SEED)
 
 fault-docs: .venv/dev-installed ## trigger every reported fault and regenerate docs/reference/faults.md
 	$(BIN)/python -m aim_testing.fault_catalogue

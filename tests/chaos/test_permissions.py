@@ -333,6 +333,59 @@ async def a_service_gets_a_second_replica_and_loses_it(running: World) -> None:
     await until(running, BUDGET, "s0", is_deleted)
 
 
+async def a_cache_makes_room_for_another(running: World) -> None:
+    """The cacher asks who uses the old one, and lists the claims before it creates one. The mark
+    is set back by the minute that services have."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bounded"}}
+    await running.cluster.create(namespace, resource=NAMESPACE)
+    quota = {"caching": {"quota": "1Gi"}}
+    await running.cluster.create(an_object(CONFIG, "bounded", "default", quota))
+    old = an_object(CACHE, "bounded", "old", {"sourceUri": "hf://org/Old", "size": "1Gi"})
+    old["metadata"]["labels"] = {labels.MANAGED_BY: labels.MANAGED_BY_AIM}
+    await running.cluster.create(old)
+    await until_in(running, "bounded", "old", is_available)
+    new = an_object(CACHE, "bounded", "new", {"sourceUri": "hf://org/New", "size": "1Gi"})
+    await running.cluster.create(new)
+    await until_in(running, "bounded", "old", is_evicting)
+    earlier = {"metadata": {"annotations": {labels.ANNOTATION_EVICTING: "2020-01-01T00:00:00Z"}}}
+    await running.cluster.merge_patch(CACHE, "bounded", "old", earlier)
+    await until_in(running, "bounded", "old", is_deleted)
+    await until_in(running, "bounded", "new", is_available)
+
+
+def is_evicting(body: Body | None) -> bool:
+    return has_reason(reasons.READY, reasons.EVICTING)(body)
+
+
+async def until_in(
+    running: World, namespace: str, name: str, holds: Callable[[Body | None], bool]
+) -> None:
+    async def check() -> bool:
+        return holds(find(running, CACHE, name, namespace))
+
+    await eventually(check, f"ModelCache {name}, which is {find(running, CACHE, name, namespace)}")
+
+
+async def a_cache_that_is_used_is_marked(running: World) -> None:
+    """The deployer removes the mark from the cache of a service that runs."""
+    (name,) = [
+        entry.obj["metadata"]["name"]
+        for entry in running.api.cluster.store.collections[CACHE.group, CACHE.plural].entries(SPACE)
+        if entry.obj["spec"]["sourceUri"] == fleet.sources_of(0)[0][0]
+    ]
+    mark = {"metadata": {"annotations": {labels.ANNOTATION_EVICTING: "2020-01-01T00:00:00Z"}}}
+    await running.cluster.merge_patch(CACHE, SPACE, name, mark)
+
+    def is_unmarked(body: Body | None) -> bool:
+        annotations = {} if body is None else body["metadata"].get("annotations") or {}
+        return body is not None and labels.ANNOTATION_EVICTING not in annotations
+
+    await until(running, CACHE, name, is_unmarked)
+    async with asyncio.timeout(60.0):
+        while not read_by(running, reasons.DEPLOYER, CACHE, "patch"):  # noqa: ASYNC110 (another process makes it true)
+            await asyncio.sleep(0.5)
+
+
 async def a_registry_wants_credentials(running: World) -> None:
     """Discovery reads them once it inspects images; the other paths take longer than that."""
     metadata = {"name": "registries", "namespace": SYSTEM_NAMESPACE}
@@ -367,6 +420,8 @@ async def test_granted_permissions_are_exactly_the_used_ones(
         paths.create_task(no_pod_is_admitted(running))
         paths.create_task(a_model_server_gets_no_pod(running))
         paths.create_task(a_config_names_a_gateway_that_is_not_there(running))
+        paths.create_task(a_cache_makes_room_for_another(running))
+        paths.create_task(a_cache_that_is_used_is_marked(running))
         paths.create_task(a_service_gets_a_second_replica_and_loses_it(running))
     await a_store_has_a_private_ca(running, tmp_path)
     cautious.cancel()

@@ -162,6 +162,23 @@ DOWNLOADS_REJECTED = [
         "should match",
         id="ca-key-that-is-a-path",
     ),
+    *(
+        pytest.param(
+            body("AIMNamespaceConfig", caching={field: value}),
+            f"spec.caching.{field}",
+            fragment,
+            id=f"{field}-{value}",
+        )
+        for field, value, fragment in (
+            ("quota", "0", "greater than 0"),
+            ("quota", -1, "greater than 0"),
+            ("quota", "much", "quantity"),
+            ("evictAfter", "30d", "should match"),
+            ("evictAfter", "-1h", "should match"),
+            ("evictAfter", "", "should match"),
+            ("evictAfter", "0h0m", "greater than 0"),
+        )
+    ),
     pytest.param(download(include=[""]), "include[0]", "at least 1", id="empty-glob"),
     pytest.param(download(exclude=["*"] * 65), "exclude", "64", id="too-many-globs"),
     pytest.param(
@@ -187,6 +204,12 @@ DOWNLOADS: Body = {
     "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
     "include": ["*.safetensors", "*.json"],
     "exclude": [],
+}
+CACHING: Body = {
+    "quota": "1.5Ti",
+    "evictAfter": "720h30m",
+    "accessMode": "ReadWriteOnce",
+    "download": DOWNLOADS,
 }
 
 
@@ -449,11 +472,11 @@ async def test_an_invalid_name_is_rejected(cluster: Cluster, kind: str, name: st
                 "AIMNamespaceConfig",
                 routing=None,
                 credentials={"s3": [{"addressingStyle": "virtual"}]},
-                caching={"accessMode": "ReadWriteOnce", "download": DOWNLOADS},
+                caching=CACHING,
             ),
             {
                 "credentials": {"s3": [{"addressingStyle": "virtual"}]},
-                "caching": {"accessMode": "ReadWriteOnce", "download": DOWNLOADS},
+                "caching": CACHING,
             },
             id="config-with-all-options-of-downloads",
         ),

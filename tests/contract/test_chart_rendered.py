@@ -345,6 +345,8 @@ def test_on_openshift_the_namespace_chooses_users_and_groups() -> None:
             id="files-not-to-download",
         ),
         pytest.param("", "AIM_DOWNLOAD_ENV", None, set(), id="no-mirror"),
+        pytest.param("caching.quota=50Ti", "AIM_CACHE_QUOTA", "50Ti", {"cacher"}, id="quota"),
+        pytest.param("", "AIM_CACHE_QUOTA", None, set(), id="no-quota"),
     ],
 )
 def test_a_value_becomes_a_variable_of_the_services_that_know_it(

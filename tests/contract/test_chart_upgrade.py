@@ -64,6 +64,7 @@ OPTIONS: dict[str, str] = {
         for service in SERVICES
     ),
     "all-in-one": "allInOne=true,controlPlane.resources.requests.cpu=1",
+    "caching": "caching.quota=50Ti,caching.download.env.HF_ENDPOINT=https://hub.example",
     "no-crds": "crds.install=false",
     "namespace": "namespace.create=true",
     "no-policies": "networkPolicy.enabled=false",

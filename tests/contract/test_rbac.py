@@ -16,7 +16,18 @@ from aimlab.apiserver import ApiServer
 from aimlab.apiserver.access import RBAC_GROUP
 from aimschema.names import SYSTEM_NAMESPACE
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, STATUSWRITER, WATCHER
-from aimschema.resources import AIM_GROUP, AIM_KINDS, EVENT, LEASE, POD, SERVICE, WATCHED
+from aimschema.resources import (
+    AIM_GROUP,
+    AIM_KINDS,
+    CLAIM,
+    EVENT,
+    INFERENCE_SERVICE,
+    LEASE,
+    POD,
+    SERVICE,
+    TEMPLATE,
+    WATCHED,
+)
 from tools.permission_docs import grants_sentence
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +105,12 @@ def test_only_the_watcher_watches_and_it_changes_nothing() -> None:
         Grant(account(service), "", EVENT.group, EVENT.plural, (), "list")
         for service in (CACHER, DISCOVERY, DEPLOYER)
     }
-    assert listing == of_jobs | why_pods_wait
+    users_of_caches = (SERVICE, TEMPLATE, INFERENCE_SERVICE, POD, CLAIM)
+    before_evictions = {
+        Grant(account(CACHER), "", resource.group, resource.plural, (), "list")
+        for resource in users_of_caches
+    }
+    assert listing == of_jobs | why_pods_wait | before_evictions
     own = [
         grant
         for grant in GRANTS

@@ -17,6 +17,7 @@ from typing import Any, Final
 from aimschema import labels
 from aimschema.discovery_result import from_config_map
 from aimschema.names import discovery_config_map, discovery_job
+from aimschema.reasons import FILLED, QUOTA_EXCEEDED, WAITING_FOR_PVC
 from aimschema.resources import (
     CACHE,
     CONFIG_MAP,
@@ -156,6 +157,20 @@ def _paths_above(body: Body) -> list[str]:
     return [] if path is None else paths_above(path)
 
 
+WAITS: Final = "waits"
+
+
+def _waits_for_storage(body: Body) -> list[str]:
+    """Of a cache without a claim."""
+    conditions = _items(body, "status", "conditions")
+    waits = any(
+        value_at(each, "type") == FILLED
+        and value_at(each, "reason") in {QUOTA_EXCEEDED, WAITING_FOR_PVC}
+        for each in conditions
+    )
+    return [WAITS] if waits and value_at(body, "status", "persistentVolumeClaim") is None else []
+
+
 OWNED = Index("owned", "", _owners)
 MODELS_BY_NAME = Index("models-by-name", MODEL.kind, _text("spec", "name"))
 TEMPLATES_BY_MODEL = Index(
@@ -185,6 +200,8 @@ SERVICES_BY_MODEL = Index(
 SERVICES_BY_WORKLOAD_ID = Index("services-by-workload-id", SERVICE.kind, _workload_id)
 """By the label, else the uid."""
 CACHES_BY_SOURCE = Index("caches-by-source", CACHE.kind, _text("spec", "sourceUri"))
+CACHES_BY_WAIT = Index("caches-by-wait", CACHE.kind, _waits_for_storage, everywhere=True)
+"""Caches whose status has that they wait for storage, under the value WAITS."""
 JOBS_BY_COMPONENT = Index(
     "jobs-by-component", JOB.kind, _text("metadata", "labels", labels.COMPONENT), everywhere=True
 )
@@ -214,6 +231,7 @@ INDEXES: Final = (
     SERVICES_BY_MODEL,
     SERVICES_BY_WORKLOAD_ID,
     CACHES_BY_SOURCE,
+    CACHES_BY_WAIT,
     JOBS_BY_COMPONENT,
     PODS_BY_INFERENCE_SERVICE,
     UNMOUNTABLE_PODS,

@@ -12,7 +12,7 @@ from aimcontroller.indexes import (
 from aimcontroller.projection import KubeObject, Projection
 from aimschema.discovery_result import Discovered, from_config_map, recorded_images
 from aimschema.names import discovery_config_map, image_config_map
-from aimschema.reasons import DUPLICATE_SOURCE, FAILED_STATE, READY
+from aimschema.reasons import DUPLICATE_SOURCE, FAILED_STATE, QUOTA_EXCEEDED, READY
 from aimschema.resources import CONFIG_MAP, TEMPLATE, Key
 
 
@@ -66,9 +66,12 @@ def caches_of(state: Projection, namespace: str | None, source_uri: str) -> list
 
 
 def has_failed(cache: KubeObject) -> bool:
-    """Of the first cache of a source. That there was an older one is void once it is the first."""
-    ready = cache.condition(READY) or {}
-    return cache.status.get("status") == FAILED_STATE and ready.get("reason") != DUPLICATE_SOURCE
+    """Of the first cache of a source. That there was an older one is void once it is the first.
+    One that gets no storage has failed as well, though its state is Pending."""
+    reason = (cache.condition(READY) or {}).get("reason")
+    if reason == QUOTA_EXCEEDED:
+        return True
+    return cache.status.get("status") == FAILED_STATE and reason != DUPLICATE_SOURCE
 
 
 def previous_discovery(state: Projection, template: KubeObject) -> KubeObject | None:

@@ -238,6 +238,22 @@ class Cluster:
                 "DELETE", _path(resource, namespace, name), body=options, content_type=JSON
             )
 
+    async def delete_version(self, body: Body) -> None:
+        """Delete an object in exactly the version of `body`, and its dependents in the background.
+        Raises NotFound, and Conflict if it has changed since."""
+        metadata = body["metadata"]
+        key = Key(body["kind"], metadata.get("namespace"), metadata["name"])
+        preconditions = {name: metadata[name] for name in ("uid", "resourceVersion")}
+        options: Body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": preconditions,
+        }
+        path = _path(RESOURCES[key.kind], key.namespace, key.name)
+        with request("delete", "DELETE", key):
+            await self._transport.send("DELETE", path, body=options, content_type=JSON)
+
     async def read_log(
         self,
         namespace: str,

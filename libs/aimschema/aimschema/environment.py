@@ -9,6 +9,7 @@ PREFIX: Final = "AIM_"
 
 COMPONENT_VARIABLES: Final = frozenset(
     {
+        "AIM_CACHE_QUOTA",
         "AIM_CA_BUNDLE",
         "AIM_DISCOVERY_RETRY_S",
         "AIM_DOWNLOADER_IMAGE",

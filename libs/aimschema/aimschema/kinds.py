@@ -506,6 +506,26 @@ class DownloadOptions(CamelModel):
 class Caching(CamelModel):
     """How models are downloaded and how much storage their caches may take."""
 
+    quota: str | int | None = Field(
+        default=None,
+        description=(
+            "Storage of all caches of the namespace, such as 2Ti. A new cache that does not fit"
+            " waits, or takes the place of unused ones. Only in the config default."
+        ),
+        json_schema_extra=positive_quantity("quota", "2Ti"),
+    )
+    evict_after: str | None = Field(
+        default=None,
+        pattern=DURATION_PATTERN,
+        max_length=32,
+        description=(
+            "How long a cache that was created automatically may be unused before it is deleted,"
+            " such as 720h. Only in the config default. Default: no limit."
+        ),
+        json_schema_extra=validations(
+            rule("self.matches('[1-9]')", "evictAfter must be greater than 0, such as 720h")
+        ),
+    )
     download: DownloadOptions | None = Field(default=None, description="Defaults for downloads.")
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] | None = Field(
         default=None,

@@ -55,6 +55,8 @@ DOWNLOAD_FAILED: Final = "DownloadFailed"
 AUTH_ERROR: Final = "AuthError"
 SOURCE_NOT_FOUND: Final = "SourceNotFound"
 CHECKSUM_MISMATCH: Final = "ChecksumMismatch"
+QUOTA_EXCEEDED: Final = "QuotaExceeded"
+EVICTING: Final = "Evicting"
 DUPLICATE_SOURCE: Final = "DuplicateSource"
 ENV_IGNORED: Final = "EnvIgnored"
 
@@ -87,6 +89,7 @@ NAME_CONFLICT: Final = "NameConflict"
 # Warning Events alone
 SECRET_MISSING: Final = "SecretMissing"  # noqa: S105 (a reason)
 CONTESTED: Final = "Contested"
+QUOTA_IGNORED: Final = "QuotaIgnored"
 SEVERAL_LISTENERS: Final = "SeveralListeners"
 LITERAL_SECRET: Final = "LiteralSecret"  # noqa: S105 (a reason)
 SPEC_TOO_LARGE: Final = "SpecTooLarge"

@@ -4,10 +4,10 @@ import sys
 from functools import partial
 
 from aim_cacher import projection
-from aim_cacher.action_handlers import Followers
 from aim_cacher.metrics import measure
 from aim_cacher.plan import plan
 from aim_cacher.settings import CacherSettings
+from aim_cacher.storage_handlers import Handlers
 from aimcontroller.component import Component
 from aimcontroller.controller import run_controller
 from aimcontroller.health import Health
@@ -35,7 +35,7 @@ def service(settings: CacherSettings) -> Component:
 
 
 async def serve(settings: CacherSettings, health: Health) -> None:
-    await run_controller(service(settings), settings, health, Followers())
+    await run_controller(service(settings), settings, health, Handlers())
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.workloads import pod_start_failure
 from aimschema import reasons
 from aimschema.kinds import ConfigSpec
+from aimschema.names import DEFAULT_CONFIG
 from aimschema.resources import CACHE, JOB, STORAGE_CLASS, Key
 
 
@@ -22,6 +23,16 @@ def plan_config(state: Projection, config: KubeObject) -> Plan:
     warnings = [
         (reasons.SECRET_MISSING, message) for message in _secrets_missing(state, config, spec)
     ]
+    caching = spec.caching
+    if config.key.name != DEFAULT_CONFIG and caching is not None:
+        set_here = {"quota": caching.quota, "evictAfter": caching.evict_after}
+        fields = [f"spec.caching.{name}" for name, value in set_here.items() if value is not None]
+        if fields:
+            message = (
+                f"{' and '.join(fields)} count only in AIMNamespaceConfig {DEFAULT_CONFIG}; set"
+                " them there"
+            )
+            warnings.append((reasons.QUOTA_IGNORED, message))
     class_name = spec.cache_storage_class_name
     if class_name is not None and state.get(Key(STORAGE_CLASS.kind, None, class_name)) is None:
         message = (

@@ -1,4 +1,4 @@
-"""Options of the Jobs of a cache: settings of the cluster, and over them those of the cache's
+"""Options of a cache and its Jobs: settings of the cluster, and over them those of the cache's
 config. Pure.
 
 Of variables with one name the later wins: settings of the cluster, credentials of the config,
@@ -20,12 +20,13 @@ NO_OPTIONS = DownloadOptions()
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """Options of the Jobs of a cache.
+    """Options of a cache and its Jobs.
 
     `ca`: certificates in PEM form, `ca_bundle`: a ConfigMap of the namespace with such; the Jobs
     trust them beside the public ones. `env`: variables of the cluster's settings, name and value.
     `resources` replace those of `rules` and of the Job, by name. `include` and `exclude`: globs
-    over file names; None: the downloader's own.
+    over file names; None: the downloader's own. `quota_bytes`: the storage of all caches of the
+    cluster; None: no limit.
     """
 
     image: str
@@ -37,6 +38,7 @@ class JobOptions:
     resources: Resources | None = None
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
+    quota_bytes: int | None = None
 
     @property
     def globs(self) -> list[Body]:

@@ -18,7 +18,8 @@ import datetime
 from aim_cacher.config_warnings import plan_config
 from aim_cacher.environment import warn_of_ignored
 from aim_cacher.job_options import JobOptions
-from aim_cacher.stages import download, eligibility, settled, sizing, storage
+from aim_cacher.stages import allocation, download, eligibility, settled, sizing, storage
+from aim_cacher.stages.eviction import with_eviction
 from aim_cacher.templates import plan_template
 from aim_cacher.view import CacheView
 from aimcontroller.plan import EMPTY_PLAN, Plan
@@ -56,13 +57,15 @@ def plan_cache(view: CacheView) -> Plan:
         case CacheView(name_conflict=KubeObject() as other):
             return eligibility.report_name_conflict(view, other)
         case CacheView(claim=KubeObject() as claim):
-            return eligibility.delete_objects(view.size_job) | plan_claimed(view, claim)
+            return eligibility.delete_objects(view.size_job) | with_eviction(
+                view, plan_claimed(view, claim)
+            )
         case CacheView(config_missing=str() as message):
             return eligibility.report_missing_config(view, message)
         case CacheView(claim_size=None):
             return sizing.measure_source(view)
         case _:
-            return storage.create_claim(view)
+            return allocation.create_claim(view)
 
 
 def plan_claimed(view: CacheView, claim: KubeObject) -> Plan:

@@ -4,18 +4,25 @@ import re
 from collections.abc import Iterable, Iterator
 
 from aimcontroller.failures import FailureConditions
-from aimcontroller.indexes import REQUESTERS_BY_TEMPLATE, claims_mounted
+from aimcontroller.indexes import CACHES_BY_WAIT, REQUESTERS_BY_TEMPLATE, WAITS, claims_mounted
 from aimcontroller.predicates import status_changed
 from aimcontroller.projection import KubeObject, Projection
-from aimcontroller.queries import caches_of, discovery_result_of, oldest_first, templates_of
+from aimcontroller.queries import (
+    caches_of,
+    discovery_result_of,
+    has_failed,
+    oldest_first,
+    templates_of,
+)
 from aimschema.labels import ANNOTATION_CONFIG
 from aimschema.names import DEFAULT_CONFIG, cache_for
-from aimschema.reasons import CACHE_WARM, FAILED_STATE, FILLED, READY, STORAGE_READY
+from aimschema.reasons import CACHE_WARM, FILLED, READY, STORAGE_READY
 from aimschema.resources import (
     CACHE,
     CLAIM,
     CONFIG,
     CONFIG_MAP,
+    INFERENCE_SERVICE,
     JOB,
     POD,
     SERVICE,
@@ -25,22 +32,31 @@ from aimschema.resources import (
 )
 
 RECONCILES = (CACHE, TEMPLATE, CONFIG)
-WATCHES = (CACHE, TEMPLATE, SERVICE, CONFIG, CONFIG_MAP, CLAIM, JOB, POD, STORAGE_CLASS)
+WATCHES = (
+    *(CACHE, TEMPLATE, SERVICE, CONFIG, CONFIG_MAP),
+    *(CLAIM, JOB, POD, STORAGE_CLASS, INFERENCE_SERVICE),
+)
 OWNS = (CLAIM,)
 PROGRESS_OF = (CACHE,)
 _GENERATED_NAME = re.compile(r".*-[0-9a-f]{8}")
 READS_STATUS_OF = {
     CACHE.kind: frozenset(
-        {READY, FILLED, "conditions", "status", "progress", "sizeBytes", "attempts"}
+        {READY, FILLED, "conditions", "status", "progress", "sizeBytes", "attempts", "lastUsed"}
     ),
     TEMPLATE.kind: frozenset({"modelSources"}),
+    SERVICE.kind: frozenset({"resolvedTemplate"}),
 }
 """By kind, the conditions and status fields that the cacher reads."""
 PREDICATES = {
-    SERVICE.kind: status_changed(),
+    SERVICE.kind: status_changed(*READS_STATUS_OF[SERVICE.kind]),
     TEMPLATE.kind: status_changed(*READS_STATUS_OF[TEMPLATE.kind]),
+    INFERENCE_SERVICE.kind: status_changed(),
 }
-"""A service only requests caches."""
+"""A service requests caches, an InferenceService mounts them."""
+_FREES = frozenset(
+    {CACHE.kind, TEMPLATE.kind, SERVICE.kind, CLAIM.kind, POD.kind, INFERENCE_SERVICE.kind}
+)
+"""Kinds whose objects hold storage or keep a cache in use."""
 FAILURES = {
     CACHE.kind: FailureConditions(FILLED, {CLAIM.kind: STORAGE_READY}),
     TEMPLATE.kind: FailureConditions(CACHE_WARM),
@@ -50,6 +66,8 @@ FAILURES = {
 def map_to_keys(state: Projection, key: Key) -> Iterable[Key]:
     """Keys to reconcile when the object at `key` changes or is deleted."""
     obj = state.get(key)
+    if key.kind in _FREES:
+        yield from _waiting_for_storage(state, key, obj)
     match key.kind:
         case "ModelCache":
             yield key
@@ -149,9 +167,7 @@ def map_change_to_keys(before: Projection, after: Projection, key: Key) -> Itera
             return
     for source in unrequested:
         yield from (
-            cache.key
-            for cache in caches_of(after, key.namespace, source)
-            if cache.status.get("status") == FAILED_STATE
+            cache.key for cache in caches_of(after, key.namespace, source) if has_failed(cache)
         )
 
 
@@ -197,6 +213,14 @@ def _templates(state: Projection, key: Key, cache: KubeObject | None) -> list[Ke
         else state.in_namespace(TEMPLATE.kind, key.namespace)
     )
     return [template.key for template in templates]
+
+
+def _waiting_for_storage(state: Projection, key: Key, obj: KubeObject | None) -> Iterator[Key]:
+    """Caches that a quota may admit now: of the namespace, and once a claim is gone of all."""
+    is_freed = obj is None and key.kind == CLAIM.kind
+    for cache in state.find_lazily(CACHES_BY_WAIT, WAITS):
+        if is_freed or cache.key.namespace == key.namespace:
+            yield cache.key
 
 
 def _waiting_for_name(state: Projection, key: Key) -> list[Key]:

@@ -13,6 +13,7 @@ from pydantic_settings import NoDecode
 from aim_cacher.environment import is_forbidden
 from aim_cacher.job_options import JobOptions
 from aimcontroller.settings import JobSettings
+from aimschema import quantities
 
 LARGEST_BUNDLE_BYTES = 1_000_000
 """A ConfigMap holds 1 MiB."""
@@ -51,6 +52,16 @@ def _json(value: object) -> object:
         raise ValueError(f"is not JSON ({error})") from error
 
 
+def _bytes(value: object) -> object:
+    """Raises ValueError for a text that is no quantity greater than 0."""
+    if not isinstance(value, str):
+        return value
+    size_bytes = quantities.parse(value.strip()) if value.strip() else None
+    if size_bytes is not None and size_bytes <= 0:
+        raise ValueError("must be greater than 0, such as 50Ti")
+    return size_bytes
+
+
 def _without_loaders(env: dict[str, str] | None) -> dict[str, str] | None:
     """Raises ValueError for a variable that a config may not set either."""
     for name in env or {}:
@@ -80,6 +91,9 @@ class CacherSettings(JobSettings):
     download_exclude: Globs = None
     """JSON list of globs over file names that are not downloaded. None: the downloader's own."""
 
+    cache_quota: Annotated[int | None, BeforeValidator(_bytes)] = None
+    """Storage of all caches of the cluster, as a quantity such as 50Ti. None or empty: no limit."""
+
     def job_options(self) -> JobOptions:
         return JobOptions(
             self.downloader_image,
@@ -89,6 +103,7 @@ class CacherSettings(JobSettings):
             service_account=self.download_service_account or None,
             include=self.download_include,
             exclude=self.download_exclude,
+            quota_bytes=self.cache_quota,
         )
 
     def ca_text(self) -> str:

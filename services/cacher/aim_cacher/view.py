@@ -145,6 +145,18 @@ class CacheView:
         )
 
     @property
+    def is_waiting_for_claim(self) -> bool:
+        """Only storage is missing for its claim."""
+        return (
+            self.claim is None
+            and not self.is_disposable
+            and self.duplicate_of is None
+            and self.name_conflict is None
+            and self.config_missing is None
+            and self.claim_size is not None
+        )
+
+    @property
     def claim_size(self) -> str | int | None:
         """Size of a new claim: the one in the spec, else what a finished size Job measured, with
         headroom. None while it is unknown."""

@@ -229,6 +229,7 @@ def test_settings_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIM_DOWNLOAD_SERVICE_ACCOUNT", "downloads")
     monkeypatch.setenv("AIM_DOWNLOAD_INCLUDE", '["*.json"]')
     monkeypatch.setenv("AIM_DOWNLOAD_EXCLUDE", " ")
+    monkeypatch.setenv("AIM_CACHE_QUOTA", "50Ti")
     options = CacherSettings().job_options()
     assert options.env == (("HF_ENDPOINT", "https://hub.example"),)
     assert (options.service_account, options.include, options.exclude) == (
@@ -236,6 +237,7 @@ def test_settings_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
         ("*.json",),
         None,
     )
+    assert options.quota_bytes == 50 << 40
 
 
 @pytest.mark.parametrize(
@@ -247,6 +249,9 @@ def test_settings_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
         ("AIM_DOWNLOAD_ENV", '{"aim_s3_0_region": "x"}', "aim_s3_0_region loads code"),
         ("AIM_DOWNLOAD_INCLUDE", "*.json", "is not JSON"),
         ("AIM_DOWNLOAD_EXCLUDE", "[1]", "valid string"),
+        ("AIM_CACHE_QUOTA", "much", "not a quantity"),
+        ("AIM_CACHE_QUOTA", "0", "greater than 0"),
+        ("AIM_CACHE_QUOTA", "-1Gi", "greater than 0"),
     ],
 )
 def test_an_invalid_setting_ends_the_start(

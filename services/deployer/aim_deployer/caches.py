@@ -13,7 +13,8 @@ from functools import partial
 from aim_deployer.existing import is_running, lost_claims, mounts
 from aim_deployer.render import mount_path
 from aim_deployer.resolve import ResolvedService, Source
-from aimcontroller.plan import EMPTY_PLAN, Plan, condition, existing_condition, report
+from aimcontroller.action import PatchObject
+from aimcontroller.plan import EMPTY_PLAN, Plan, actions, condition, existing_condition, report
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import has_failed
 from aimcontroller.removal import removal
@@ -129,6 +130,23 @@ def mounted_condition(
         f" spec.replicas of AIMService {service.key.name} to 0"
     )
     return _not_ready(reasons.CACHE_LOST, message)
+
+
+def keep_caches(parts: ResolvedService, existing: KubeObject | None) -> Plan:
+    """Remove the marks for eviction from the caches that the service mounts or waits for."""
+    if not mounts_caches(parts, existing):
+        return EMPTY_PLAN
+    marked = (source.cache for source in parts.sources if source.is_evicting)
+    return actions(*(_unmark(cache) for cache in marked if cache is not None))
+
+
+def _unmark(cache: KubeObject) -> PatchObject:
+    """Of this version of the cache only: it may be deleted meanwhile."""
+    metadata = {
+        "resourceVersion": str(cache.body["metadata"].get("resourceVersion")),
+        "annotations": {labels.ANNOTATION_EVICTING: None},
+    }
+    return PatchObject(cache.key, cache.uid, {"metadata": metadata})
 
 
 def report_last_used(state: Projection, parts: ResolvedService, now: datetime.datetime) -> Plan:

@@ -11,7 +11,7 @@
 
 import datetime
 
-from aim_deployer.caches import mounts_caches, report_last_used
+from aim_deployer.caches import keep_caches, mounts_caches, report_last_used
 from aim_deployer.gpus import GpuTable
 from aim_deployer.modes import AUTO, mode_of
 from aim_deployer.reporting import (
@@ -43,7 +43,11 @@ def plan(
     service = state.get(key)
     if service is None or service.deleting or not service.has_spec:
         return EMPTY_PLAN
-    return plan_service(ServiceView.build(state, service, now, Options(gpus, mode, namespace)))
+    view = ServiceView.build(state, service, now, Options(gpus, mode, namespace))
+    planned = plan_service(view)
+    if isinstance(view.resolution, ResolvedService):
+        return keep_caches(view.resolution, view.existing) | planned
+    return planned
 
 
 def plan_service(view: ServiceView) -> Plan:

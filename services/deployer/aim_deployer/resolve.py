@@ -12,7 +12,7 @@ from aim_deployer.inputs import DiscoveryResult, ServiceInputs
 from aim_deployer.resolution_errors import ResolutionError
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import caches_of
-from aimschema import reasons
+from aimschema import labels, reasons
 from aimschema.discovery_result import Discovered
 from aimschema.kinds import ConfigSpec, ServiceSpec, TemplateSpec
 
@@ -29,7 +29,16 @@ class Source:
 
     @property
     def warm(self) -> bool:
-        return self.cache is not None and self.cache.status.get("status") == reasons.AVAILABLE_STATE
+        return (
+            self.cache is not None
+            and not self.is_evicting
+            and self.cache.status.get("status") == reasons.AVAILABLE_STATE
+        )
+
+    @property
+    def is_evicting(self) -> bool:
+        """The cacher is about to delete the cache unless its mark is removed."""
+        return self.cache is not None and labels.ANNOTATION_EVICTING in self.cache.annotations
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,8 @@ def summarize_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> S
     storage = conditions.get(reasons.STORAGE_READY)
     if storage is not None and storage.reason in _NO_VOLUME:
         return _failed_summary(TemplateState.FAILED, storage)
+    if storage is not None and storage.reason == reasons.EVICTING:
+        return _working(TemplateState.PROGRESSING, storage)
     match conditions.get(reasons.FILLED):
         case None:
             return _waiting_for_report(TemplateState.PENDING, reasons.PENDING, reasons.CACHER)
@@ -167,6 +169,8 @@ def summarize_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> S
             return _ready_summary(TemplateState.AVAILABLE, filled)
         case ReportedCondition(reason=reason) as filled if reason in _CACHE_FAILED:
             return _failed_summary(TemplateState.FAILED, filled)
+        case ReportedCondition(reason=reasons.QUOTA_EXCEEDED) as filled:
+            return _failed_summary(TemplateState.PENDING, filled)
         case ReportedCondition(reason=reasons.WAITING_FOR_PVC) as filled:
             return _working(TemplateState.PENDING, filled)
         case filled:

@@ -274,6 +274,18 @@ BOUND = ("True", reasons.PVC_BOUND)
             id="checksum",
         ),
         pytest.param(
+            ("False", reasons.QUOTA_EXCEEDED),
+            ("False", reasons.PVC_PENDING),
+            "Pending QuotaExceeded Failure",
+            id="quota",
+        ),
+        pytest.param(
+            ("True", reasons.WARM),
+            ("False", reasons.EVICTING),
+            "Progressing Evicting Progressing",
+            id="evicting",
+        ),
+        pytest.param(
             ("False", reasons.DUPLICATE_SOURCE),
             None,
             "Failed DuplicateSource Failure",

@@ -59,6 +59,10 @@ REMEDIES: Mapping[str, str] = {
     reasons.INSUFFICIENT_CAPACITY: (
         "expand the PVC, or re-create the cache with a larger spec.size"
     ),
+    reasons.QUOTA_EXCEEDED: (
+        "raise the quota, delete services that are not needed, or delete caches; aimctl cache evict"
+        " --plan lists those that are not used"
+    ),
     reasons.CHECKSUM_MISMATCH: (
         f"find out why the files differ from the source's checksums, {RETRY}"
     ),

@@ -12,7 +12,7 @@ from aim_cacher.reporting import filled_condition, report_cache, storage_not_rea
 from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.view import CacheView
 from aimcontroller.action import ApplyObject
-from aimcontroller.plan import Plan, actions, condition
+from aimcontroller.plan import Plan, condition
 from aimcontroller.projection import KubeObject
 from aimcontroller.workloads import has_not_started, outcome
 from aimschema import labels, names, quantities, reasons
@@ -20,12 +20,6 @@ from aimschema.messages import ReportedCondition
 from aimschema.resources import CLAIM
 
 _MARKS = (labels.ANNOTATION_FILLED, labels.ANNOTATION_TRIED)
-
-
-def create_claim(view: CacheView) -> Plan:
-    size = view.claim_size or 0
-    claim = claim_for(view.cache, None, size, view.desired_class, {}, view.access_mode)
-    return actions(ApplyObject(claim)) | await_volume(view)
 
 
 def apply_claim(view: CacheView, claim: KubeObject, **marks: str) -> ApplyObject:

@@ -50,6 +50,8 @@ NEVER_TRUE = frozenset(
         reasons.AUTH_ERROR,
         reasons.SOURCE_NOT_FOUND,
         reasons.CHECKSUM_MISMATCH,
+        reasons.QUOTA_EXCEEDED,
+        reasons.EVICTING,
     }
 )
 """Nothing of this ever happens in these runs."""

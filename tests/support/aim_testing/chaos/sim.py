@@ -10,13 +10,14 @@ possible in reality.
 import datetime
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from aim_cacher.actions import FollowLog
+from aim_cacher.actions import CreateClaim, EvictCache, FollowLog
+from aim_cacher.storage_handlers import Handlers
 from aim_discovery.actions import InspectImage, ReadLog
 from aim_discovery.catalogue import INSPECTION, Inspection
 from aim_discovery.dry_run_output import LOG, ReadLogResult, digest_log
@@ -26,6 +27,7 @@ from aim_testing.chaos.observer import Get
 from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject
 from aimcontroller.additions import merge, removal
 from aimcontroller.component import Component
+from aimcontroller.handler import ActionContext
 from aimcontroller.plan import Plan
 from aimcontroller.projection import (
     PENDING_CREATE,
@@ -38,6 +40,8 @@ from aimcontroller.projection import (
     reset_report_order,
 )
 from aimctl.component_registry import PLANNERS, planner
+from aimkube import Conflict, NotFound
+from aimkube.watch import Snapshot
 from aimlab.apiserver.objects import clone
 from aimlab.kinds import Body, stamp
 from aimschema.messages import (
@@ -50,6 +54,7 @@ from aimschema.messages import (
 )
 from aimschema.resources import AIM_KINDS, POD, RESOURCES, Key, Resource, key_of
 
+T = TypeVar("T")
 JUDGED = frozenset(resource.kind for resource in AIM_KINDS)
 START = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 RETRY_S = 1.0
@@ -151,6 +156,9 @@ class Cluster:
         existing = self.objects.get(key)
         if existing is None or existing["metadata"]["uid"] != uid:
             return None
+        version = existing["metadata"]["resourceVersion"]
+        if patch.get("metadata", {}).get("resourceVersion", version) != version:
+            raise OutOfDateError
         return self._store(clone(merge(existing, patch)))
 
     def delete(self, key: Key, uid: str | None = None) -> None:
@@ -421,8 +429,19 @@ class Process:
                 )
                 self.state = fold(self.state, Observation(action.model, INSPECTION, found))
                 self.queue.setdefault(key)
+            case CreateClaim() | EvictCache():
+                answers += self._handle(action, key)
             case FollowLog() | SendEvent():
                 pass
+
+    def _handle(self, action: CreateClaim | EvictCache, key: Key) -> list[Body]:
+        """By the cacher's own handlers, on the API of this cluster."""
+        try:
+            result = finished(Handlers()(action, cast("ActionContext", Api(self._cluster))))
+        except Conflict:
+            raise OutOfDateError from None
+        self._wake(key, result.requeue_after_s)
+        return [] if result.response is None else [result.response]
 
     def _apply(self, action: ApplyObject, answers: list[Body]) -> None:
         obj = self.state.get(action.key)
@@ -460,6 +479,57 @@ class Process:
     def _fold_answer(self, _action: Action, answers: list[Body]) -> None:
         for answer in answers:
             self.state = fold(self.state, changed_from_response(answer))
+
+
+class Api:
+    """The cluster as handlers of actions have it: no request takes time."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.cluster = self
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Body:
+        return self._existing(Key(resource.kind, namespace, name))
+
+    async def list(self, resource: Resource, namespace: str | None) -> Snapshot:
+        found = self._cluster.of(resource.kind)
+        items = [clone(body) for body in found if body["metadata"].get("namespace") == namespace]
+        return Snapshot(tuple(items), "0")
+
+    async def apply(self, body: Body, *, manager: str) -> Body:
+        """Only creates, as an apply with a version that no object has."""
+        if key_of(body) in self._cluster.objects:
+            raise Conflict("exists")
+        metadata = {k: v for k, v in body["metadata"].items() if k != "resourceVersion"}
+        return self._cluster.apply({**body, "metadata": metadata}, manager.removeprefix("aim-"))
+
+    async def merge_patch(self, resource: Resource, namespace: str, name: str, patch: Body) -> Body:
+        existing = self._existing(Key(resource.kind, namespace, name))
+        answer = self._cluster.merge_patch(key_of(existing), existing["metadata"]["uid"], patch)
+        assert answer is not None
+        return answer
+
+    async def delete_version(self, body: Body) -> None:
+        existing, metadata = self._existing(key_of(body)), body["metadata"]
+        if existing["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
+            raise Conflict("changed")
+        self._cluster.delete(key_of(body), metadata["uid"])
+
+    def _existing(self, key: Key) -> Body:
+        if key not in self._cluster.objects:
+            raise NotFound("is not there")
+        found: Body = clone(self._cluster.objects[key])
+        return found
+
+
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never waits."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("it waits")
 
 
 def synced(kinds: Iterable[Resource]) -> list[KindSynced]:

@@ -168,6 +168,33 @@ async def loader_in_the_environment(place: Place) -> None:
     await place.cache(size="1Gi", env=[{"name": "PYTHONPATH", "value": "/cache"}])
 
 
+async def quota_full(place: Place) -> None:
+    """A user's cache has all of the quota; the next one is for a service."""
+    await place.config(caching={"quota": "1Gi"})
+    await place.make(CACHE, "a", {"sourceUri": "s3://elsewhere/a", "size": "1Gi"})
+    await place.until(CLAIM, names.cache_claim("a"), lambda _: True, "created")
+    await place.put_source()
+    await place.model()
+    await place.template()
+    await place.cache(size="1Gi")
+    await place.service(cacheModel=True)
+
+
+async def cache_not_used(place: Place) -> None:
+    """One that the control plane created, as its label has it; another asks for its storage."""
+    await place.config(caching={"quota": "1Gi"})
+    await place.put_source()
+    spec = {"sourceUri": place.source, "size": "1Gi"}
+    await place.make(CACHE, "c", spec, labels={labels.MANAGED_BY: labels.MANAGED_BY_AIM})
+    await place.until_reported(CACHE, "c", reasons.FILLED, reasons.WARM)
+    await place.make(CACHE, "d", {"sourceUri": "s3://elsewhere/d", "size": "1Gi"})
+
+
+async def quota_in_another_config(place: Place) -> None:
+    await cache_with()(place)
+    await place.config("team", caching={"quota": "1Gi"})
+
+
 def config_warned(reason: str, *fragments: str) -> Expected:
     return Expected(CONFIG, "default", EVENT, reason, fragments)
 
@@ -308,6 +335,34 @@ CASES = (
         (Expected(CACHE, "c", EVENT, reasons.ENV_IGNORED, ("spec.env PYTHONPATH",)),),
         lambda place: place.edit(CACHE, "c", {"spec": {"env": []}}),
         WARM,
+    ),
+    Case(
+        "quota-full",
+        "the namespace's quota for caches is used up",
+        quota_full,
+        (
+            filled(reasons.QUOTA_EXCEEDED, "caching.quota", "1Gi", "held by a"),
+            Expected(CACHE, "c", reasons.FAILURE, reasons.QUOTA_EXCEEDED, ("raise the quota",)),
+            Expected(SERVICE, "s", reasons.CACHE_READY, reasons.CACHE_FAILED, ("ModelCache c",)),
+        ),
+        lambda place: place.delete(CACHE, "a"),
+        WARM,
+    ),
+    Case(
+        "evicting",
+        "a cache that is not used has to make room for another",
+        cache_not_used,
+        (storage(reasons.EVICTING, "not used", "aim.silogen.ai/evict"),),
+        lambda place: place.edit(
+            CACHE, "c", {"metadata": {"annotations": {labels.ANNOTATION_EVICT: "never"}}}
+        ),
+        storage(reasons.PVC_BOUND),
+    ),
+    Case(
+        "quota-elsewhere",
+        "a quota is set in another config than default",
+        quota_in_another_config,
+        (Expected(CONFIG, "team", EVENT, reasons.QUOTA_IGNORED, ("spec.caching.quota",)),),
     ),
     Case(
         "variable",
