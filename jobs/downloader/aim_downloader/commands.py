@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aim_downloader import disk
 from aim_downloader.checksums import Digests
 from aim_downloader.exit_codes import Failure, Outcome
 from aim_downloader.hub import open_hub
+from aim_downloader.lock import Lock, hold_lock
 from aim_downloader.manifest import (
     Entry,
     Manifest,
@@ -22,14 +23,16 @@ from aim_downloader.manifest import (
     recorded_entries,
     reusable_entries,
 )
+from aim_downloader.mirror import is_mirror, open_mirror
 from aim_downloader.paths import require_safe
 from aim_downloader.progress import Meter
 from aim_downloader.report import Reporter
 from aim_downloader.retry import Limits, retry
 from aim_downloader.s3 import open_s3
-from aim_downloader.source import Listing, Source, SourceFile
+from aim_downloader.selection import Selection, select
+from aim_downloader.source import Listing, PlainSource, Source, SourceFile
 from aim_downloader.transfer import Transfer, in_thread, transfer
-from aim_downloader.uri import HubUri, SourceUri
+from aim_downloader.uri import HUB_SCHEME, HubUri, SourceUri
 
 _LINE_EVERY_S = 1.0
 _NAMED_MAX = 5
@@ -44,6 +47,7 @@ class Done:
     size_bytes: int = 0
     files: int = 0
     message: str = ""
+    manifest_digest: str = ""
     meter: Meter | None = None
 
     @property
@@ -61,12 +65,15 @@ class Verb:
     limits: Limits
     done: Done
     free_bytes: Callable[[Path], int | None] = disk.free_bytes
+    selection: Selection = field(default_factory=Selection)
 
 
 def open_source(
     uri: SourceUri, env: Mapping[str, str], limits: Limits
 ) -> AbstractAsyncContextManager[Source]:
     """The source of a URI, open for the duration of a run."""
+    if isinstance(uri, HubUri) and is_mirror(env.get("HF_ENDPOINT", "").strip()):
+        return open_mirror(uri, env, limits)
     return open_hub(uri, env, limits) if isinstance(uri, HubUri) else open_s3(uri, env, limits)
 
 
@@ -78,39 +85,82 @@ async def size(verb: Verb, source: Source) -> None:
 
 async def fetch(verb: Verb, source: Source, dest: Path) -> None:
     """Make DEST hold exactly the source's current revision and its manifest. Files and ranges that
-    DEST already has are not fetched."""
+    DEST already has are not fetched. Waits while another downloader fills DEST."""
     listing = await _listing(verb, source)
-    manifest = await in_thread(disk.read_manifest, dest)
-    entries = recorded_entries(manifest, await in_thread(disk.read_journal, dest))
-    reusable = await in_thread(
-        reusable_entries, listing, entries, lambda path: disk.size_on_disk(dest, path)
+    have = await in_thread(_have, verb, listing, dest)
+    if not have.is_complete:
+        await in_thread(disk.make_dest, dest)
+        async with hold_lock(dest, verb.limits) as lock:
+            have = await in_thread(_have, verb, listing, dest)
+            if not have.is_complete:
+                await _fill(verb, (source, listing, dest), have, lock)
+                return
+    verb.done.meter = Meter(listing.size_bytes, len(listing.files))
+    verb.done.meter.add_existing(listing.size_bytes, files=len(listing.files))
+    verb.reporter.progress(verb.done.meter.line(_now_s()))
+    verb.done.manifest_digest = have.manifest_digest
+    verb.done.message = "this revision is already complete"
+
+
+@dataclass(frozen=True)
+class _Have:
+    """What DEST has of a listing: files that an entry vouches for."""
+
+    entries: Mapping[str, Entry]
+    reusable: Mapping[str, Entry]
+    is_complete: bool
+    manifest_digest: str
+
+
+def _have(verb: Verb, listing: Listing, dest: Path) -> _Have:
+    manifest = disk.read_manifest(dest)
+    entries = recorded_entries(manifest, disk.read_journal(dest))
+    reusable = reusable_entries(listing, entries, lambda path: disk.size_on_disk(dest, path))
+    is_same = (
+        manifest is not None
+        and (manifest.uri, manifest.revision) == (verb.uri, listing.revision)
+        and {entry.path for entry in manifest.files} == {file.path for file in listing.files}
     )
-    missing = [file for file in listing.files if file.path not in reusable]
+    is_whole = len(reusable) == len(listing.files)
+    return _Have(
+        entries,
+        reusable,
+        is_same and is_whole and disk.is_settled(dest),
+        disk.manifest_digest(dest),
+    )
+
+
+async def _fill(verb: Verb, what: tuple[Source, Listing, Path], have: _Have, lock: Lock) -> None:
+    source, listing, dest = what
+    missing = [file for file in listing.files if file.path not in have.reusable]
     meter = verb.done.meter = Meter(listing.size_bytes, len(listing.files))
-    meter.add_existing(sum(entry.size_bytes for entry in reusable.values()), files=len(reusable))
-    is_same = manifest and (manifest.uri, manifest.revision) == (verb.uri, listing.revision)
-    if is_same and not missing and await in_thread(disk.is_settled, dest):
-        verb.reporter.progress(meter.line(_now_s()))
-        verb.done.message = "this revision is already complete"
-        return
+    existing_bytes = sum(entry.size_bytes for entry in have.reusable.values())
+    meter.add_existing(existing_bytes, files=len(have.reusable))
     await in_thread(disk.prepare, dest)
     await in_thread(disk.drop_other_parts, dest, missing)
     resumed_bytes = await in_thread(_resumed_bytes, dest, missing, verb.limits)
     meter.add_existing(resumed_bytes)
     await in_thread(_require_space, verb, dest, missing)
-    async with _lines(verb.reporter, meter):
-        placed = await transfer(Transfer(source, dest, verb.limits, meter), missing)
-    await in_thread(disk.remove_files, dest, obsolete_paths(listing, entries))
-    placed_now = reusable | {entry.path: entry for entry in placed}
-    files = tuple(placed_now[file.path] for file in listing.files)
-    await in_thread(
-        disk.write_manifest, dest, Manifest(uri=verb.uri, revision=listing.revision, files=files)
+    run = Transfer(
+        source, dest, verb.limits, meter, plain=_plain_source(source), guard=lock.require
     )
+    async with _lines(verb.reporter, meter):
+        placed = await transfer(run, missing)
+    await in_thread(lock.require)
+    await in_thread(disk.remove_files, dest, obsolete_paths(listing, have.entries))
+    placed_now = {**have.reusable, **{entry.path: entry for entry in placed}}
+    files = tuple(placed_now[file.path] for file in listing.files)
+    manifest = Manifest(uri=verb.uri, revision=listing.revision, files=files)
+    verb.done.manifest_digest = await in_thread(disk.write_manifest, dest, manifest)
     verb.done.message = f"fetched {len(missing)} of {len(listing.files)} files"
     if resumed_bytes:
         verb.done.message += f", {resumed_bytes} bytes were already there"
     if listing.remark:
         verb.done.message += f"; {listing.remark}"
+
+
+def _plain_source(source: Source) -> PlainSource | None:
+    return source if isinstance(source, PlainSource) else None
 
 
 async def verify(verb: Verb, source: Source, dest: Path) -> None:
@@ -147,7 +197,7 @@ async def verify(verb: Verb, source: Source, dest: Path) -> None:
 
 
 async def _listing(verb: Verb, source: Source) -> Listing:
-    listing = await source.listing()
+    listing = select(await source.listing(), verb.selection, is_hub=verb.uri.startswith(HUB_SCHEME))
     verb.done.revision = listing.revision
     verb.done.size_bytes = listing.size_bytes
     verb.done.files = len(listing.files)

@@ -2,6 +2,7 @@
 
     DEST/<path>                    a complete, verified file
     DEST/.aim-manifest.json        the record of DEST, once a revision is complete
+    DEST/.aim-lock                 the downloader that is at it now (see lock.py)
     DEST/.aim-part/journal         entries of files that were placed since then
     DEST/.aim-part/<name>.data     a file in transfer; <name> is a hash of its path
     DEST/.aim-part/<name>.done     a header (version and range size), then a line with the index of
@@ -17,6 +18,7 @@ and is replaced."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -61,12 +63,16 @@ def free_of(facts: os.statvfs_result) -> int | None:
     return facts.f_bavail * block_bytes if facts.f_blocks > 0 and block_bytes > 0 else None
 
 
-def prepare(dest: Path) -> None:
-    """Create DEST and the folder of parts if they are missing. Remove everything but regular files
-    from the folder of parts."""
+def make_dest(dest: Path) -> None:
+    """Create DEST if it is missing."""
     if not dest.is_dir():
-        dest.mkdir(parents=True)
+        dest.mkdir(parents=True, exist_ok=True)
         _set_mode(dest, FOLDER_MODE)
+
+
+def prepare(dest: Path) -> None:
+    """Create the folder of parts if it is missing. Remove everything but regular files from it."""
+    make_dest(dest)
     parts = dest / _PARTS
     if not _is_real_folder(parts):
         parts.unlink(missing_ok=True)
@@ -92,7 +98,7 @@ def size_on_disk(dest: Path, path: str) -> int | None:
 
 def read_manifest(dest: Path) -> Manifest | None:
     try:
-        return decode(_read_plain(dest / MANIFEST_NAME))
+        return decode(read_plain(dest / MANIFEST_NAME))
     except OSError:
         return None
 
@@ -101,7 +107,7 @@ def read_journal(dest: Path) -> list[Entry]:
     if not _is_real_folder(dest / _PARTS):
         return []
     try:
-        return decode_journal(_read_plain(dest / _PARTS / "journal"))
+        return decode_journal(read_plain(dest / _PARTS / "journal"))
     except OSError:
         return []
 
@@ -145,18 +151,70 @@ def remove_files(dest: Path, paths: Iterable[str]) -> None:
                 break
 
 
-def write_manifest(dest: Path, manifest: Manifest) -> None:
-    """Replace the manifest atomically, then remove the parts and the journal."""
+def manifest_digest(dest: Path) -> str:
+    """The sha256 of the manifest; empty without one."""
+    try:
+        return hashlib.sha256(read_plain(dest / MANIFEST_NAME)).hexdigest()
+    except OSError:
+        return ""
+
+
+def write_manifest(dest: Path, manifest: Manifest) -> str:
+    """Replace the manifest atomically, then remove the parts and the journal. Returns the sha256 of
+    the manifest."""
+    content = encode(manifest)
     temporary = dest / _PARTS / "manifest"
     _remove_unless_plain(dest / MANIFEST_NAME)
     with open(temporary, "wb", opener=_open_plain) as out:
         _set_mode(out.fileno(), FILE_MODE)
-        out.write(encode(manifest))
+        out.write(content)
         out.flush()
         _sync(out.fileno())
     _rename(temporary, dest / MANIFEST_NAME)
     _sync_folder(dest)
     shutil.rmtree(dest / _PARTS, ignore_errors=True)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_plain(path: Path) -> bytes:
+    with open(path, "rb", opener=_open_plain) as content:
+        return content.read()
+
+
+def create_plain(path: Path, data: bytes) -> bool:
+    """Create a file; False if the name is taken. Atomic on every file system (O_EXCL)."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    except FileExistsError:
+        return False
+    try:
+        os.write(handle, data)
+    finally:
+        os.close(handle)
+    return True
+
+
+def rewrite_plain(path: Path, data: bytes) -> None:
+    """Write the same number of bytes again, which renews the file's time."""
+    handle = _open_plain(path, os.O_WRONLY)
+    try:
+        os.pwrite(handle, data, 0)
+        _sync(handle)
+    finally:
+        os.close(handle)
+
+
+def is_plain(path: Path) -> bool:
+    try:
+        return _is_plain(path.lstat())
+    except OSError:
+        return False
+
+
+def remove_any(path: Path) -> None:
+    """Remove a file, a link or a folder, if it exists."""
+    _remove_unless_plain(path)
+    path.unlink(missing_ok=True)
 
 
 def read_through(path: Path, take: Callable[[bytes], None]) -> None:
@@ -164,6 +222,46 @@ def read_through(path: Path, take: Callable[[bytes], None]) -> None:
     with open(path, "rb", opener=_open_plain) as content:
         while data := content.read(_READ_BYTES):
             take(data)
+
+
+def write_small(dest: Path, file: SourceFile, data: bytes | bytearray) -> None:
+    """Write a whole file beside its place. `place_small` moves it there."""
+    path = dest / _PARTS / f"{_part_name(file)}.data"
+    _remove_unless_plain(path)
+    handle = _open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        _write_all(handle, 0, data)
+        _set_mode(handle, FILE_MODE)
+    finally:
+        os.close(handle)  # a network volume reports its errors here
+
+
+def place_small(dest: Path, placed: Iterable[tuple[SourceFile, Entry]]) -> None:
+    """Sync these files together, rename them into place and add their entries to the journal.
+    One sync of the file system costs as much as that of one file."""
+    files = list(placed)
+    paths = [dest / _PARTS / f"{_part_name(file)}.data" for file, _ in files]
+    if not _sync_file_system(dest / _PARTS):
+        for path in paths:
+            _sync_path(path)
+    folders = set()
+    for path, (file, _) in zip(paths, files, strict=True):
+        target = _clear_way(dest, file.path)
+        _rename(path, target)
+        folders.add(target.parent)
+    for folder in folders:
+        _sync_folder(folder)
+    with open(dest / _PARTS / "journal", "ab", opener=_open_plain) as journal:
+        journal.write(b"".join(msgspec.json.encode(entry) + b"\n" for _, entry in files))
+
+
+def begun_paths(dest: Path, files: Iterable[SourceFile]) -> set[str]:
+    """The files of which an earlier run has a record."""
+    try:
+        found = {path.name for path in (dest / _PARTS).iterdir()}
+    except OSError:
+        return set()
+    return {file.path for file in files if f"{_part_name(file)}.done" in found}
 
 
 class Part:
@@ -195,12 +293,9 @@ class Part:
             ),
         )
 
-    def write(self, offset: int, data: bytes | bytearray) -> None:
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all bytes. Raises OSError (ENOSPC, EDQUOT)."""
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._data, view, offset)
-            view, offset = view[written:], offset + written
+        _write_all(self._data, offset, data)
 
     def finish(self, rng: Range) -> None:
         """Record that the range is written."""
@@ -238,6 +333,13 @@ class Part:
         os.close(self._done)
 
 
+def _write_all(handle: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(handle, view, offset)
+        view, offset = view[written:], offset + written
+
+
 def _part_name(file: SourceFile) -> str:
     return hashlib.sha256(file.path.encode()).hexdigest()[:40]
 
@@ -251,7 +353,7 @@ def _finished_ranges(dest: Path, file: SourceFile, range_bytes: int) -> list[Ran
     covers."""
     stem = dest / _PARTS / _part_name(file)
     try:
-        header, *lines = _read_plain(stem.with_suffix(".done")).split(b"\n")
+        header, *lines = read_plain(stem.with_suffix(".done")).split(b"\n")
         data_bytes = stem.with_suffix(".data").lstat().st_size
     except OSError:
         return []
@@ -325,11 +427,6 @@ def _open_plain(path: str | Path, flags: int) -> int:
     return handle
 
 
-def _read_plain(path: Path) -> bytes:
-    with open(path, "rb", opener=_open_plain) as content:
-        return content.read()
-
-
 def _set_mode(target: Path | int, mode: int) -> None:
     """Best effort: readers only need the mode on a volume that has modes."""
     with suppress(OSError):
@@ -343,6 +440,32 @@ def _sync(handle: int) -> None:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
+
+
+def _sync_path(path: Path) -> None:
+    handle = _open_plain(path, os.O_RDONLY)
+    try:
+        _sync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_file_system(folder: Path) -> bool:
+    """Sync the whole file system (syncfs(2), which Python lacks). False where that is not
+    possible."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        return False
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if syncfs(handle) == 0:
+            return True
+        number = ctypes.get_errno()
+    finally:
+        os.close(handle)
+    if number in _UNSUPPORTED:
+        return False
+    raise OSError(number, os.strerror(number), str(folder))
 
 
 def _sync_folder(folder: Path) -> None:

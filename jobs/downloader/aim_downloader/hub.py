@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -38,14 +39,16 @@ from yarl import URL
 from aim_downloader.clean import clean
 from aim_downloader.exit_codes import Failure, Outcome, RangesIgnored, Retryable
 from aim_downloader.paths import is_own
+from aim_downloader.plain import Headers, PlainReader, PlainRequest, has_proxy
 from aim_downloader.ranges import Answered, fault_of
-from aim_downloader.retry import Limits, retry
+from aim_downloader.retry import RETRY_AFTER_MAX_S, Limits, retry
 from aim_downloader.source import Body, ExpectedChecksums, Listing, SourceFile
 from aim_downloader.trust import certificate_fault, tls_context
 from aim_downloader.uri import HubUri
 
 _INFO_TIMEOUT_S = 20.0
 _REDIRECTS_MAX = 5
+_LIMITED = frozenset({429, 503})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PAGES_MAX = 1000
 _DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -92,11 +95,18 @@ async def open_hub(uri: HubUri, env: Mapping[str, str], limits: Limits) -> Async
     async with aiohttp.ClientSession(
         timeout=timeout, connector=connector, trust_env=True, auto_decompress=False
     ) as session:
-        yield HubSource(uri, Hub.from_env(env), session, limits)
+        source = HubSource(uri, Hub.from_env(env), session, limits)
+        source.reader = PlainReader(tls, limits.stall_s)
+        try:
+            yield source
+        finally:
+            source.reader.close()
 
 
 class HubSource:
-    """Implements `Source`. Call `listing` first: it resolves the commit."""
+    """Implements `Source` and `PlainSource`. Call `listing` first: it resolves the commit."""
+
+    reader: PlainReader
 
     def __init__(
         self, uri: HubUri, hub: Hub, session: aiohttp.ClientSession, limits: Limits
@@ -108,6 +118,8 @@ class HubSource:
         self._revision = ""
         self._expected: dict[str, ExpectedChecksums] = {}
         self._redirect_targets: dict[str, URL] = {}
+        self._direct: set[str] = set()
+        self._limited_until_s = 0.0
         self._size_requests = asyncio.Semaphore(limits.files_in_flight)
 
     async def listing(self) -> Listing:
@@ -133,6 +145,36 @@ class HubSource:
     async def open_range(self, file: SourceFile, start: int, end: int) -> AsyncIterator[Body]:
         async with self._open(file, (start, end)) as body:
             yield body
+
+    async def plain_request(
+        self, file: SourceFile, requested: tuple[int, int]
+    ) -> PlainRequest | None:
+        """None for a large file until the session has found out where it is."""
+        url = self._redirect_targets.get(file.path)
+        if url is None and self.is_checked_by_answer(file):
+            url = self._file_url(file)
+        if url is None or has_proxy(str(url)) or (self._hub.is_home(url) and self._limited_s() > 0):
+            return None
+        start, end = requested
+        headers = self._token_for(url) | {"Range": f"bytes={start}-{end - 1}"}
+
+        def is_right(answer: Headers) -> bool:
+            return not answer.get("content-type", "").startswith("text/html")
+
+        return PlainRequest(
+            str(url), headers, start, end, file.size_bytes, is_right, self._note_limit
+        )
+
+    def is_checked_by_answer(self, file: SourceFile) -> bool:
+        """The hub sends a file in git itself, and redirects to the others."""
+        return file.path in self._direct or bool(self._expected[file.path].git_sha1)
+
+    def checksums_of_answer(
+        self,
+        file: SourceFile,
+        headers: Headers,  # noqa: ARG002 - of the port
+    ) -> ExpectedChecksums:
+        return self._expected[file.path]
 
     @asynccontextmanager
     async def open_whole(self, file: SourceFile) -> AsyncIterator[Body]:
@@ -198,6 +240,7 @@ class HubSource:
             answer = get_session().get(
                 str(url), headers=headers, params=params or None, timeout=_INFO_TIMEOUT_S
             )
+            self._note_limit(answer.status_code, answer.headers)
             hf_raise_for_status(answer)
         except HfHubHTTPError as error:
             raise self._error_of_response(error.response) from error
@@ -319,34 +362,62 @@ class HubSource:
         file: SourceFile,
         requested: tuple[int, int] | None,
     ) -> tuple[aiohttp.ClientResponse, Mapping[str, str]]:
-        url = URL(
-            hf_hub_url(
-                self._uri.repo, file.key, revision=self._revision, endpoint=self._hub.endpoint
-            ),
-            encoded=True,
-        )
-        url = self._redirect_targets.get(file.path) or url
+        url = self._redirect_targets.get(file.path) or self._file_url(file)
         headers = {"Accept-Encoding": "identity"} | (
             {"Range": f"bytes={requested[0]}-{requested[1] - 1}"} if requested else {}
         )
         headers_met: dict[str, str] = {}
         for _ in range(_REDIRECTS_MAX):
-            token = (
-                {"Authorization": f"Bearer {self._hub.token}"}
-                if self._hub.is_home(url) and self._hub.token
-                else {}
-            )
+            if self._hub.is_home(url):
+                self._require_turn()
             answer = await stack.enter_async_context(
-                self._session.request(method, url, headers=headers | token, allow_redirects=False)
+                self._session.request(
+                    method, url, headers=headers | self._token_for(url), allow_redirects=False
+                )
             )
+            if self._hub.is_home(url):
+                self._note_limit(answer.status, answer.headers)
             if answer.status not in _REDIRECTS or "Location" not in answer.headers:
                 headers_met |= {name.title(): value for name, value in answer.headers.items()}
-                if method == "GET" and answer.status < 400 and not self._hub.is_home(url):
-                    self._redirect_targets[file.path] = url
+                if method == "GET" and answer.status < 400:
+                    self._note_place(file, url)
                 return answer, headers_met
             headers_met |= {name.title(): value for name, value in answer.headers.items()}
             url = url.join(URL(answer.headers["Location"], encoded=True))
         raise Retryable("too many redirects")
+
+    def _note_limit(self, status: int, headers: Mapping[str, str]) -> None:
+        """After a rejection for the rate limit, or with the last request of a window, no request of
+        this run goes to the hub before the time that it names."""
+        named = httpx2.Headers(dict(headers))
+        limit = parse_ratelimit_headers(named)
+        if status in _LIMITED or (limit is not None and limit.remaining == 0):
+            wait_s = min(_wait_s(named), RETRY_AFTER_MAX_S)
+            self._limited_until_s = max(self._limited_until_s, time.monotonic() + wait_s)
+
+    def _limited_s(self) -> float:
+        return self._limited_until_s - time.monotonic()
+
+    def _require_turn(self) -> None:
+        """Raises Retryable while the rate limit of the hub is used up."""
+        if (wait_s := self._limited_s()) > 0:
+            raise Retryable("the rate limit of the hub is used up", retry_after_s=wait_s)
+
+    def _note_place(self, file: SourceFile, url: URL) -> None:
+        if self._hub.is_home(url):
+            self._direct.add(file.path)
+        else:
+            self._redirect_targets[file.path] = url
+
+    def _file_url(self, file: SourceFile) -> URL:
+        repo, revision = self._uri.repo, self._revision
+        url = hf_hub_url(repo, file.key, revision=revision, endpoint=self._hub.endpoint)
+        return URL(url, encoded=True)
+
+    def _token_for(self, url: URL) -> dict[str, str]:
+        """The token is only sent to the hub itself."""
+        has_token = self._hub.token and self._hub.is_home(url)
+        return {"Authorization": f"Bearer {self._hub.token}"} if has_token else {}
 
     def _check(
         self, answer: aiohttp.ClientResponse, file: SourceFile, requested: tuple[int, int] | None

@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from msgspec import UNSET
@@ -26,6 +26,7 @@ from aim_downloader.commands import Done, Verb, fetch, no_space, open_source, si
 from aim_downloader.exit_codes import EXIT_CODE, Failure, Outcome
 from aim_downloader.report import Reporter, Result, secrets_in
 from aim_downloader.retry import Limits
+from aim_downloader.selection import selection_of
 from aim_downloader.uri import UriError, parse_uri
 
 _DEFAULT_TERMINATION_LOG = "/dev/termination-log"
@@ -94,6 +95,7 @@ async def run(
         seconds=round(time.monotonic() - started_s, 3),
         needed_bytes=UNSET if needed is None else needed,
         free_bytes=UNSET if free is None else free,
+        manifest_digest=done.manifest_digest or UNSET,
     )
     reporter.result(result)
     return result.exit_code
@@ -104,6 +106,7 @@ async def _run_verb(command: Command, env: Mapping[str, str], verb: Verb) -> Non
         uri = parse_uri(command.uri)
     except UriError as error:
         raise Failure(Outcome.NOT_FOUND, str(error)) from error
+    verb = replace(verb, selection=selection_of(env))
     async with open_source(uri, env, verb.limits) as source:
         if command.dest is None:
             await size(verb, source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 
 from aim_downloader.report import Progress
@@ -11,12 +12,13 @@ _WINDOW_S = 10.0
 
 class Meter:
     """Counts bytes and files. The rate covers the last ten seconds: a pause shows soon, and a burst
-    does not mislead."""
+    does not mislead. `add_received`, `add_checked` and `count_file` may be called from threads."""
 
     def __init__(self, total_bytes: int, files: int, *, verifying: bool = False) -> None:
         self._total = total_bytes
         self._files = files
         self._downloads = not verifying
+        self._lock = threading.Lock()
         self._got = 0
         self._checked = 0
         self._files_done = 0
@@ -31,7 +33,8 @@ class Meter:
         self._samples.clear()
 
     def add_received(self, size_bytes: int, path: str) -> None:
-        self._got += size_bytes
+        with self._lock:
+            self._got += size_bytes
         self._file = path
 
     @property
@@ -46,12 +49,14 @@ class Meter:
         self._samples.clear()
 
     def add_checked(self, size_bytes: int, path: str) -> None:
-        self._checked += size_bytes
+        with self._lock:
+            self._checked += size_bytes
         if self._verifying:
             self._file = path
 
     def count_file(self) -> None:
-        self._files_done += 1
+        with self._lock:
+            self._files_done += 1
 
     @property
     def _verifying(self) -> bool:

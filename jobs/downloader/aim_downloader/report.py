@@ -52,7 +52,8 @@ class Progress(Struct, frozen=True, kw_only=True, tag_field="event", tag="progre
 
 class Result(Struct, frozen=True, kw_only=True, tag_field="event", tag="result"):
     """The result of a run. Only `no_space` has `needed_bytes` and `free_bytes`. `revision` is empty
-    if the source gave none."""
+    if the source gave none. `manifest_digest` is the sha256 of the manifest after a complete
+    fetch."""
 
     outcome: Outcome
     exit_code: int
@@ -64,6 +65,7 @@ class Result(Struct, frozen=True, kw_only=True, tag_field="event", tag="result")
     seconds: float
     needed_bytes: int | UnsetType = UNSET
     free_bytes: int | UnsetType = UNSET
+    manifest_digest: str | UnsetType = UNSET
 
 
 class Reporter:

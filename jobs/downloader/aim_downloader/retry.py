@@ -10,30 +10,35 @@ from typing import TypeVar
 
 from aim_downloader.exit_codes import Failure, Outcome, Retryable
 
-_RETRY_AFTER_MAX_S = 60.0
+RETRY_AFTER_MAX_S = 300.0
+"""The window of the hub's rate limits is five minutes."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a run. Memory use is about `ranges_in_flight` × 2 × `write_bytes` above the
-    bare interpreter with its clients."""
+    """The limits of a run. Memory use is at most `ranges_in_flight` × `range_bytes` above the bare
+    interpreter with its clients. The lock of DEST is renewed every `beat_s`, and is of a dead owner
+    after `stale_beats` without that."""
 
     range_bytes: int = 16 * 1024 * 1024
     write_bytes: int = 1024 * 1024
-    ranges_in_flight: int = 12
+    ranges_in_flight: int = 8
     files_in_flight: int = 16
     stall_s: float = 120.0
     tries: int = 5
     backoff_s: float = 1.0
+    beat_s: float = 5.0
+    stale_beats: int = 6
+    lock_poll_s: float = 1.0
 
 
 def pause_s(limits: Limits, failed_tries: int, retry_after_s: float) -> float:
     """Seconds before the next try: doubled each time, jittered by half, and at least the delay that
-    the server asked for, up to a minute."""
+    the server asked for, up to five minutes."""
     backoff_s = limits.backoff_s * (1 << (failed_tries - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
-    return max(backoff_s, min(retry_after_s, _RETRY_AFTER_MAX_S))
+    return max(backoff_s, min(retry_after_s, RETRY_AFTER_MAX_S))
 
 
 class RetriesExhausted(Failure):

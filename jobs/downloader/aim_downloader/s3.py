@@ -24,9 +24,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from aim_downloader.clean import clean
 from aim_downloader.exit_codes import Failure, Outcome, RangesIgnored, Retryable
 from aim_downloader.paths import is_own, without_placeholders
+from aim_downloader.plain import Headers, PlainReader, PlainRequest
 from aim_downloader.ranges import Answered, fault_of
 from aim_downloader.retry import Limits, retry
-from aim_downloader.s3_client import connect
+from aim_downloader.s3_client import Connection, connect
 from aim_downloader.s3_errors import StoreError, store_error_of
 from aim_downloader.s3_listing import IncompleteListing, Item, Page, PageStart, list_objects
 from aim_downloader.source import Body, ExpectedChecksums, Listing, SourceFile
@@ -47,6 +48,17 @@ _NO_MD5_ETAG_CLASSES = {"EXPRESS_ONEZONE"}
 _WEAK, _MODIFIED = "W/", "modified "
 """Prefixes of tags that cannot be a condition: weak ETags, and the time that replaces a missing
 one."""
+_WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
+_HEADERS = {
+    "ETag": "etag",
+    "ServerSideEncryption": "x-amz-server-side-encryption",
+    "SSECustomerAlgorithm": "x-amz-server-side-encryption-customer-algorithm",
+    "StorageClass": "x-amz-storage-class",
+    "ChecksumSHA256": "x-amz-checksum-sha256",
+    "ChecksumCRC32": "x-amz-checksum-crc32",
+    "ChecksumType": "x-amz-checksum-type",
+}
+"""The elements of a HeadObject response that `checksums_of` reads, and their headers."""
 _OUTCOME: dict[Kind, Outcome] = {
     "no_access": Outcome.NO_ACCESS,
     "not_there": Outcome.NOT_FOUND,
@@ -59,7 +71,9 @@ _KIND: dict[Outcome, Kind] = {outcome: kind for kind, outcome in _OUTCOME.items(
 async def open_s3(uri: S3Uri, env: Mapping[str, str], limits: Limits) -> AsyncIterator[S3Source]:
     """The source for the duration of a run."""
     async with AsyncExitStack() as stack:
-        yield S3Source(uri, stores_from(env), stack, limits, tls_context(env))
+        source = S3Source(uri, stores_from(env), stack, limits, tls_context(env))
+        stack.callback(source.reader.close)
+        yield source
 
 
 class S3Source:
@@ -79,7 +93,8 @@ class S3Source:
         self._limits = limits
         self._tls = tls
         self._store = Store()
-        self._client: S3Client | None = None
+        self._connection: Connection | None = None
+        self.reader = PlainReader(tls, limits.stall_s)
         self._etags: dict[str, str] = {}
         self._modified: dict[str, datetime] = {}
         self._takes_conditions = True
@@ -127,6 +142,36 @@ class S3Source:
         async with self._open(file, (start, end)) as body:
             yield body
 
+    async def plain_request(
+        self, file: SourceFile, requested: tuple[int, int]
+    ) -> PlainRequest | None:
+        signer = self._connection.signer if self._connection else None
+        if signer is None:
+            return None
+        start, end = requested
+        version = self._version(file)
+        conditions = {"If-Match": version} if version and self._takes_conditions else {}
+        is_whole = end - start == file.size_bytes
+        extent = _WITH_CHECKSUMS if is_whole else {"Range": f"bytes={start}-{end - 1}"}
+        url = signer.url(file.key)
+        headers = await signer.headers(url, conditions | extent)
+
+        def is_right(answer: Headers) -> bool:
+            return not version or _bare(answer.get("etag", "")) == _bare(version)
+
+        return PlainRequest(url, headers, start, end, file.size_bytes, is_right)
+
+    def is_checked_by_answer(self, file: SourceFile) -> bool:
+        """The digest of an object in parts needs a HEAD of its parts."""
+        return not _MULTIPART.fullmatch(file.tag)
+
+    def checksums_of_answer(
+        self,
+        file: SourceFile,  # noqa: ARG002 - of the port
+        headers: Headers,
+    ) -> ExpectedChecksums:
+        return checksums_of({name: headers.get(header) for name, header in _HEADERS.items()})
+
     @asynccontextmanager
     async def open_whole(self, file: SourceFile) -> AsyncIterator[Body]:
         async with self._open(file, None) as body:
@@ -135,7 +180,7 @@ class S3Source:
     async def _files(self, store: Store) -> tuple[SourceFile, ...]:
         """The files of the store, sorted by path. Later reads use this store."""
         self._store = store
-        self._client = await self._stack.enter_async_context(
+        self._connection = await self._stack.enter_async_context(
             connect(store, self._limits, self._tls)
         )
         prefix = self._uri.prefix
@@ -374,8 +419,8 @@ class S3Source:
             raise self._read_error(error, file, {}) from error
 
     def _connect_once(self) -> S3Client:
-        assert self._client, "listing comes first"
-        return self._client
+        assert self._connection, "listing comes first"
+        return self._connection.client
 
 
 class ListV2Unsupported(Failure):

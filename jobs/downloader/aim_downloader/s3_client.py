@@ -23,6 +23,7 @@ from yarl import URL
 
 from aim_downloader.retry import Limits
 from aim_downloader.s3_errors import NotS3, Redirected
+from aim_downloader.s3_plain import Signer, signer_of
 from aim_downloader.stores import Store
 
 if TYPE_CHECKING:
@@ -38,9 +39,25 @@ _XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml|<(?:\w+:)?Error\b)")
 _TEXT_BYTES_MAX = 4096
 
 
+@dataclass
+class Connection:
+    """A client, its credentials (None without any), and the signer that its listings lead to."""
+
+    client: S3Client
+    credentials: Any
+    signer: Signer | None = None
+
+    def note_listing(self, request: Any, **_: Any) -> None:
+        """Called by botocore with each listing that it sends."""
+        authorization = request.headers.get("Authorization", "")
+        if isinstance(authorization, bytes):
+            authorization = authorization.decode()
+        self.signer = signer_of(request.url, authorization, self.credentials)
+
+
 @asynccontextmanager
-async def connect(store: Store, limits: Limits, tls: ssl.SSLContext) -> AsyncIterator[S3Client]:
-    """The client, open during the block. Raises ValueError for an endpoint that is no URL."""
+async def connect(store: Store, limits: Limits, tls: ssl.SSLContext) -> AsyncIterator[Connection]:
+    """Open during the block. Raises ValueError for an endpoint that is no URL."""
     config = AioConfig(
         http_session_cls=partial(_Session, tls),  # type: ignore[arg-type]  # (it is only called)
         s3={"addressing_style": store.addressing_style},
@@ -63,7 +80,10 @@ async def connect(store: Store, limits: Limits, tls: ssl.SSLContext) -> AsyncIte
         "s3", endpoint_url=store.endpoint_url or None, config=config
     ) as client:
         client.meta.events.register("before-parse.s3", _keep_text)
-        yield client
+        connection = Connection(client, await base.get_credentials())
+        client.meta.events.register("before-send.s3.ListObjectsV2", connection.note_listing)
+        client.meta.events.register("before-send.s3.ListObjects", connection.note_listing)
+        yield connection
 
 
 @cache

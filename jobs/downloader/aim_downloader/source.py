@@ -8,11 +8,13 @@ raises only `Failure` (ends the run), `Retryable` (this request may be repeated)
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
-OWN_NAMES = frozenset({".aim-manifest.json", ".aim-part"})
+from aim_downloader.plain import Headers, PlainReader, PlainRequest
+
+OWN_NAMES = frozenset({".aim-manifest.json", ".aim-part", ".aim-lock"})
 """Names at the top of DEST that the downloader uses. A source that has them (a copied cache) does
 not overwrite them."""
 
@@ -89,4 +91,26 @@ class Source(Protocol):
 
     def open_whole(self, file: SourceFile) -> AbstractAsyncContextManager[Body]:
         """All bytes of the file, by a request without a range."""
+        ...
+
+
+@runtime_checkable
+class PlainSource(Protocol):
+    """A source whose files plain requests can read, as long as the server answers exactly."""
+
+    reader: PlainReader
+
+    async def plain_request(
+        self, file: SourceFile, requested: tuple[int, int]
+    ) -> PlainRequest | None:
+        """The request for bytes (end exclusive) of exactly the listed version; None if plain
+        requests do not fit here."""
+        ...
+
+    def is_checked_by_answer(self, file: SourceFile) -> bool:
+        """Whether the headers of an answer with the whole file give its checksums."""
+        ...
+
+    def checksums_of_answer(self, file: SourceFile, headers: Headers) -> ExpectedChecksums:
+        """The checksums that such an answer gives."""
         ...

@@ -15,6 +15,9 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _CONTROL_OR_SPACE = re.compile(r"[\x00-\x20\x7f]")
 
 
+HUB_SCHEME = "hf://"
+
+
 class UriError(ValueError):
     """The text is no source URI; the message names the wrong part."""
 
