@@ -322,6 +322,51 @@ def blame(what: Named, namespace: Namespace = None, output: Output = "text") -> 
     command.show(what, namespace, output)
 
 
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Write. Default: only show what would be written.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Also write what a GitOps tool manages, and may undo.")
+]
+
+
+@app.command()
+def rollback(  # noqa: PLR0913, PLR0917 (the options of a command)
+    what: Named,
+    to: Annotated[str, typer.Option("--to", help="A version, or a time: 15m, 3d or RFC 3339.")],
+    namespace: Namespace = None,
+    yes: Yes = False,
+    force: Force = False,
+    kubeconfig: Kubeconfig = None,
+    output: Output = "text",
+) -> None:
+    """Bring the spec of an object back to a recorded version: show the plan, and with --yes write
+    it. Exits 2 if immutable fields differ."""
+    from aimctl.commands import rollback as command
+    from aimctl.put_back import Options
+
+    again = " --force" if force else ""
+    command.rollback(what, namespace, to, Options(kubeconfig, output, again, yes, force))
+
+
+@app.command()
+def rewind(
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace to bring back.")],
+    to: Annotated[str, typer.Option("--to", help="A time: 15m, 3d or RFC 3339.")],
+    yes: Yes = False,
+    force: Force = False,
+    kubeconfig: Kubeconfig = None,
+    output: Output = "text",
+) -> None:
+    """Bring all specs of a namespace back to a time: show the plan, and with --yes write it. The
+    same command continues an interrupted one. Exits 2 if immutable fields differ."""
+    from aimctl.commands import rewind as command
+    from aimctl.put_back import Options
+
+    again = " --force" if force else ""
+    command.rewind(namespace, to, Options(kubeconfig, output, again, yes, force))
+
+
 @dead.callback(invoke_without_command=True)
 def dead_list(context: typer.Context, output: Output = "text") -> None:
     """List dead letters: undecodable messages and work that keeps failing (NATS server:

@@ -312,7 +312,10 @@ def console(tmp_path: Path) -> PlainConsole:
 async def test_history_shows_versions_and_changes(bus: Bus, console: PlainConsole) -> None:
     await prepared(bus)
     await show_history(KEY, console, "text")
-    lines = [line[22:] if line.startswith("20") else line for line in output(console).splitlines()]
+    lines = [
+        line.partition("Z  ")[2] if line.startswith("20") else line
+        for line in output(console).splitlines()
+    ]
     assert lines == [
         "version 1  kubectl-edit (Update)",
         "  first recorded version",

@@ -1,14 +1,24 @@
 """The cluster as AIM services see it: a few verbs over dicts."""
 
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Literal, TypeAlias
 
 from aimkube import watch
 from aimkube.errors import Forbidden, from_status, with_missing_permission
 from aimkube.tracing import request
-from aimkube.transport import APPLY_PATCH, JSON, MERGE_PATCH, Body, Fence, Query, Transport, decode
+from aimkube.transport import (
+    APPLY_PATCH,
+    JSON,
+    JSON_PATCH,
+    MERGE_PATCH,
+    Body,
+    Fence,
+    Query,
+    Transport,
+    decode,
+)
 from aimkube.watch import Snapshot, Timing, WatchEvent
 from aimschema.resources import POD, RESOURCES, Key, Resource
 
@@ -123,8 +133,11 @@ class Cluster:
                         raise from_status(body if isinstance(body, dict) else {})
                     yield None if event.get("type") == "DELETED" else body
 
-    async def create(self, body: Body, *, resource: Resource | None = None) -> Body:
-        """Raises AlreadyExists, Invalid."""
+    async def create(
+        self, body: Body, *, resource: Resource | None = None, manager: str | None = None
+    ) -> Body:
+        """`manager` is the field manager; by default the server takes the user agent. Raises
+        AlreadyExists, Invalid."""
         resource = resource or RESOURCES[body["kind"]]
         metadata = body["metadata"]
         path = _path(resource, metadata.get("namespace"))
@@ -133,7 +146,8 @@ class Cluster:
             "POST",
             Key(resource.kind, metadata.get("namespace"), metadata.get("name", "")),
         ):
-            return decode(await self._transport.send("POST", path, body=body))
+            query: Query = {} if manager is None else {"fieldManager": manager}
+            return decode(await self._transport.send("POST", path, query=query, body=body))
 
     async def replace(self, body: Body, *, resource: Resource | None = None) -> Body:
         """PUT of the whole object: compare and swap with `metadata.resourceVersion`. Raises
@@ -211,6 +225,22 @@ class Cluster:
         return decode(
             await self._transport.send("PATCH", path, body=patch, content_type=MERGE_PATCH)
         )
+
+    async def json_patch(self, key: Key, operations: Sequence[Body], *, manager: str) -> Body:
+        """JSON patch (RFC 6902). An operation that replaces `/metadata/resourceVersion` makes the
+        server compare it. Raises NotFound; Conflict after another write; Invalid, also for an
+        operation or test that does not fit the object."""
+        path = _path(RESOURCES[key.kind], key.namespace, key.name)
+        with request("patch", "PATCH", key):
+            return decode(
+                await self._transport.send(
+                    "PATCH",
+                    path,
+                    query={"fieldManager": manager},
+                    body=list(operations),
+                    content_type=JSON_PATCH,
+                )
+            )
 
     async def delete(
         self,

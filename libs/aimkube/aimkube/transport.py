@@ -30,6 +30,7 @@ Query = dict[str, str | int | bool]
 Fence: TypeAlias = Callable[[], Awaitable[None]]
 
 JSON = "application/json"
+JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 
@@ -44,7 +45,7 @@ class _Request(NamedTuple):
     method: str
     path: str
     query: Query | None = None
-    body: Body | None = None
+    body: Body | list[Body] | None = None
     content_type: str = JSON
 
 
@@ -108,7 +109,7 @@ class Transport:
         path: str,
         *,
         query: Query | None = None,
-        body: Body | None = None,
+        body: Body | list[Body] | None = None,
         content_type: str = JSON,
     ) -> bytes:
         """The body of a successful answer; raises KubeError."""

@@ -4,9 +4,10 @@ The schema must be structural (KEP-1693): no references, no `anyOf` around types
 every level. An optional field is one that is not in `required`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
-from aimschema.kinds import Kind
+from aimschema.kinds import IMMUTABLE_RULE, Kind
 from aimschema.resources import AIM_GROUP, AIM_VERSION, RESOURCES
 
 _PRESERVED = frozenset(
@@ -68,6 +69,21 @@ def crd(kind: type[Kind]) -> dict[str, Any]:
             ],
         },
     }
+
+
+def immutable_fields(kind: type[Kind]) -> frozenset[tuple[str, ...]]:
+    """The paths below `spec` that cannot be changed."""
+    schema = kind.model_json_schema(by_alias=True)
+    spec = _structural(schema, schema.get("$defs", {}))["properties"]["spec"]
+    return frozenset(_immutable(spec, ()))
+
+
+def _immutable(node: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    rules = [each["rule"] for each in node.get("x-kubernetes-validations", ())]
+    if IMMUTABLE_RULE in rules:
+        yield path
+    for name, below in node.get("properties", {}).items():
+        yield from _immutable(below, (*path, name))
 
 
 def _root(kind: type[Kind], schema: dict[str, Any]) -> dict[str, Any]:

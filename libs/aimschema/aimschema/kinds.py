@@ -19,6 +19,7 @@ from aimschema.states import ServiceState, TemplateState
 SOURCE_URI_PATTERN = r"^(hf|s3)://[^\s/]\S*$"
 SERVICE_NAME_LENGTH = 48
 CACHE_NAME_LENGTH = 54
+IMMUTABLE_RULE = "self == oldSelf"
 DURATION_PATTERN = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
 """GEP-2257, as in Gateway API."""
 FORBIDDEN_DOWNLOAD_ENV = (
@@ -46,7 +47,7 @@ def validations(*rules: dict[str, str], **extra: Any) -> dict[str, Any]:
 
 def immutable(field: str, **extra: Any) -> dict[str, Any]:
     return validations(
-        rule("self == oldSelf", f"{field} is immutable: delete the object and create a new one"),
+        rule(IMMUTABLE_RULE, f"{field} is immutable: delete the object and create a new one"),
         **extra,
     )
 

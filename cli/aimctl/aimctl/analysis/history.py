@@ -1,8 +1,8 @@
 """The versions of specs, from the messages of AIM_HISTORY. Pure and total.
 
 1. Versions are in the order of the stream. A version applies from `since` until the next one.
-2. `since` is the time in managedFields. If that is unknown, later than the recording, or equal to
-   that of the version before, it is the time of the recording.
+2. `since` is the time of the recording, in milliseconds. If the watcher was away, it is the time in
+   managedFields, unless that is unknown or not after the version before.
 3. A version is named by its generation. Versions of an object that was deleted and created again
    have the same generations, so those of earlier objects are named `GENERATION@UID`, with the first
    characters of the uid.
@@ -21,6 +21,8 @@ from aimschema.messages import SpecDeleted, SpecVersion, parse_timestamp, timest
 from aimschema.resources import RESOURCES, Key
 
 UID_SHOWN = 8
+LATE = datetime.timedelta(seconds=2)
+"""A recording so long after the write was late: the watcher was away."""
 Body: TypeAlias = dict[str, Any]
 
 
@@ -106,7 +108,7 @@ def version_of(event: Event) -> Version | None:
         seq=event.seq,
         uid=message.uid,
         generation=message.generation,
-        since=min(_moment(message.time) or event.time, event.time),
+        since=_since(_moment(message.time), event.time),
         recorded=event.time,
         spec=message.spec,
         labels=message.labels,
@@ -124,7 +126,7 @@ def behind(last: Version | None, version: Version) -> Version:
         return version
     if last is None or not is_same:
         return replace(version, missing=max(0, version.generation - 1))
-    since = version.since if version.since > last.since else version.recorded
+    since = version.since if version.since > last.since else _milliseconds(version.recorded)
     return replace(version, since=since, missing=max(0, version.generation - last.generation - 1))
 
 
@@ -233,9 +235,29 @@ def with_predecessors(versions: Sequence[Version]) -> list[tuple[Version, Versio
     return pairs
 
 
+def _since(written: datetime.datetime | None, recorded: datetime.datetime) -> datetime.datetime:
+    """managedFields has whole seconds, so the recording is more exact unless it was late."""
+    if written is not None and recorded - written >= LATE:
+        return written
+    return _milliseconds(recorded)
+
+
+def _milliseconds(moment: datetime.datetime) -> datetime.datetime:
+    """So that what is shown of a time is the whole time."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def time_text(moment: datetime.datetime) -> str:
+    """RFC 3339 in UTC, with milliseconds if there are any."""
+    if moment.microsecond == 0:
+        return timestamp(moment)
+    text = moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
 def headline(version: Version) -> str:
     """A version in a line."""
-    when = timestamp(version.since)
+    when = time_text(version.since)
     if version.deleted:
         return f"{when}  deleted"
     author = f"{version.manager} ({version.operation})" if version.manager else "unknown manager"

@@ -5,7 +5,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from aimctl.analysis.history import Blame, blame
+from aimctl.analysis.history import Blame, blame, time_text
 from aimctl.analysis.spec_diff import path_text, value_text
 from aimctl.connect import connected_bus
 from aimctl.invocation import a_console, parse_key, run
@@ -13,7 +13,6 @@ from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.structured import print_data
 from aimctl.spec_history import read_versions
-from aimschema.messages import timestamp
 from aimschema.resources import Key
 from aimschema.sanitize import printable
 
@@ -25,7 +24,7 @@ async def show_blame(key: Key, console: PlainConsole, form: Form) -> None:
     async with connected_bus() as bus:
         versions = await read_versions(bus, key)
     if versions[-1].deleted:
-        raise RuntimeError(f"{key} was deleted at {timestamp(versions[-1].since)}")
+        raise RuntimeError(f"{key} was deleted at {time_text(versions[-1].since)}")
     if not versions[-1].is_whole:
         raise RuntimeError(f"the spec of {key} is too large to be recorded")
     found = blame(versions)
@@ -37,7 +36,7 @@ async def show_blame(key: Key, console: PlainConsole, form: Form) -> None:
         cells = (
             path_text(each.path),
             value_text(each.value),
-            f"{'' if each.exact else 'before '}{timestamp(each.version.since)}",
+            f"{'' if each.exact else 'before '}{time_text(each.version.since)}",
             each.version.name,
             each.version.manager or "unknown",
         )

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aimctl.analysis.dependencies import Row, rows
+from aimctl.analysis.history import time_text
 from aimctl.connect import connected_bus
 from aimctl.invocation import a_console, parse_moment, run
 from aimctl.options import Form
@@ -18,7 +19,6 @@ from aimctl.output.structured import print_data, print_line
 from aimctl.parsing import ROOTS, resource_of
 from aimctl.spec_history import in_kind, read_states
 from aimctl.state_stream import StateStream, watched_states
-from aimschema.messages import timestamp
 from aimschema.resources import AIM_KINDS, Resource
 from aimschema.sanitize import printable
 
@@ -88,7 +88,7 @@ async def show_past(
     else:
         table = Table("OBJECT", "VERSION", "SINCE", "MANAGER", box=None, pad_edge=False)
         for each in versions:
-            cells = (str(each.key), each.name, timestamp(each.since), each.manager or "unknown")
+            cells = (str(each.key), each.name, time_text(each.since), each.manager or "unknown")
             table.add_row(*(Text(printable(cell)) for cell in cells))
         console.print(table)
     return bool(versions)
