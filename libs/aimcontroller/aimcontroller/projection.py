@@ -34,6 +34,7 @@ from aimcontroller.indexes import (
     of_kind,
 )
 from aimcontroller.ordered import Entry, Ordered
+from aimcontroller.shared_parts import share_parts
 from aimcontroller.unanswered import REPORTER, Place, Unanswered, place_of
 from aimschema.messages import (
     BY_API_SERVER,
@@ -580,6 +581,7 @@ def _fold_change(state: Projection, event: ObjectChanged, seq: int) -> Projectio
         return state
     if obj is not None and obj.uid != event.uid:
         state = _forget_observations(state, key)
+    share_parts(event.object)
     namespaces = state._objects.get(key.kind, _NO_NAMESPACES)
     names = namespaces.get(key.namespace, _NO_NAMES).set(key.name, new)
     indexed, many = _update_indexes(state, key, obj, new)
