@@ -4,11 +4,11 @@ import datetime
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from aimbus import Bus, BusError, Event, read_history
+from aimbus import Bus, BusError, Event, read_history, read_newest
 from aimctl.analysis.history import States, Version, find, versions_of
 from aimctl.parsing import moment
 from aimschema import subjects
-from aimschema.resources import Key
+from aimschema.resources import AIM_KINDS, Key
 
 VERSION = re.compile(r"\d+(@[\w-]+)?")
 
@@ -20,7 +20,7 @@ async def read_events(bus: Bus, filters: Sequence[str]) -> AsyncIterator[Event]:
             if isinstance(item, Event):
                 yield item
     except (BusError, TimeoutError) as error:
-        raise RuntimeError(f"AIM_HISTORY cannot be read: {error or 'no answer'}") from error
+        raise _unreadable(error) from error
 
 
 async def read_versions(bus: Bus, key: Key) -> list[Version]:
@@ -36,16 +36,46 @@ async def read_states(
 ) -> States:
     """The states of an object; without a key, of the objects of a namespace, or of all (None).
     Raises RuntimeError."""
+    patterns = [f"{subjects.HISTORY}.>"]
     if key is not None:
-        pattern = subjects.of_history(key)
+        patterns = [subjects.of_history(key)]
     elif namespace is not None:
-        pattern = subjects.history_in(namespace)
-    else:
-        pattern = f"{subjects.HISTORY}.>"
-    states = States(*moments)
-    async for event in read_events(bus, [pattern]):
-        states.add(event)
-    return states
+        patterns = [subjects.history_in(namespace, kind.kind) for kind in AIM_KINDS]
+    ends = [end_of(moment) for moment in moments]
+    found = [await _look_up(bus, patterns, end) for end in (None, *ends)]
+    newest, *states = [each for each in found if each is not None]
+    if len(states) == len(moments):
+        return States.looked_up(newest, *states)
+    read = States(*moments)
+    async for event in read_events(bus, patterns):
+        read.add(event)
+    return read
+
+
+def end_of(moment: datetime.datetime) -> datetime.datetime:
+    """The end of its millisecond: versions have times in milliseconds."""
+    start = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    return start + datetime.timedelta(milliseconds=1)
+
+
+async def _look_up(
+    bus: Bus, patterns: Sequence[str], end: datetime.datetime | None
+) -> list[Event] | None:
+    """None if the server cannot."""
+    found: list[Event] = []
+    try:
+        for pattern in patterns:
+            events = await read_newest(bus, pattern, end)
+            if events is None:
+                return None
+            found += [event for event in events if isinstance(event, Event)]
+    except (BusError, TimeoutError) as error:
+        raise _unreadable(error) from error
+    return found
+
+
+def _unreadable(error: Exception) -> RuntimeError:
+    return RuntimeError(f"AIM_HISTORY cannot be read: {error or 'no answer'}")
 
 
 def version_at(versions: Sequence[Version], text: str, now: datetime.datetime) -> Version:

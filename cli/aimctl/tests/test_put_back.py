@@ -59,7 +59,7 @@ async def read(cluster: Cluster) -> Body:
 
 async def planned(cluster: Cluster, size: str = "1Gi", *, exists: bool = True) -> Write:
     """What brings the cache back to a size."""
-    version = Version(KEY, 7, "u", 1, NOW, NOW, cache(size)["spec"], {}, {})
+    version = Version(KEY, 7, "u", 1, NOW, cache(size)["spec"], {}, {})
     live = {KEY: await read(cluster)} if exists else {}
     (write,) = plan_rollback({KEY: version}, live).writes
     return write

@@ -30,7 +30,7 @@ CACHE = Key("ModelCache", "ml", "weights")
 
 def version(key: Key, spec: dict[str, Any], **more: Any) -> Version:
     labels = more.pop("labels", {})
-    return Version(key, 7, "u1", 3, NOW, NOW, spec, labels, {}, "kubectl", "Apply", **more)
+    return Version(key, 7, "u1", 3, NOW, spec, labels, {}, **more)
 
 
 def live(key: Key, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:

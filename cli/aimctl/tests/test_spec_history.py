@@ -1,6 +1,7 @@
 """Versions of specs: their names and times, the state of a time, differences and blame, and the
 commands on a real nats-server."""
 
+import asyncio
 import datetime
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -14,6 +15,7 @@ from msgspec import structs
 from typer.testing import CliRunner
 
 from aimbus import Appended, Bus, Event, NatsServer, append_history, connect, ensure_history
+from aimbus.history import MOST_SUBJECTS
 from aimctl.analysis.history import (
     States,
     blame,
@@ -31,7 +33,7 @@ from aimctl.commands.diff import show_diff
 from aimctl.commands.get import show_past
 from aimctl.commands.history import forget, show_history
 from aimctl.output.console import PlainConsole
-from aimctl.spec_history import version_at
+from aimctl.spec_history import end_of, read_states, version_at
 from aimschema.messages import SpecDeleted, SpecVersion, subject_of, timestamp
 from aimschema.resources import Key
 
@@ -83,11 +85,11 @@ def events(*stored: tuple[SpecVersion | SpecDeleted, float]) -> list[Event]:
 
 
 LIVES = events(
-    (message(1, 0), 0.1),
-    (message(2, 10, manager="argocd-controller"), 10.1),
-    (message(5, 20), 20.1),
+    (message(1, 0), 0),
+    (message(2, 10, manager="argocd-controller"), 10),
+    (message(5, 20), 20),
     (deletion(5), 30),
-    (message(1, 40, "uid-2-of-chat"), 40.1),
+    (message(1, 40, "uid-2-of-chat"), 40),
 )
 
 
@@ -105,23 +107,19 @@ def test_versions_are_named_by_generation_and_object() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stored", "since"),
+    ("written", "recorded", "since", "late"),
     [
-        pytest.param([(message(1, 0), 5)], [0], id="when-the-manager-wrote-it"),
-        pytest.param([(message(1, None), 5)], [5], id="without-a-time-when-it-was-recorded"),
-        pytest.param([(message(1, 9), 5)], [5], id="never-after-the-recording"),
-        pytest.param(
-            [(message(1, 0), 1), (message(2, 0), 7)], [0, 7], id="a-manager-that-left-no-entry"
-        ),
-        pytest.param([(deletion(), 3)], [3], id="a-delete"),
+        pytest.param(5, 5.01, "2030-01-02T03:05:00.600Z", "", id="soon"),
+        pytest.param(1, 5, "2030-01-02T03:05:00Z", ", written 2030-01-02T03:01:00Z", id="late"),
+        pytest.param(None, 5, "2030-01-02T03:05:00Z", "", id="no-time"),
+        pytest.param(9, 5, "2030-01-02T03:05:00Z", "", id="skewed"),
     ],
 )
-def test_a_version_applies_since(
-    stored: list[tuple[SpecVersion | SpecDeleted, float]], since: list[float]
+def test_a_version_applies_since_its_recording(
+    written: float | None, recorded: float, since: str, late: str
 ) -> None:
-    assert [version.since for version in versions_of(events(*stored))] == [
-        at(minutes) for minutes in since
-    ]
+    (version,) = versions_of(events((message(1, written), recorded)))
+    assert headline(version) == f"{since}  version 1  kubectl-edit (Update){late}"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +147,7 @@ def test_the_changes_between_two_times() -> None:
         (message(1, 1, name="gone"), 1.0),
         (message(2, 10), 10.0),
         (message(1, 12, name="new"), 12.0),
-        (message(1, 3, name="same"), 13.0),
+        (message(1, 3, name="same"), 3.0),
     ]
     for event in events(*stored, (structs.replace(deletion(), name="gone"), 14.0)):
         states.add(event)
@@ -284,18 +282,24 @@ async def record(bus: Bus, stored: Iterable[SpecVersion | SpecDeleted]) -> None:
         [last[subject]] = await append_history(bus, appended, source="aim-watcher")
 
 
-async def prepared(bus: Bus) -> None:
+async def prepared(bus: Bus) -> datetime.datetime:
+    """Returns a time before the last change."""
     await ensure_history(bus)
     now = datetime.datetime.now(datetime.UTC)
     minutes = (now - START).total_seconds() / 60
     await record(
         bus,
         [
-            message(1, minutes - 20, spec={"replicas": 1, "model": "m"}),
-            message(1, minutes - 20, name="other", spec={"replicas": 1}),
-            message(2, minutes - 10, spec={"replicas": 2, "model": "m"}, manager="argocd"),
+            message(1, minutes, spec={"replicas": 1, "model": "m"}),
+            message(1, minutes, name="other", spec={"replicas": 1}),
         ],
     )
+    middle = datetime.datetime.now(datetime.UTC)
+    while end_of(middle) > datetime.datetime.now(datetime.UTC):  # noqa: ASYNC110 (time has no event)
+        await asyncio.sleep(0)
+    changed = message(2, minutes, spec={"replicas": 2, "model": "m"}, manager="argocd")
+    await append_history(bus, [Appended(changed, 1)], source="aim-watcher")
+    return middle
 
 
 def output(console: PlainConsole) -> str:
@@ -336,9 +340,8 @@ async def test_history_as_json_has_the_specs(bus: Bus, console: PlainConsole) ->
 
 
 async def test_diff_shows_only_what_changed(bus: Bus, console: PlainConsole) -> None:
-    await prepared(bus)
+    since = await prepared(bus)
     now = datetime.datetime.now(datetime.UTC)
-    since = now - datetime.timedelta(minutes=15)
     assert not await show_diff(None, "ml", (since, now), console, "text")
     assert await show_diff(Key("AIMService", "ml", "other"), "ml", (since, now), console, "text")
     assert output(console).splitlines() == [
@@ -347,6 +350,22 @@ async def test_diff_shows_only_what_changed(bus: Bus, console: PlainConsole) -> 
         "  + spec.replicas: 2",
         "nothing changed",
     ]
+
+
+async def test_states_are_the_same_looked_up_or_read(
+    bus: Bus,
+) -> None:
+    """More objects of a kind than the server looks up at once are read in full."""
+    since = await prepared(bus)
+    looked_up = await read_states(bus, None, "ml", since)
+    for number in range(0, MOST_SUBJECTS + 1, 100):
+        names = range(number, min(number + 100, MOST_SUBJECTS + 1))
+        batch = [Appended(message(1, 0, name=f"n{each}"), 0) for each in names]
+        await append_history(bus, batch, source="aim-watcher")
+    read = await read_states(bus, None, "ml", since)
+    assert looked_up.at(0) == read.at(0)
+    assert set(looked_up.at(0)) == {KEY, Key("AIMService", "ml", "other")}
+    assert len(read.newest()) == MOST_SUBJECTS + 3
 
 
 async def test_blame_shows_each_field(bus: Bus, console: PlainConsole) -> None:
@@ -360,15 +379,14 @@ async def test_blame_shows_each_field(bus: Bus, console: PlainConsole) -> None:
 
 
 async def test_get_lists_the_specs_of_a_time(bus: Bus, console: PlainConsole) -> None:
-    await prepared(bus)
-    now = datetime.datetime.now(datetime.UTC)
-    assert await show_past(None, "ml", now - datetime.timedelta(minutes=15), console, "json")
+    since = await prepared(bus)
+    assert await show_past(None, "ml", since, console, "json")
     manifests = json.loads(output(console))
     assert [(each["metadata"], each["spec"]) for each in manifests] == [
         ({"name": "chat", "namespace": "ml"}, {"replicas": 1, "model": "m"}),
         ({"name": "other", "namespace": "ml"}, {"replicas": 1}),
     ]
-    assert not await show_past(None, "ml", now - datetime.timedelta(hours=9), console, "text")
+    assert not await show_past(None, "ml", since - datetime.timedelta(hours=9), console, "text")
 
 
 async def test_forget_removes_a_version_or_all(bus: Bus, console: PlainConsole) -> None:

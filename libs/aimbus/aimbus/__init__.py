@@ -24,6 +24,7 @@ from aimbus.history import (
     forget_history,
     forget_version,
     read_history,
+    read_newest,
 )
 from aimbus.log_reader import follow_live, read_log, read_stored
 from aimbus.publish import Publisher
@@ -73,5 +74,6 @@ __all__ = [
     "read_bus_stats",
     "read_history",
     "read_log",
+    "read_newest",
     "read_stored",
 ]

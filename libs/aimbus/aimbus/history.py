@@ -8,16 +8,18 @@ year.
 3. Nothing here waits without a limit. The caller retries.
 """
 
+import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
 from aimbus.connection import Bus
 from aimbus.envelope import MSG_ID, Event, Undecodable, headers_for, open_event
-from aimbus.errors import ApiError, HistoryMoved
+from aimbus.errors import ApiError, HistoryMoved, SessionEnded
 from aimbus.jetstream import SECOND_NS, api, create_consumer, stream_info
 from aimbus.publish import Outgoing, check_size, parse_ack, send_batch
 from aimbus.pull import Delivered, pull
@@ -33,6 +35,8 @@ VERSIONS = 100
 """Maximum number of messages of an object."""
 HISTORY_MAX_BYTES = 1 << 28
 ACK_TIMEOUT_S = 5.0
+MOST_SUBJECTS = 1024
+"""The server looks up no more at once."""
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_LAST = 10071
 
@@ -63,6 +67,7 @@ def _config(replicas: int, max_bytes: int) -> dict[str, Any]:
         "max_bytes": max_bytes,
         "max_msgs_per_subject": VERSIONS,
         "allow_atomic": True,
+        "allow_direct": True,
         **common_config(replicas),
     }
 
@@ -89,6 +94,46 @@ async def read_history(
                 yield open_event(item.seq, item.subject, item.time, item.data, item.headers)
             if item.pending == 0 or (item.seq >= last_seq and not newest_only):
                 return
+
+
+async def read_newest(
+    bus: Bus, pattern: str, before: datetime | None = None
+) -> list[Event | Undecodable] | None:
+    """The last message of each matching subject; `before`: of those stored before a time (ADR-31 of
+    NATS). The server looks them up without reading the messages between.
+
+    None if it cannot: more than MOST_SUBJECTS, or a server before 2.11. Raises Unreachable or
+    TimeoutError.
+    """
+    session = await bus.session()
+    body: dict[str, Any] = {"multi_last": [pattern], "batch": MOST_SUBJECTS}
+    if before is not None:
+        body["up_to_time"] = before.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    inbox = session.client.new_inbox()
+    found: list[Event | Undecodable] = []
+    async with session.subscription(inbox) as arrived:
+        await session.send(f"$JS.API.DIRECT.GET.{HISTORY}", msgspec.json.encode(body), reply=inbox)
+        while True:
+            async with asyncio.timeout(ACK_TIMEOUT_S):
+                message = await arrived.get()
+            if message is None:
+                raise SessionEnded
+            headers = message.headers or {}
+            match headers.get("Status"):
+                case None:
+                    found.append(_looked_up(message.data, headers))
+                case "204":
+                    return found if headers.get("Nats-Num-Pending", "0") == "0" else None
+                case "404":
+                    return []
+                case _:
+                    return None
+
+
+def _looked_up(data: bytes, headers: Mapping[str, str]) -> Event | Undecodable:
+    time = datetime.fromisoformat(headers["Nats-Time-Stamp"])
+    subject = headers["Nats-Subject"]
+    return open_event(int(headers["Nats-Sequence"]), subject, time.astimezone(UTC), data, headers)
 
 
 async def append_history(bus: Bus, messages: Sequence[Appended], *, source: str) -> list[int]:

@@ -1,5 +1,6 @@
 """AIM_HISTORY: its limits, and messages that are stored once and in order."""
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from aimbus import (
     forget_history,
     forget_version,
     read_history,
+    read_newest,
 )
 from aimbus.history import VERSIONS
 from aimbus.jetstream import api, stream_info
@@ -143,3 +145,18 @@ async def test_a_lack_of_room_names_the_stream(fast_dir: Path) -> None:
     assert account["streams"] == 2
     await bus.close()
     await server.kill()
+
+
+async def test_newest_messages_are_looked_up_as_of_a_time(bare_bus: Bus) -> None:
+    await ensure_history(bare_bus)
+    await append(bare_bus, (version("a"), 0), (version("b"), 0))
+    [_, b] = [item async for item in read_history(bare_bus, ALL)]
+    assert isinstance(b, Event)
+    await append(bare_bus, (version("a", 2), 1))
+    pattern = subjects.history_in("ml", "AIMService")
+    after = b.time + datetime.timedelta(microseconds=1)
+    for before, expected in ((None, [2, 3]), (after, [1, 2]), (b.time, [1])):
+        found = await read_newest(bare_bus, pattern, before)
+        assert found is not None
+        assert sorted(item.seq for item in found) == expected
+    assert await read_newest(bare_bus, subjects.history_in("other")) == []

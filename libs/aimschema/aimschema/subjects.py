@@ -80,9 +80,9 @@ def of_history(key: Key) -> str:
     return f"{HISTORY}.{_path(key)}"
 
 
-def history_in(namespace: str | None) -> str:
+def history_in(namespace: str | None, kind: str = "*") -> str:
     """Filter for the history of the objects of a namespace; None: of cluster-scoped objects."""
-    return f"{HISTORY}.*.{_token(namespace)}.*"
+    return f"{HISTORY}.{kind}.{_token(namespace)}.*"
 
 
 def objects(kind: str) -> str:

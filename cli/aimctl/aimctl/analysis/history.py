@@ -1,8 +1,8 @@
 """The versions of specs, from the messages of AIM_HISTORY. Pure and total.
 
 1. Versions are in the order of the stream. A version applies from `since` until the next one.
-2. `since` is the time of the recording, in milliseconds. If the watcher was away, it is the time in
-   managedFields, unless that is unknown or not after the version before.
+2. `since` is the time of the recording, in milliseconds: what is shown of a time is all of it. If
+   the watcher was away, the manager wrote the version earlier, at the time in managedFields.
 3. A version is named by its generation. Versions of an object that was deleted and created again
    have the same generations, so those of earlier objects are named `GENERATION@UID`, with the first
    characters of the uid.
@@ -30,7 +30,7 @@ Body: TypeAlias = dict[str, Any]
 class Version:
     """A version of a spec, or a delete.
 
-    `since` and `recorded` are aware times. `missing`: how many generations before it were not
+    `since` and `written` are aware times. `missing`: how many generations before it were not
     recorded. `current`: it is of the object that exists now, or that was deleted last.
     """
 
@@ -39,10 +39,10 @@ class Version:
     uid: str
     generation: int
     since: datetime.datetime
-    recorded: datetime.datetime
     spec: Body
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
+    written: datetime.datetime | None = None
     manager: str = ""
     operation: str = ""
     truncated: tuple[str, ...] = ()
@@ -98,18 +98,17 @@ def version_of(event: Event) -> Version | None:
     if not isinstance(message, SpecVersion | SpecDeleted) or message.kind not in RESOURCES:
         return None
     key = Key(message.kind, message.namespace, message.name)
+    since = _milliseconds(event.time)
     if isinstance(message, SpecDeleted):
-        return Version(
-            key, event.seq, message.uid, message.generation, event.time, event.time, {}, {}, {},
-            deleted=True,
-        )  # fmt: skip
+        identity = (key, event.seq, message.uid, message.generation)
+        return Version(*identity, since, {}, {}, {}, deleted=True)
     return Version(
         key=key,
         seq=event.seq,
         uid=message.uid,
         generation=message.generation,
-        since=_since(_moment(message.time), event.time),
-        recorded=event.time,
+        since=since,
+        written=_moment(message.time),
         spec=message.spec,
         labels=message.labels,
         annotations=message.annotations,
@@ -121,13 +120,11 @@ def version_of(event: Event) -> Version | None:
 
 def behind(last: Version | None, version: Version) -> Version:
     """The version as the next of its object: rules 2 and 4."""
-    is_same = last is not None and last.uid == version.uid and not last.deleted
     if version.deleted:
         return version
-    if last is None or not is_same:
-        return replace(version, missing=max(0, version.generation - 1))
-    since = version.since if version.since > last.since else _milliseconds(version.recorded)
-    return replace(version, since=since, missing=max(0, version.generation - last.generation - 1))
+    is_same = last is not None and last.uid == version.uid and not last.deleted
+    before = last.generation if last is not None and is_same else 0
+    return replace(version, missing=max(0, version.generation - before - 1))
 
 
 class States:
@@ -149,6 +146,21 @@ class States:
         for place, moment in enumerate(self._moments):
             if version.since <= moment:
                 at[place] = None if version.deleted else version
+
+    @classmethod
+    def looked_up(cls, newest: Iterable[Event], *states: Iterable[Event]) -> "States":
+        """From the last messages of all time, and the last ones at each moment."""
+        found = cls()
+        found._moments = (datetime.datetime.max.replace(tzinfo=datetime.UTC),)
+        for event in newest:
+            found.add(event)
+        found._at = {key: [None] * len(states) for key in found._newest}
+        for place, events in enumerate(states):
+            for event in events:
+                version = version_of(event)
+                if version is not None and not version.deleted and version.key in found._at:
+                    found._at[version.key][place] = version
+        return found
 
     def newest(self) -> dict[Key, Version]:
         """The last version of each object, or its delete."""
@@ -235,15 +247,7 @@ def with_predecessors(versions: Sequence[Version]) -> list[tuple[Version, Versio
     return pairs
 
 
-def _since(written: datetime.datetime | None, recorded: datetime.datetime) -> datetime.datetime:
-    """managedFields has whole seconds, so the recording is more exact unless it was late."""
-    if written is not None and recorded - written >= LATE:
-        return written
-    return _milliseconds(recorded)
-
-
 def _milliseconds(moment: datetime.datetime) -> datetime.datetime:
-    """So that what is shown of a time is the whole time."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
@@ -261,7 +265,10 @@ def headline(version: Version) -> str:
     if version.deleted:
         return f"{when}  deleted"
     author = f"{version.manager} ({version.operation})" if version.manager else "unknown manager"
-    return f"{when}  version {version.name}  {author}"
+    written = version.written
+    is_late = written is not None and version.since - written >= LATE
+    late = f", written {time_text(written)}" if written is not None and is_late else ""
+    return f"{when}  version {version.name}  {author}{late}"
 
 
 def _moment(text: str) -> datetime.datetime | None:

@@ -52,7 +52,7 @@ def _as_json(version: Version, before: Version | None) -> dict[str, Any]:
         "uid": version.uid,
         "generation": version.generation,
         "since": version.since.isoformat(),
-        "recorded": version.recorded.isoformat(),
+        "written": None if version.written is None else version.written.isoformat(),
         "deleted": version.deleted,
     }
     if version.deleted:
