@@ -108,6 +108,18 @@ async def test_get_shows_the_chain_and_why_in_one_row(stack: Stack) -> None:
     )
 
 
+@pytest.mark.usefixtures("running")
+async def test_a_used_cache_is_no_part_of_an_eviction(stack: Stack) -> None:
+    [row] = json.loads(await aimctl(stack, "get", "mc", "-n", NAMESPACE, "-o", "json"))
+    assert row["evictable"] == f"no: used by AIMService {SERVICE}"
+    assert row["used_by"] == f"AIMService {SERVICE}"
+    assert row["size"].endswith("Gi")
+    plan = ("cache", "evict", "--plan", "1Gi", "-n", NAMESPACE)
+    assert "unused caches hold 0Gi" in await aimctl(stack, *plan, code=1)
+    found = json.loads(await aimctl(stack, *plan, "-o", "json", code=1))
+    assert found["victims"] == []
+
+
 @pytest.mark.usefixtures("failed")
 async def test_a_retry_shows_in_the_timeline_and_ends_a_wait(
     stack: Stack,

@@ -25,6 +25,10 @@ app.add_typer(dead, name="dead")
 app.add_typer(nats, name="nats")
 
 
+cache = typer.Typer(no_args_is_help=True, help="Show what an eviction of caches would delete.")
+app.add_typer(cache, name="cache")
+
+
 class ShowByDefault(TyperGroup):
     """`aimctl history KIND/NAME` is `aimctl history show KIND/NAME`."""
 
@@ -271,6 +275,21 @@ def top(
     from aimctl.commands import top as command
 
     command.top(output, once=once)
+
+
+@cache.command(name="evict")
+def cache_evict(
+    plan: Annotated[
+        str, typer.Option("--plan", metavar="BYTES", help="Storage to free, for example 500Gi.")
+    ],
+    namespace: Namespace = None,
+    output: Output = "text",
+) -> None:
+    """Show which unused caches of a namespace would be deleted to free so much storage. Nothing is
+    deleted. Exits 1 if they do not hold enough."""
+    from aimctl.commands import cache as command
+
+    command.evict(plan, namespace, output)
 
 
 @history.command(name="show")

@@ -4,7 +4,7 @@ import pytest
 
 from aim_testing.imports import Run, Script, runs_of
 from aim_watcher.nats_secrets import permissions
-from aimctl.app import app, dead, history, nats
+from aimctl.app import app, cache, dead, history, nats
 from aimctl.nats import ROTATABLE
 from aimctl.nats.users import CONSOLE, USERS
 
@@ -13,6 +13,8 @@ COMMANDS = [
     *(("dead", str(command.name)) for command in dead.registered_commands),
     *(("nats", str(command.name)) for command in nats.registered_commands),
     *(("history", str(command.name)) for command in history.registered_commands),
+    *(("cache", str(command.name)) for command in cache.registered_commands),
+    ("cache",),
     ("dead",),
     ("nats",),
     ("history",),
@@ -35,7 +37,13 @@ CLIENTS = {
 HELP = [("aimctl", *command, "--help") for command in ((), *COMMANDS)]
 WRONG = [
     ("aimctl", *args)
-    for args in ((), ("nonsense",), ("explain",), ("nats", "init", "--rotate", "x"))
+    for args in (
+        (),
+        ("nonsense",),
+        ("explain",),
+        ("cache", "evict"),
+        ("nats", "init", "--rotate", "x"),
+    )
 ]
 COMPLETED = {
     "aimctl ex": {"explain"},

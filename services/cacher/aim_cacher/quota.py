@@ -69,7 +69,7 @@ def allocate(scope: Scope) -> Allocation:
     queue = scope.queue
     free_bytes = scope.limit_bytes - scope.used_bytes
     is_room = bool(queue) and queue[0].asked_bytes <= free_bytes
-    left = sorted(scope.candidates, key=lambda each: (not each.is_marked, each.used_at, each.key))
+    left = _in_order(scope.candidates)
     left_bytes = free_bytes + scope.freed_bytes
     victims: list[Candidate] = []
     served: list[Key] = []
@@ -91,6 +91,17 @@ def allocate(scope: Scope) -> Allocation:
         frozenset(served),
         frozenset(each.key for each in victims),
     )
+
+
+def choose_victims(
+    candidates: Sequence[Candidate], namespace: str, needed_bytes: int
+) -> list[Candidate] | None:
+    """The candidates of a namespace that free so many bytes; None if all of them do not."""
+    return _choose(_in_order(candidates), namespace, needed_bytes)
+
+
+def _in_order(candidates: Sequence[Candidate]) -> list[Candidate]:
+    return sorted(candidates, key=lambda each: (not each.is_marked, each.used_at, each.key))
 
 
 def _choose(

@@ -97,7 +97,7 @@ class Storage:
                 labels.ANNOTATION_EVICTING in cache.annotations,
             )
             for cache in self.state.in_namespace(CACHE.kind, namespace)
-            if (claim := _claim_of(self.state, cache)) is not None
+            if (claim := claim_of(self.state, cache)) is not None
             and not claim.deleting
             and not cache.deleting
             and why_kept(self.state, cache) is None
@@ -136,7 +136,7 @@ class Storage:
         return Scope(namespace, limit_bytes, used_bytes, freed_bytes, waiters, candidates)
 
     def _asked_size(self, cache: KubeObject) -> str | int | None:
-        if cache.deleting or not cache.has_spec or _claim_of(self.state, cache) is not None:
+        if cache.deleting or not cache.has_spec or claim_of(self.state, cache) is not None:
             return None
         view = CacheView.build(self.state, cache, self.now, self.options)
         if not view.is_waiting_for_claim:
@@ -171,7 +171,8 @@ def _bytes(quantity: object) -> int:
         return 0
 
 
-def _claim_of(state: Projection, cache: KubeObject) -> KubeObject | None:
+def claim_of(state: Projection, cache: KubeObject) -> KubeObject | None:
+    """The claim of a cache, if it is its own."""
     claim = state.get(Key(CLAIM.kind, cache.key.namespace, names.cache_claim(cache.key.name)))
     return claim if claim is not None and cache.uid in claim.owners else None
 

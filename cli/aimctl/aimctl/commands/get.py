@@ -8,8 +8,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from aimctl.analysis.cache_row import CacheRow
 from aimctl.analysis.dependencies import Row, rows
 from aimctl.analysis.history import time_text
+from aimctl.cache_table import cache_table
 from aimctl.connect import connected_bus
 from aimctl.invocation import a_console, parse_moment, run
 from aimctl.options import Form
@@ -19,7 +21,7 @@ from aimctl.output.structured import print_data, print_line
 from aimctl.parsing import ROOTS, resource_of
 from aimctl.spec_history import in_kind, read_states
 from aimctl.state_stream import StateStream, watched_states
-from aimschema.resources import AIM_KINDS, Resource
+from aimschema.resources import AIM_KINDS, CACHE, Resource
 from aimschema.sanitize import printable
 
 COLUMNS = [field.name.upper() for field in fields(Row)]
@@ -30,7 +32,7 @@ async def show_rows(
 ) -> None:
     """`watch`: every row, then each that is new or has changed, until cancelled. Raises
     RuntimeError where there is no bus or no stream to read."""
-    known: Sequence[Row] = ()
+    known: Sequence[Row | CacheRow] = ()
     async with connected_bus() as bus, watched_states(bus) as states:
         shown = await _current_rows(states, root, namespace)
         if not watch:
@@ -44,25 +46,36 @@ async def show_rows(
 
 async def _current_rows(
     states: StateStream, root: Resource | None, namespace: str | None
-) -> list[Row]:
+) -> Sequence[Row | CacheRow]:
     state = await states.next()
     assert state is not None  # without a limit it waits
+    if root == CACHE:
+        from aimctl.analysis.cache_storage import cache_rows  # noqa: PLC0415 (takes long to import)
+
+        return cache_rows(state, namespace)
     return rows(state, root, namespace, datetime.datetime.now(datetime.UTC))
 
 
-def _show(shown: Sequence[Row], console: PlainConsole, form: Form) -> None:
+def _show(shown: Sequence[Row | CacheRow], console: PlainConsole, form: Form) -> None:
     if form != "text":
         print_data(console, [asdict(row) for row in shown], form)
     elif not shown:
         print_text(console, "nothing found")
     else:
-        table = Table(*COLUMNS, box=None, pad_edge=False)
-        for row in shown:
-            table.add_row(*(Text(value) for value in asdict(row).values()))
-        console.print(table)
+        console.print(_table(shown))
 
 
-def _show_one(row: Row, console: PlainConsole, form: Form) -> None:
+def _table(shown: Sequence[Row | CacheRow]) -> Table:
+    caches = [row for row in shown if isinstance(row, CacheRow)]
+    if caches:
+        return cache_table(caches)
+    table = Table(*COLUMNS, box=None, pad_edge=False)
+    for row in shown:
+        table.add_row(*(Text(value) for value in asdict(row).values()))
+    return table
+
+
+def _show_one(row: Row | CacheRow, console: PlainConsole, form: Form) -> None:
     if form != "text":
         print_line(console, asdict(row), form)
     else:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from aimbus import ApiError, Bus, BusStats, Event, Unreachable, read_bus_stats, read_log
+from aimctl.analysis.cache_row import CacheRow
+from aimctl.cache_table import cache_table
 from aimctl.component_registry import SERVICES
 from aimctl.connect import connected_bus
 from aimctl.dead_letters import unhandled_dead_letters
@@ -20,7 +22,7 @@ from aimctl.options import Form
 from aimctl.output.console import PlainConsole
 from aimctl.output.format import progress_text
 from aimctl.output.structured import print_data
-from aimctl.state_stream import live_progress
+from aimctl.state_stream import live_progress, watched_states
 from aimschema.messages import Progress
 from aimschema.quantities import human
 from aimschema.resources import Key
@@ -28,6 +30,7 @@ from aimschema.subjects import ALL
 
 SAMPLE_S = 2.0
 BEHIND = 100
+MOST_CACHES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Sample:
     mirror_lag: int | None
     loads: tuple[Load, ...]
     downloads: tuple[Progress, ...]
+    caches: tuple[CacheRow, ...] = ()
 
 
 async def show_top(console: PlainConsole, form: Form, *, once: bool) -> None:
@@ -91,7 +95,17 @@ async def sample(bus: Bus) -> Sample:
     except (Unreachable, TimeoutError, ApiError) as error:
         raise RuntimeError(f"cannot read the streams: {error or type(error).__name__}") from error
     dead = Counter(found.dead_letter.service for found in await unhandled_dead_letters(bus))
-    return compute_sample(before, after, took_s, sent, dead, live)
+    found = compute_sample(before, after, took_s, sent, dead, live)
+    return replace(found, caches=await _caches(bus))
+
+
+async def _caches(bus: Bus) -> tuple[CacheRow, ...]:
+    from aimctl.analysis.cache_storage import cache_rows  # noqa: PLC0415 (takes long to import)
+
+    async with watched_states(bus) as states:
+        state = await states.next()
+    assert state is not None  # without a limit it waits
+    return tuple(cache_rows(state, None))
 
 
 async def _count_sent(bus: Bus, before: BusStats) -> Counter[str]:
@@ -164,6 +178,7 @@ def render(shown: Sample) -> RenderableType:
         Text(head, style="bold"),
         loads,
         *(downloads or [Text("no downloads", style="dim")]),
+        *([cache_table(shown.caches[:MOST_CACHES])] if shown.caches else []),
     )
 
 
