@@ -7,6 +7,7 @@ answer at once, the cache is warm: what is measured is the control plane alone. 
 machine, the ratios to the bare client of the same run less so.
 
     .venv/bin/python bench/services.py --help
+    .venv/bin/python bench/services.py --parts rest --objects 10000,50000
     .venv/bin/python -m aimlab.real --alone sh -c \
         '.venv/bin/python bench/services.py --kubeconfig $KUBECONFIG'
 """

@@ -8,6 +8,7 @@
 import datetime
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from aim_cacher.downloader_output import read_result
@@ -97,11 +98,11 @@ class CacheView:
             rejection=state.observation(cache.key, REJECTED),
         )
 
-    @property
+    @cached_property
     def env(self) -> list[Body]:
         return download_env(self.config, self.spec.env, self.options)
 
-    @property
+    @cached_property
     def inputs(self) -> str:
         """What an attempt depends on: when this changes, the next attempt need not wait."""
         parts = [self.cache.spec, self.env, self.cache.annotations.get(labels.ANNOTATION_RETRY)]
