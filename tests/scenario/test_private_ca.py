@@ -2,6 +2,7 @@
 is missing before."""
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from aimschema import names, reasons
 from aimschema.resources import CACHE, CLAIM, CONFIG, CONFIG_MAP, NAMESPACE
 
 pytestmark = pytest.mark.timeout(180)
+FILES = {"org/model/weights.bin": b"x" * 1000, "org/model/notes.txt": b"y" * 50}
 SOURCE = "s3://models/org/model"
 
 
@@ -30,9 +32,7 @@ async def cache_of_a_tls_store(
     """A cache `c` without a size, of a store whose certificate the authority signed."""
     server = make_certificate(folder, "server", authority=authority)
     async with (
-        dialect_store(
-            Dialect(), {"org/model/weights.bin": b"x" * 1000}, tls=server.context()
-        ) as store,
+        dialect_store(Dialect(), FILES, tls=server.context()) as store,
         control_plane_on_laptop(folder, settings=settings) as stack,
     ):
         place = Place(stack, "private", folder)
@@ -59,7 +59,7 @@ async def test_with_the_ca_the_cache_fills(authority: Certificate, tmp_path: Pat
         authority, tmp_path, {"AIM_CA_BUNDLE": str(authority.certificate)}
     ) as place:
         filled = await place.until_reported(CACHE, "c", reasons.FILLED, reasons.WARM)
-        assert (filled["status"]["sizeBytes"], filled["status"]["size"]) == (1000, "1Gi")
+        assert (filled["status"]["sizeBytes"], filled["status"]["size"]) == (1050, "1Gi")
         bundle = await place.get(CONFIG_MAP, names.cache_ca("c"))
         assert bundle["data"] == {"ca.crt": authority.certificate.read_text()}
         await place.delete(CACHE, "c")
@@ -79,3 +79,29 @@ async def test_without_it_the_message_names_the_certificate(
             "certificate does not verify",
             "CA bundle",
         )
+        await with_options_of_the_config(place, authority)
+
+
+async def with_options_of_the_config(place: Place, authority: Certificate) -> None:
+    """The namespace brings the CA itself; its new caches are on volumes of one node."""
+    bundle = {
+        "apiVersion": "v1",
+        "kind": CONFIG_MAP.kind,
+        "metadata": {"name": "corporate", "namespace": place.name},
+        "data": {"bundle.pem": authority.certificate.read_text()},
+    }
+    await place.stack.lab.cluster.create(bundle, resource=CONFIG_MAP)
+    download = {
+        "caBundle": {"configMapName": "corporate", "key": "bundle.pem"},
+        "exclude": ["*.txt"],
+        "resources": {"limits": {"memory": "2Gi"}},
+    }
+    caching = {"accessMode": "ReadWriteOnce", "download": download}
+    await place.edit(CONFIG, "default", {"spec": {"caching": caching}})
+    filled = await place.until_reported(CACHE, "c", reasons.FILLED, reasons.WARM)
+    assert re.fullmatch(r"(sha256:)?[0-9a-f]{64}", filled["status"]["manifestDigest"])
+    assert filled["status"]["sizeBytes"] == 1000
+    await place.make(CACHE, "d", {"sourceUri": "s3://models/org", "storageClassName": "lab-wait"})
+    await place.until_reported(CACHE, "d", reasons.FILLED, reasons.WARM)
+    claim = await place.get(CLAIM, names.cache_claim("d"))
+    assert (claim["spec"]["accessModes"], claim["status"]["phase"]) == (["ReadWriteOnce"], "Bound")

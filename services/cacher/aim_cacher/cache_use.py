@@ -77,6 +77,11 @@ def marked_at(cache: KubeObject) -> datetime.datetime | None:
     return _time(cache.annotations.get(labels.ANNOTATION_EVICTING))
 
 
+def deleted_at(obj: KubeObject) -> datetime.datetime | None:
+    """When its deletion was requested; None if it was not."""
+    return _time(obj.body["metadata"].get("deletionTimestamp"))
+
+
 def caching_of(state: Projection, namespace: str | None) -> Caching:
     """Quota and eviction of a namespace: those of its config `default`."""
     config = state.get(Key(CONFIG.kind, namespace, DEFAULT_CONFIG))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from aim_cacher.cache_use import caching_of, used_at, why_kept
+from aim_cacher.cache_use import caching_of, deleted_at, used_at, why_kept
 from aim_cacher.job_options import JobOptions
 from aim_cacher.quota import Allocation, Candidate, Scope, Waiter, allocate
 from aim_cacher.render import requested_size
@@ -22,6 +22,8 @@ from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.workloads import is_pod_finished
 from aimschema import labels, names, quantities
 from aimschema.resources import CACHE, CLAIM, Key
+
+LEAVES_WITHIN_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ class Storage:
     ) -> Scope:
         claims = list(claims_of_caches(self.state, namespace))
         used_bytes = sum(map(held_bytes, claims))
-        freed_bytes = sum(held_bytes(each) for each in claims if _is_leaving(self.state, each))
+        leaving = (each for each in claims if _is_leaving(self.state, each, self.now))
+        freed_bytes = sum(map(held_bytes, leaving))
         return Scope(namespace, limit_bytes, used_bytes, freed_bytes, waiters, candidates)
 
     def _asked_size(self, cache: KubeObject) -> str | int | None:
@@ -177,12 +180,16 @@ def claim_of(state: Projection, cache: KubeObject) -> KubeObject | None:
     return claim if claim is not None and cache.uid in claim.owners else None
 
 
-def _is_leaving(state: Projection, claim: KubeObject) -> bool:
-    """It, or its cache, is being deleted, and no pod holds it."""
+def _is_leaving(state: Projection, claim: KubeObject, now: datetime.datetime) -> bool:
+    """It, or its cache, is being deleted, and nothing is known to hold it. One that is still there
+    after `LEAVES_WITHIN_S` is held by something that is not known."""
     owner = claim.owner(CACHE.kind)
     cache = None if owner is None else state.get(owner)
     is_kept = cache is not None and cache.uid in claim.owners and not cache.deleting
     if is_kept and not claim.deleting:
+        return False
+    since = deleted_at(claim) or (None if cache is None else deleted_at(cache))
+    if since is not None and (now - since).total_seconds() > LEAVES_WITHIN_S:
         return False
     pods = state.find_lazily(PODS_BY_CLAIM, claim.key.name, claim.key.namespace)
     return all(is_pod_finished(pod) for pod in pods)

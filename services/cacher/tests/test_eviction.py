@@ -216,6 +216,17 @@ def test_a_claim_that_is_being_deleted_counts(world: Any) -> None:
     assert "storage of deleted caches is being freed" in message(plan, reasons.FILLED)
 
 
+def test_a_claim_whose_deletion_is_blocked_makes_no_room(world: Any) -> None:
+    """Another cache has to go, or the quota is reported."""
+    leaving = claim_of("gone", "15Gi", deleting=True)
+    leaving["metadata"]["deletionTimestamp"] = ago(301)
+    plan = planned(world, "c", world.cache("10Gi"), leaving)
+    assert condition_summary(plan, reasons.FILLED) == "False QuotaExceeded"
+    assert "gone (15Gi, being deleted)" in message(plan, reasons.FILLED)
+    plan = planned(world, "c", world.cache("5Gi"), leaving, *filled("old", "5Gi"))
+    assert marks(plan) == {"old": timestamp(NOW)}
+
+
 def test_an_expanded_claim_counts_as_it_is(world: Any) -> None:
     cache, claim = filled("old", "10Gi", labels={})
     claim["status"]["capacity"]["storage"] = "18Gi"
