@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from aim_cacher.actions import CreateClaim, EvictCache
 from aim_discovery.actions import InspectImage
 from aimbus import Event
 from aimcontroller.action import ApplyObject, DeleteObject
@@ -16,7 +17,7 @@ from aimctl.replay.comparator import GRACE_S, SETTLES_S, Comparator
 from aimctl.replay.engine import OwnEvent, Reconciliation, Step
 from aimschema.messages import ActionTaken, ObjectChanged, StatusReported, subject_of
 from aimschema.reasons import CACHER, ROUTER, ROUTING_READY
-from aimschema.resources import CACHE, JOB, SERVICE, Key
+from aimschema.resources import CACHE, CLAIM, JOB, SERVICE, Key
 
 CHAT = Key(SERVICE.kind, "team", "chat")
 ROUTE: dict[str, object] = {
@@ -325,3 +326,47 @@ def test_how_far_a_download_was_is_not_compared() -> None:
     )
     judge = Comparator()
     assert [*judge.take(now), *judge.take(own(1, then)), *judge.end(NOW)] == []
+
+
+WEIGHTS = Key(CACHE.kind, "team", "weights")
+CLAIM_BODY: dict[str, object] = {
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "weights-cache", "namespace": "team"},
+}
+CREATES = actions(CreateClaim(CLAIM_BODY, 1, None, ("team",)))
+EVICTS = actions(EvictCache(WEIGHTS, "uid", "mark", "s3://b/m", frozenset(), "not used"))
+
+
+def of_the_cacher(at_s: float, plan: Plan) -> Reconciliation:
+    now = NOW + datetime.timedelta(seconds=at_s)
+    return Reconciliation(CACHER, int(at_s * 10), now, "", WEIGHTS, Projection(), plan)
+
+
+def taken(verb: str, target: Key) -> OwnEvent:
+    """The record of an action of the cacher for the cache."""
+    kind, namespace, name = target
+    return own(
+        1,
+        ActionTaken(
+            service=CACHER,
+            verb=verb,
+            kind=kind,
+            namespace=namespace,
+            name=name,
+            about=WEIGHTS,
+            outcome="done",
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("plan", "record"),
+    [
+        (CREATES, taken("create-claim", Key(CLAIM.kind, "team", "weights-cache"))),
+        (EVICTS, taken("evict", WEIGHTS)),
+    ],
+    ids=["create-claim", "evict"],
+)
+def test_what_a_quota_makes_the_cacher_do_is_compared(plan: Plan, record: OwnEvent) -> None:
+    assert found([of_the_cacher(0, plan), record, of_the_cacher(2, EMPTY_PLAN)]) == []
+    assert found([of_the_cacher(0, EMPTY_PLAN), record]) == ["was done then, would not be now"]

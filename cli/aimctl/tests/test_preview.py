@@ -144,6 +144,24 @@ def test_a_cache_gets_its_claim_and_waits_for_its_volume() -> None:
     assert planned.outlook[0][1].startswith("Pending (WaitingForPVC)")
 
 
+def bounded(quota: str) -> Body:
+    return cr("AIMNamespaceConfig", "default", {"caching": {"quota": quota}})
+
+
+def test_a_quota_with_room_changes_nothing_of_a_plan() -> None:
+    state = projection(storage_class(), bounded("10Gi"))
+    assert printed(plan(state, written("weights", SPEC))) == [
+        "you create ModelCache weights",
+        "cacher create PersistentVolumeClaim weights-cache",
+    ]
+
+
+def test_a_quota_without_room_is_part_of_the_outlook() -> None:
+    planned = plan(projection(storage_class(), bounded("5Gi")), written("weights", SPEC))
+    assert printed(planned) == ["you create ModelCache weights"]
+    assert planned.outlook[0][1].startswith("Pending (QuotaExceeded)")
+
+
 def test_an_unchanged_manifest_changes_nothing() -> None:
     state = projection(cr(CACHE.kind, "weights", SPEC), storage_class())
     assert plan(state, written("weights", SPEC)).changes == ()

@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from aim_cacher.actions import CreateClaim
 from aim_statuswriter.actions import WriteStatus
 from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject
 from aimcontroller.additions import merge
@@ -238,6 +239,9 @@ class _Future:
                 if existing is None or (
                     action.key.kind not in CREATE_ONLY_KINDS and same_owner(body, existing.body)
                 ):
+                    self._write(who, body)
+            case CreateClaim(body=body):
+                if self.state.get(action.target) is None:
                     self._write(who, body)
             case PatchObject(key=key, patch=patch):
                 existing = self.state.get(key)

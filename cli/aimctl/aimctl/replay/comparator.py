@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from aim_cacher.actions import CreateClaim, EvictCache
 from aim_discovery.actions import InspectImage, ReadLog
 from aim_statuswriter.actions import WriteStatus
 from aimbus import Event
@@ -56,7 +57,8 @@ class Difference:
 
 
 ActionKey: TypeAlias = tuple[Key, str, Key]
-RECORDED = ApplyObject | DeleteObject | PatchObject | InspectImage | ReadLog
+WRITING = ApplyObject | DeleteObject | PatchObject | CreateClaim | EvictCache
+RECORDED = WRITING | InspectImage | ReadLog
 """Actions that are published and compared."""
 """For which object, what, on which object."""
 
@@ -317,7 +319,7 @@ def _action_key(about: Key, action: Action) -> ActionKey:
     return (
         about,
         action.verb,
-        action.key if isinstance(action, ApplyObject | DeleteObject | PatchObject) else about,
+        action.target if isinstance(action, WRITING) else about,
     )
 
 

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from aim_cacher.actions import CreateClaim, EvictCache
 from aimbus import Event
 from aimcontroller.action import Action, ApplyObject, DeleteObject, PatchObject
 from aimcontroller.component import Component
@@ -40,7 +41,7 @@ SOONEST_S = 1.0
 """The shortest requeue delay. Events and own reports are reconciled anyway; this bounds the work
 between them."""
 LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
-WRITES = frozenset({"apply", "patch", "write-status"})
+WRITES = frozenset({"apply", "patch", "write-status", CreateClaim.verb, EvictCache.verb})
 
 
 @dataclass(frozen=True, slots=True)
