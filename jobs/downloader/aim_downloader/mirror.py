@@ -39,11 +39,6 @@ _REF_BYTES_MAX = 4096
 _MAIN = "main"
 
 
-def is_mirror(endpoint: str) -> bool:
-    """Whether HF_ENDPOINT names a folder or a prefix."""
-    return endpoint.startswith(("file://", "s3://"))
-
-
 @asynccontextmanager
 async def open_mirror(
     uri: HubUri, env: Mapping[str, str], limits: Limits

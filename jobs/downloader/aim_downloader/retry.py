@@ -19,11 +19,13 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Limits:
     """The limits of a run. Memory use is at most `ranges_in_flight` × `range_bytes` above the bare
-    interpreter with its clients. The lock of DEST is renewed every `beat_s`, and is of a dead owner
-    after `stale_beats` without that."""
+    interpreter with its clients. A buffer of `buffer_bytes` fits into the cache of a core while it
+    is received, hashed and written. The lock of DEST is renewed every `beat_s`, and is of a dead
+    owner after `stale_beats` without that."""
 
     range_bytes: int = 16 * 1024 * 1024
     write_bytes: int = 1024 * 1024
+    buffer_bytes: int = 128 * 1024
     ranges_in_flight: int = 8
     files_in_flight: int = 16
     stall_s: float = 120.0

@@ -60,7 +60,7 @@ class Transfer:
     def __post_init__(self) -> None:
         self.ranges = asyncio.Semaphore(self.limits.ranges_in_flight)
         self.files = asyncio.Semaphore(self.limits.files_in_flight)
-        self.buffers = Buffers(self.limits.write_bytes)
+        self.buffers = Buffers(self.limits.buffer_bytes)
         self._plain_threads = ThreadPoolExecutor(self.limits.ranges_in_flight, "plain")
 
     async def add_small(self, file: SourceFile, entry: Entry) -> None:

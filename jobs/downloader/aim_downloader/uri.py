@@ -7,6 +7,7 @@ part.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
@@ -77,3 +78,8 @@ def _parse_s3(text: str, rest: str) -> S3Uri:
     if not _BUCKET.fullmatch(bucket):
         raise UriError(f"source URI {text!r}: {bucket!r} is no bucket name")
     return S3Uri(bucket, prefix.rstrip("/"))
+
+
+def has_serverless_mirror(env: Mapping[str, str]) -> bool:
+    """Whether HF_ENDPOINT names a folder or a prefix in S3 instead of a server."""
+    return env.get("HF_ENDPOINT", "").strip().startswith(("file://", "s3://"))
