@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel
 
 from aimcontroller.jobs import merge_resources
-from aimschema.kinds import ConfigSpec, PodSettings, Resources
+from aimschema.kinds import PodSettings, Resources
 
 Body = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
@@ -56,15 +56,10 @@ def pod_fields(settings: PodSettings) -> Body:
     return {name: value for name, value in fields.items() if value}
 
 
-def is_set(config: ConfigSpec | None, service: PodSettings) -> bool:
-    """Whether the service or its config has any setting."""
-    runtime = None if config is None else config.runtime
-    return any(
-        getattr(layer, name)
-        for layer in (runtime, service)
-        if layer is not None
-        for name in PodSettings.model_fields
-    )
+def has_settings(layer: PodSettings | None) -> bool:
+    """Whether it has any setting; an empty object is none."""
+    values = (getattr(layer, name, None) for name in PodSettings.model_fields)
+    return any(dump(each) if isinstance(each, BaseModel) else each for each in values)
 
 
 def dump(model: BaseModel) -> Body:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from aim_deployer.modes import Mode
-from aim_deployer.pod_settings import amounts, dump, is_set, merge, pod_fields
+from aim_deployer.pod_settings import amounts, dump, has_settings, merge, pod_fields
 from aim_deployer.projection import CONTAINER
 from aim_deployer.resolve import ResolvedService, Source
 from aimcontroller.projection import KubeObject
@@ -37,8 +37,9 @@ LATEST = 2
 """The newest render version."""
 
 
-NO_CONFIG = ""
-"""Value of ANNOTATION_CONFIG where the pods need nothing of a config."""
+NEEDS_CONFIG = "needed"
+NEEDS_NO_CONFIG = ""
+"""Values of ANNOTATION_CONFIG. Without the name of the config: a new name would restart pods."""
 
 
 def inference_service(
@@ -65,7 +66,7 @@ def inference_service(
         **({labels.KSERVE_STOP: "true"} if parts.spec.replicas == 0 else {}),
         **({} if version == 1 else {labels.ANNOTATION_RENDER: str(version)}),
         **({labels.ANNOTATION_PASSED: ",".join(passed)} if passed else {}),
-        **_config_annotation(parts),
+        **_config_annotation(parts, cached=cached),
     }
     return {
         "apiVersion": INFERENCE_SERVICE.api_version,
@@ -81,11 +82,15 @@ def inference_service(
     }
 
 
-def _config_annotation(parts: ResolvedService) -> Body:
+def _config_annotation(parts: ResolvedService, *, cached: bool) -> Body:
     """With pod settings, the object itself no longer shows whether its pods need the config."""
-    if not is_set(parts.config, parts.spec):
+    config = parts.config
+    runtime = None if config is None else config.runtime
+    if not (has_settings(runtime) or has_settings(parts.spec)):
         return {}
-    return {labels.ANNOTATION_CONFIG: NO_CONFIG if parts.config is None else parts.spec.config_ref}
+    needs = has_settings(runtime) or bool(pull_secrets(config))
+    needs = needs or (not cached and bool(credential_env(config)))
+    return {labels.ANNOTATION_CONFIG: NEEDS_CONFIG if needs else NEEDS_NO_CONFIG}
 
 
 def _predictor(parts: ResolvedService, *, cached: bool, mode: Mode, version: int) -> Body:
@@ -163,14 +168,14 @@ def _container(parts: ResolvedService, settings: PodSettings, *, cached: bool) -
         {"name": f"cache-{index}", "mountPath": mount_path(source), "readOnly": True}
         for index, source in _mounted_sources(parts, cached=cached)
     ]
-    context = settings.security_context
+    context = settings.security_context and dump(settings.security_context)
     return {
         "name": CONTAINER,
         "image": parts.image,
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "env": _env(parts, settings, cached=cached),
         "resources": _resources(parts),
-        **({} if context is None else {"securityContext": dump(context)}),
+        **({"securityContext": context} if context else {}),
         "volumeMounts": [
             {"name": "dshm", "mountPath": "/dev/shm"},  # noqa: S108 (in the container)
             *mounts,

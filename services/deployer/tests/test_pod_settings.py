@@ -114,11 +114,36 @@ def test_a_request_raises_a_limit_and_a_limit_lowers_a_request(
     }
 
 
+EMPTY: Body = {
+    "env": [],
+    "tolerations": [],
+    "nodeSelector": {},
+    "resources": {},
+    "securityContext": {},
+    "podSecurityContext": {},
+}
+
+
 def test_empty_settings_change_nothing(world: Any) -> None:
-    config = world.config(runtime={})
-    assert rendered(world, config, env=[], tolerations=[], nodeSelector={}) == rendered(
-        world, world.config()
-    )
+    bare = rendered(world, world.config())
+    assert rendered(world, world.config(runtime=EMPTY), **EMPTY) == bare
+    assert rendered(world, **EMPTY) == bare
+
+
+@pytest.mark.parametrize("spec", [{"nodeSelector": {"zone": "1"}}, OF_SERVICE])
+def test_a_config_without_settings_rolls_out_nothing(world: Any, spec: Body) -> None:
+    """Its creation, another name and its deletion leave the pods of a service with settings."""
+    bare = rendered(world, **spec)
+    assert rendered(world, world.config(), **spec) == bare
+    assert rendered(world, world.config("b", credentials={}), configRef="b", **spec) == bare
+    existing = running(world, rendered(world, world.config(credentials={}), **spec))
+    assert resolved(world, *world.parts(**spec), *existing) == "Resolved"
+
+
+def test_a_new_name_of_a_config_rolls_out_nothing(world: Any) -> None:
+    first = rendered(world, world.config(runtime=OF_CONFIG))
+    second = rendered(world, world.config("b", runtime=OF_CONFIG), configRef="b")
+    assert second == first
 
 
 def test_a_setting_moves_an_object_to_the_newest_version(world: Any) -> None:
