@@ -36,7 +36,7 @@ ANNOTATION_EVICTING: Final = PREFIX + "evicting"
 """On a ModelCache: since when it is marked for eviction. The deployer mounts none with it."""
 ANNOTATION_RENDER: Final = PREFIX + "render"
 ANNOTATION_PASSED: Final = PREFIX + "passed-labels"
-"""On an InferenceService: the labels that it got from its service, by name."""
+"""On an InferenceService: the labels that it got from its service, as `name=value`."""
 
 JOB_UID: Final = "batch.kubernetes.io/controller-uid"
 """Set by the Job controller on a Job's pods since Kubernetes 1.27."""

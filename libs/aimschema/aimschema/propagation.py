@@ -5,6 +5,7 @@ without it would bypass the quota. Labels that a tool or a controller sets to fi
 are never passed on: it would take the new object for one of its own.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import Final
@@ -12,8 +13,8 @@ from typing import Final
 from aimschema.kinds import ConfigSpec
 from aimschema.labels import KUEUE_QUEUE, PREFIX
 
-NAMES_LENGTH: Final = 1000
-"""Of the passed names together: an InferenceService lists them in an annotation."""
+TOTAL_LENGTH: Final = 1000
+"""Of the passed labels as text: an InferenceService lists them in an annotation."""
 _NEVER: Final = (
     PREFIX,
     "app.kubernetes.io/",
@@ -24,6 +25,9 @@ _NEVER: Final = (
 )
 _NEVER_BELOW: Final = ("kubernetes.io", "k8s.io", "toolkit.fluxcd.io")
 """Domains whose subdomains count too."""
+_PART: Final = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_NAME: Final = re.compile(rf"([a-z0-9][-a-z0-9.]{{0,252}}/)?{_PART}")
+_VALUE: Final = re.compile(rf"({_PART})?")
 _OF_CONTROLLERS: Final = frozenset({"controller-uid", "job-name", "pod-template-hash"})
 """Labels without a domain that Kubernetes sets on pods."""
 
@@ -31,11 +35,26 @@ _OF_CONTROLLERS: Final = frozenset({"controller-uid", "job-name", "pod-template-
 def passed_on(labels: Mapping[str, str], config: ConfigSpec | None) -> dict[str, str]:
     """Those of `labels` that are passed on: a queue first, then by name, as many as have room."""
     names = list(_passed_names(labels, config))
-    lengths = accumulate(len(name) + 1 for name in names)
+    lengths = accumulate(len(f"{name}={labels[name]},") for name in names)
     return {
         name: labels[name]
         for name, length in zip(names, lengths, strict=True)
-        if length <= NAMES_LENGTH
+        if length <= TOTAL_LENGTH
+    }
+
+
+def as_text(passed: Mapping[str, str]) -> str:
+    """Labels as `name=value`, in their order. Neither part can have `=` or `,`."""
+    return ",".join(f"{name}={value}" for name, value in passed.items())
+
+
+def from_text(text: str) -> dict[str, str]:
+    """The inverse of `as_text`. What is no label, after an edit by hand, is left out."""
+    pairs = (each.partition("=") for each in text.split(","))
+    return {
+        name: value
+        for name, _, value in pairs
+        if _NAME.fullmatch(name) and _VALUE.fullmatch(value) and not is_reserved(name)
     }
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from aimschema.kinds import ConfigSpec
-from aimschema.propagation import NAMES_LENGTH, is_reserved, passed_on
+from aimschema.propagation import TOTAL_LENGTH, as_text, from_text, is_reserved, passed_on
 
 QUEUE = "kueue.x-k8s.io/queue-name"
 OWN = {"team": "vision", "example.org/cost": "42", "example.org/tier": "gold", QUEUE: "gpus"}
@@ -67,8 +67,28 @@ def test_similar_names_are(name: str) -> None:
     assert passed_on({name: "x"}, config(match=["*"])) == {name: "x"}
 
 
-def test_their_names_stay_short_and_the_queue_is_among_them() -> None:
+def test_together_they_stay_short_and_the_queue_is_among_them() -> None:
     many = {f"{number:03}-{'x' * 57}": "1" for number in range(100)} | {QUEUE: "gpus"}
     passed = passed_on(many, config(match=["*"]))
     assert list(passed)[:2] == [QUEUE, f"000-{'x' * 57}"]
-    assert NAMES_LENGTH - 64 < len(",".join(passed)) <= NAMES_LENGTH
+    assert TOTAL_LENGTH - 64 < len(as_text(passed)) <= TOTAL_LENGTH
+    assert list(from_text(as_text(passed)).items()) == list(passed.items())
+
+
+def test_long_values_count_too() -> None:
+    many = {f"{number:02}": "v" * 63 for number in range(99)}
+    assert len(as_text(passed_on(many, config(match=["*"])))) <= TOTAL_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("text", "passed"),
+    [
+        ("", {}),
+        ("a", {"a": ""}),
+        ("a=1,example.org/b=,c=x.y_z-0", {"a": "1", "example.org/b": "", "c": "x.y_z-0"}),
+        ("a b=1,=2,c=d e,é=1,-a=1,a=1=2", {}),
+        ("aim.silogen.ai/service=other", {}),
+    ],
+)
+def test_an_edited_text_gives_only_labels(text: str, passed: dict[str, str]) -> None:
+    assert from_text(text) == passed

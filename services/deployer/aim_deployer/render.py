@@ -21,6 +21,7 @@ from aimschema import labels
 from aimschema.credentials import credential_env, pull_secrets
 from aimschema.kinds import PodSettings, Precision
 from aimschema.names import cache_claim
+from aimschema.propagation import as_text
 from aimschema.resources import BUDGET, INFERENCE_SERVICE
 
 Body = dict[str, Any]
@@ -65,7 +66,7 @@ def inference_service(
         labels.ANNOTATION_CACHED: "true" if cached else "false",
         **({labels.KSERVE_STOP: "true"} if parts.spec.replicas == 0 else {}),
         **({} if version == 1 else {labels.ANNOTATION_RENDER: str(version)}),
-        **({labels.ANNOTATION_PASSED: ",".join(passed)} if passed else {}),
+        **({labels.ANNOTATION_PASSED: as_text(passed)} if passed else {}),
         **_config_annotation(parts, cached=cached),
     }
     return {

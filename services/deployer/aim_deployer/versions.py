@@ -13,7 +13,7 @@ from aim_deployer.render import LATEST, inference_service
 from aim_deployer.resolve import ResolvedService
 from aimcontroller.projection import KubeObject
 from aimschema.labels import ANNOTATION_PASSED, ANNOTATION_RENDER, KSERVE_STOP
-from aimschema.propagation import passed_on
+from aimschema.propagation import from_text, passed_on
 from aimschema.published import HASHES, without_literals
 from aimschema.quantities import exact
 
@@ -47,9 +47,9 @@ def version_of(existing: KubeObject) -> int:
 
 
 def passed_before(existing: KubeObject) -> dict[str, str]:
-    """The labels that it got from its service when its pods were rolled out last."""
-    names = existing.annotations.get(ANNOTATION_PASSED, "").split(",")
-    return {name: existing.labels[name] for name in names if name in existing.labels}
+    """The labels that it got from its service when its pods were rolled out last, whatever others
+    did to them since."""
+    return from_text(existing.annotations.get(ANNOTATION_PASSED, ""))
 
 
 def pod_part(body: Body) -> Body:

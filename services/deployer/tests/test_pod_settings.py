@@ -207,7 +207,7 @@ def test_matching_labels_reach_a_new_object(world: Any) -> None:
     found = sent(world, *labelled(world), config)["metadata"]
     assert found["labels"]["team"] == "vision"
     assert found["labels"][QUEUE] == "gpus"
-    assert found["annotations"][labels.ANNOTATION_PASSED] == f"{QUEUE},team"
+    assert found["annotations"][labels.ANNOTATION_PASSED] == f"{QUEUE}=gpus,team=vision"
 
 
 def test_ours_are_not_replaced(world: Any) -> None:
@@ -241,3 +241,15 @@ def test_a_label_does_not_reach_an_object_that_runs(world: Any) -> None:
     found = sent(world, *labelled(world), config, existing, world.ready_pod())["metadata"]
     assert "team" not in found["labels"]
     assert labels.ANNOTATION_PASSED not in found["annotations"]
+
+
+@pytest.mark.parametrize("edited", [{}, {QUEUE: "theirs"}])
+@pytest.mark.parametrize("queue", ["gpus", "new"])
+def test_an_edited_label_comes_back(world: Any, edited: Body, queue: str) -> None:
+    """A queue must not be bypassed. The repair rolls out, so it brings the newest labels."""
+    before = sent(world, *labelled(world))
+    existing, pod = running(world, before)
+    others = {name: text for name, text in before["metadata"]["labels"].items() if name != QUEUE}
+    existing["metadata"]["labels"] = others | edited
+    again = sent(world, *labelled(world, **{QUEUE: queue}), existing, pod)
+    assert again["metadata"]["labels"][QUEUE] == queue
