@@ -32,8 +32,9 @@ class RouteOptions:
     hosts: Mapping[str, tuple[str, ...]] | None = None
 
     def allows(self, hostname: str, namespace: str) -> bool:
+        """A wildcard is for all names below its domain, which only a `*` of a glob covers."""
         return self.hosts is None or any(
-            fnmatchcase(hostname, glob)
+            fnmatchcase(hostname, glob) and hostname.startswith("*") <= glob.startswith("*")
             for place, globs in self.hosts.items()
             if fnmatchcase(namespace, place)
             for glob in globs
@@ -47,6 +48,7 @@ class DesiredRoute:
 
     gateway: GatewayReference | None = None
     is_enabled_by_service: bool = False
+    is_disabled_by_service: bool = False
     disabled_by: str | None = None
     hostnames: tuple[str, ...] = ()
     path_template: str | None = None
@@ -76,6 +78,7 @@ def desired_route(
     return DesiredRoute(
         gateway=next((each for each in gateways if each is not None), None),
         is_enabled_by_service=own is not None and own.enabled is True,
+        is_disabled_by_service=own is not None and own.enabled is False,
         disabled_by=_disabled_by(own, config),
         hostnames=tuple(hostnames or ()),
         path_template=first.path_template or second.path_template,

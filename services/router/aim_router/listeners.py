@@ -137,23 +137,36 @@ def address(
     hostnames: Sequence[str] = (),
 ) -> str | None:
     """`scheme://host[:port]` of the best listener; None while the Gateway has no address.
-    `hostnames`: those of the route; the first without a wildcard is the host."""
-    own = next((each for each in hostnames if not each.startswith("*")), None)
-    listeners = [
-        each
-        for each in attached_listeners(gateway, reference, namespace)
-        if own is None or not each.hostname or hosts_overlap(each.hostname, own)
-    ]
-    usable = [each for each in listeners if _text(each.spec.get("protocol")) in _SCHEMES]
-    hosts = [host for each in objects(gateway.status, "addresses") if (host := _host(each))]
-    if not usable or not hosts:
+    `hostnames`: those of the route; the first that reaches the listener is the host."""
+    addresses = [at for each in objects(gateway.status, "addresses") if (at := _host(each))]
+    if not addresses:
         return None
-    best = min(usable, key=Listener.rank)
+    hosts = [
+        (each, host)
+        for each in attached_listeners(gateway, reference, namespace)
+        if _text(each.spec.get("protocol")) in _SCHEMES
+        and (host := _host_at(each, hostnames, addresses[0])) is not None
+    ]
+    if not hosts:
+        return None
+    best, host = min(hosts, key=lambda pair: pair[0].rank())
     scheme, default_port = _SCHEMES[_text(best.spec.get("protocol"))]
-    named = best.hostname if not best.hostname.startswith("*") else ""
-    host = own or named or hosts[0]
     port = best.spec.get("port", default_port)
     return f"{scheme}://{host}" if port == default_port else f"{scheme}://{host}:{port}"
+
+
+def _host_at(listener: Listener, hostnames: Sequence[str], at: str) -> str | None:
+    """The host of a request that a listener passes to a route; None if there is none without a
+    wildcard."""
+    own = listener.hostname
+    named = [each for each in (*hostnames, own) if each and not each.startswith("*")]
+    reached = (
+        each
+        for each in named
+        if (not own or hosts_overlap(own, each))
+        and (not hostnames or any(hosts_overlap(each, other) for other in hostnames))
+    )
+    return next(reached, None if hostnames else at)
 
 
 def hosts_overlap(one: str, other: str) -> bool:

@@ -87,7 +87,8 @@ def give_way(view: ServiceView, other: KubeObject) -> Plan:
     """The younger of two routes is removed, since it could take requests of the older one. An event
     of the other route does not concern this service, so it is reconciled again after a while."""
     owned = view.owned
-    removal = actions(DeleteObject(owned.key, owned.uid)) if owned is not None else EMPTY_PLAN
+    is_there = owned is not None and not owned.deleting
+    removal = actions(DeleteObject(owned.key, owned.uid)) if owned and is_there else EMPTY_PLAN
     return removal | report_conflict(view, other) | requeue_after(CONFLICT_RETRY_S)
 
 

@@ -20,8 +20,10 @@ NO_GATEWAY_API = (
 )
 
 
-def report_failure(view: ServiceView, message: str, **fields: Any) -> Plan:
-    return report(view.service, routing_ready(False, reasons.ROUTE_FAILED, message), **fields)
+def report_failure(view: ServiceView, message: str) -> Plan:
+    """A failure that leaves an existing route as it is."""
+    failed = routing_ready(False, reasons.ROUTE_FAILED, message)
+    return report(view.service, failed, **_previous_fields(view))
 
 
 def report_config_deleted(view: ServiceView) -> Plan:
@@ -29,7 +31,7 @@ def report_config_deleted(view: ServiceView) -> Plan:
         f"AIMNamespaceConfig {view.service.spec.get('configRef')} was deleted; the existing"
         " route is kept until it is re-created"
     )
-    return report_failure(view, message, **_previous_fields(view))
+    return report_failure(view, message)
 
 
 def report_config_missing(view: ServiceView) -> Plan:
@@ -72,7 +74,7 @@ def report_conflict(view: ServiceView, other: KubeObject) -> Plan:
         f"path {view.path} would take requests of {owner}, which is older; change"
         " routing.pathTemplate or routing.hostnames"
     )
-    return report_failure(view, message)
+    return report(view.service, routing_ready(False, reasons.ROUTE_FAILED, message))
 
 
 def report_disabled(view: ServiceView, cause: str) -> Plan:
@@ -84,7 +86,7 @@ def report_not_removed(view: ServiceView, cause: str, rejection: ApplyRejected) 
     message = (
         f"{cause}, but HTTPRoute {view.service.key.name} cannot be deleted: {rejection.message}"
     )
-    return report_failure(view, message, **_previous_fields(view))
+    return report_failure(view, message)
 
 
 def report_name_conflict(view: ServiceView, other: KubeObject) -> Plan:
@@ -141,4 +143,6 @@ def _report_existing(view: ServiceView, existing: KubeObject) -> Plan:
 
 
 def _previous_fields(view: ServiceView) -> dict[str, Any]:
+    if view.owned is None:
+        return {}
     return {name: view.service.status.get(name) for name in ("path", "url")}

@@ -7,6 +7,7 @@ from typing import Any
 from aim_router.desired import DesiredRoute
 from aim_router.listeners import address, find_gateway, is_gateway, objects, rejection
 from aim_router.parents import answers, is_complete
+from aimcontroller.indexes import value_at
 from aimcontroller.plan import condition
 from aimcontroller.projection import KubeObject, Projection
 from aimschema import reasons
@@ -122,10 +123,10 @@ def route_condition(view: RouteView) -> ReportedCondition:
         case RouteView(gateway=None):
             return _failed(
                 f"{_gateway_name(view)} does not exist; create it, or change spec.routing.gateway"
-                f" of {_config_name(view)}"
+                f" of {_holder(view)}"
             )
         case RouteView(listener_rejection=str() as why):
-            return _failed(f"{why}; {CHANGE_LISTENER} of {_config_name(view)}")
+            return _failed(f"{why}; {CHANGE_LISTENER} of {_holder(view)}")
         case _:
             return _waiting(_waiting_for_gateway(view) + _not_programmed(view))
 
@@ -165,5 +166,8 @@ def _gateway_name(view: RouteView) -> str:
     return f"{reference.kind} {namespace}/{reference.name}"
 
 
-def _config_name(view: RouteView) -> str:
+def _holder(view: RouteView) -> str:
+    """The object that names the gateway."""
+    if value_at(view.service.spec, "routing", "gateway") is not None:
+        return f"AIMService {view.service.key.name}"
     return f"AIMNamespaceConfig {view.service.spec.get('configRef')}"

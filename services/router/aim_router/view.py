@@ -77,7 +77,7 @@ class ServiceView:
     def is_config_deleted(self) -> bool:
         """The route was made with a config that does not exist any more. A route with settings of
         its service records whether there was a config."""
-        if self.config is not None or self.owned is None:
+        if self.config is not None or self.owned is None or self.desired.is_disabled_by_service:
             return False
         return self.owned.annotations.get(labels.ANNOTATION_CONFIG) != NO_CONFIG
 
@@ -113,7 +113,10 @@ class ServiceView:
 
     @property
     def older_service(self) -> KubeObject | None:
-        """The service that gets the route of this workload id, if it is another one."""
+        """The service that gets the route of this workload id, if it is another one. With a path
+        template, the path decides."""
+        if self.desired.path_template is not None:
+            return None
         first = first_with_workload_id(self.state, self.service)
         return None if first.key == self.service.key else first
 

@@ -100,6 +100,49 @@ def test_a_route_without_config_stays_its_own(world: Any) -> None:
     assert "was deleted" in message(planned(world, body, theirs), "RoutingReady")
 
 
+def test_a_service_removes_its_route_without_a_config(world: Any) -> None:
+    """The route of a deleted config stays only while the service does not disable it."""
+    found = planned(world, service(world, {"enabled": False}), world.route())
+    assert action_summaries(found) == ["delete HTTPRoute s"]
+    assert condition_summary(found, "RoutingReady") == "True RoutingDisabled"
+
+
+def test_messages_name_the_object_that_has_the_gateway(world: Any) -> None:
+    route = world.route()
+    theirs = planned(world, service(world), world.config(), route)
+    assert message(theirs, "RoutingReady").endswith("of AIMNamespaceConfig default")
+    own = planned(world, service(world, {"gateway": OTHER}), world.config(), route)
+    assert message(own, "RoutingReady").endswith("of AIMService s")
+
+
+WRONG: list[Body] = [
+    {"pathTemplate": "/elsewhere"},
+    {"hostnames": ["forbidden.example.org"]},
+]
+
+
+@pytest.mark.parametrize("routing", WRONG)
+def test_a_route_that_stays_keeps_its_fields(world: Any, routing: Body) -> None:
+    fields = {"path": "/team/s", "url": "http://10.0.0.9/team/s"}
+    body = service(world, routing, status=fields)
+    existing = world.route(*world.accepted(), spec={"hostnames": ["a.example.org"]})
+    hosts = {"*": ("a.example.org",)}
+    found = planned(world, body, world.config(), existing, hosts=hosts)
+    assert (action_summaries(found), found.reports[0].fields) == ([], fields)
+    absent = planned(world, body, world.config(), hosts=hosts)
+    assert absent.reports[0].fields == {}
+
+
+def test_with_a_template_the_path_decides_not_the_workload_id(world: Any) -> None:
+    same = {labels.WORKLOAD_ID: "chat"}
+    older = world.service("older", labels=same, age_s=9999)
+    config = world.config()
+    found = planned(world, service(world, labels=same), older, config)
+    assert "has the same workload id" in message(found, "RoutingReady")
+    own = service(world, {"pathTemplate": "/{.metadata.namespace}/s"}, labels=same)
+    assert action_summaries(planned(world, own, older, config)) == ["apply HTTPRoute s"]
+
+
 # --- paths ---
 
 
@@ -170,6 +213,8 @@ def test_a_setting_allows_any_path(world: Any, template: str) -> None:
 @pytest.mark.parametrize(
     ("hostname", "is_allowed"),
     [
+        ("x.one.example.org", True),
+        ("*.one.example.org", False),
         ("chat.team.example.org", True),
         ("*.team.example.org", True),
         ("shared.example.org", True),
@@ -179,7 +224,11 @@ def test_a_setting_allows_any_path(world: Any, template: str) -> None:
     ],
 )
 def test_host_names_are_those_of_the_namespace(world: Any, hostname: str, is_allowed: bool) -> None:
-    hosts = {"te*": ("*.team.example.org",), "*": ("shared.example.org",), "other": ("*",)}
+    hosts = {
+        "te*": ("*.team.example.org", "?.one.example.org"),
+        "*": ("shared.example.org",),
+        "other": ("*",),
+    }
     found = planned(world, service(world, {"hostnames": [hostname]}), world.config(), hosts=hosts)
     assert bool(action_summaries(found)) is is_allowed
     if not is_allowed:
@@ -198,6 +247,32 @@ def test_the_url_has_the_host_name(world: Any) -> None:
         world.route(*world.accepted()),
     )
     assert found.reports[0].fields["url"].startswith("http://chat.example.org")
+
+
+@pytest.mark.parametrize(
+    ("hostnames", "listener", "url"),
+    [
+        ([], None, "http://10.0.0.9/"),
+        ([], "*.b.org", "http://10.0.0.9/"),
+        ([], "x.b.org", "http://x.b.org/"),
+        (["*.a.org"], None, None),
+        (["*.a.org"], "*.a.org", None),
+        (["*.a.org"], "x.a.org", "http://x.a.org/"),
+        (["a.org", "x.b.org"], "*.b.org", "http://x.b.org/"),
+        (["a.org"], "*.b.org", None),
+        (["a.org"], "x.b.org", None),
+        (["*.a.org", "a.org"], None, "http://a.org/"),
+    ],
+)
+def test_the_url_reaches_the_route(
+    world: Any, hostnames: list[str], listener: str | None, url: str | None
+) -> None:
+    host = {} if listener is None else {"hostname": listener}
+    body = service(world, {"hostnames": hostnames})
+    gateway = world.gateway("10.0.0.9", **host)
+    found = planned(world, body, world.config(), gateway, world.route(*world.accepted()))
+    actual = found.reports[0].fields.get("url")
+    assert actual == (url and f"{url}team/aimservice-s")
 
 
 @pytest.mark.parametrize(
