@@ -127,3 +127,25 @@ async def test_the_exit_code_is_1_for_what_is_not_there(stack: Stack) -> None:
 
 async def test_a_namespace_of_nothing_has_what_is_above_namespaces(stack: Stack) -> None:
     await command(stack, "aimctl", "record", "-n", "nowhere", "-o", "/dev/null", "--since", "1m")
+
+
+@pytest.mark.usefixtures("running")
+async def test_history_has_the_effect_of_a_version(stack: Stack) -> None:
+    """And a rollback with the user's kubeconfig is a version too."""
+    scale = ("patch", OBJECT[0], *OBJECT[1:], "--type=merge", "-p", '{"spec":{"replicas":2}}')
+    await command(stack, "kubectl", *scale)
+    await command(stack, "aimctl", "wait", *OBJECT, "--timeout", "60s")
+    before = json.loads(await command(stack, "aimctl", "history", *OBJECT, "-o", "json"))
+    assert before[-1]["changed"] == ["spec.replicas"]
+    assert before[-1]["manager"] == "kubectl-patch"
+    effect = before[-1]["effect"]
+    assert (effect["pods"], effect["state"]) == (1, "Running")
+    assert effect["ready_after_s"] > 0
+    print(await command(stack, "aimctl", "history", *OBJECT))
+    to = ("--to", before[-2]["version"], "--kubeconfig", str(stack.lab.kubeconfig))
+    plan = await command(stack, "aimctl", "rollback", *OBJECT, *to)
+    print(plan)
+    assert "then deployer would change InferenceService" in plan
+    await command(stack, "aimctl", "rollback", *OBJECT, *to, "--yes")
+    spec = json.loads(await command(stack, "kubectl", "get", *OBJECT, "-o", "json"))["spec"]
+    assert spec == before[-2]["spec"]

@@ -20,7 +20,14 @@ from aimcontroller.drift import field_managers_at
 from aimcontroller.projection import Projection, fold
 from aimctl.analysis.history import Version
 from aimctl.analysis.preview import Change, preview
-from aimctl.analysis.rollback import MANAGER, Rollback, Write, plan_rollback, secret_names
+from aimctl.analysis.rollback import (
+    MANAGER,
+    Rollback,
+    Write,
+    plan_rollback,
+    restarts_pods,
+    secret_names,
+)
 from aimctl.analysis.spec_diff import STYLES, canonical, lines_of, path_text
 from aimctl.cluster import cluster_at
 from aimctl.component_registry import PLANNERS, planner
@@ -164,7 +171,8 @@ def _print(
 
 
 def _text_of(change: Change) -> str:
-    restarts = change.key.kind == INFERENCE_SERVICE.kind and change.verb == "change"
+    is_runtime = change.key.kind == INFERENCE_SERVICE.kind and change.verb == "change"
+    restarts = is_runtime and restarts_pods(change.before or {}, change.after or {})
     return f"{change.verb} {change.key}{', which restarts its pods' if restarts else ''}"
 
 

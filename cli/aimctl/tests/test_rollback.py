@@ -12,6 +12,7 @@ from aimctl.analysis.rollback import (
     MANAGER,
     ORDER,
     plan_rollback,
+    restarts_pods,
     secret_names,
     tool_of,
 )
@@ -235,6 +236,22 @@ def test_what_a_tool_manages_is_written_only_by_force() -> None:
 )
 def test_the_secrets_of_a_spec(spec: dict[str, Any], names: set[str]) -> None:
     assert secret_names(spec) == names
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({"minReplicas": 1}, {"minReplicas": 2, "maxReplicas": 2}, False),
+        ({"deploymentStrategy": {"type": "Recreate"}}, {}, False),
+        ({"minReplicas": 1, "containers": [1]}, {"minReplicas": 1, "containers": [2]}, True),
+        ({}, {"tolerations": []}, True),
+    ],
+)
+def test_a_change_of_replicas_restarts_no_pods(
+    before: dict[str, Any], after: dict[str, Any], expected: bool
+) -> None:
+    bodies = [{"spec": {"predictor": predictor}} for predictor in (before, after)]
+    assert restarts_pods(*bodies) == expected
 
 
 VALUES = st.recursive(

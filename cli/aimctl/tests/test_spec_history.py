@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from msgspec import structs
 from typer.testing import CliRunner
 
-from aimbus import Appended, Bus, Event, NatsServer, append_history, connect, ensure_history
+from aimbus import (
+    Appended,
+    Bus,
+    Event,
+    NatsServer,
+    append_history,
+    connect,
+    ensure_history,
+    ensure_streams,
+)
 from aimbus.history import MOST_SUBJECTS
 from aimctl.analysis.history import (
     States,
@@ -284,6 +293,7 @@ async def record(bus: Bus, stored: Iterable[SpecVersion | SpecDeleted]) -> None:
 
 async def prepared(bus: Bus) -> datetime.datetime:
     """Returns a time before the last change."""
+    await ensure_streams(bus)
     await ensure_history(bus)
     now = datetime.datetime.now(datetime.UTC)
     minutes = (now - START).total_seconds() / 60

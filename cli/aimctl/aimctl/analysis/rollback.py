@@ -28,6 +28,17 @@ MANAGER = "aimctl-rollback"
 ORDER = tuple(kind.kind for kind in (CONFIG, MODEL, TEMPLATE, CACHE, SERVICE))
 _IMMUTABLE = {kind.__name__: immutable_fields(kind) for kind in KINDS}
 _ABSENT = object()
+_SCALING = frozenset(
+    {
+        "minReplicas",
+        "maxReplicas",
+        "scaleTarget",
+        "scaleMetric",
+        "autoScaling",
+        "deploymentStrategy",
+    }
+)
+"""Fields of a predictor that do not change its pods."""
 _MARKS = {
     "argocd.argoproj.io/tracking-id": "Argo CD",
     "argocd.argoproj.io/instance": "Argo CD",
@@ -168,6 +179,17 @@ def tool_of(body: Body) -> str | None:
             if found is not None:
                 return found
     return None
+
+
+def restarts_pods(before: Body, after: Body) -> bool:
+    """Whether a change of an InferenceService changes its pods, and not only their number."""
+    old, new = (_pods_of(body) for body in (before, after))
+    return canonical(old) != canonical(new)
+
+
+def _pods_of(body: Body) -> Body:
+    predictor = (body.get("spec") or {}).get("predictor") or {}
+    return {name: value for name, value in predictor.items() if name not in _SCALING}
 
 
 def secret_names(spec: Any) -> set[str]:

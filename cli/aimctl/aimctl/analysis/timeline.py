@@ -128,7 +128,7 @@ class _Story:
         shown = (self._shown_by.get(parent) for parent in parents)
         cause = max((seq for seq in shown if seq is not None), default=None)
         if cause is None and isinstance(message, ObjectChanged):
-            owners = (self._latest_entry.get(key) for key in _owners(subject, message.object))
+            owners = (self._latest_entry.get(key) for key in owners_of(subject, message.object))
             cause = max((seq for seq in owners if seq is not None), default=None)
         return cause
 
@@ -186,7 +186,8 @@ def _parents(link: Link, linked: dict[int, Link]) -> set[int]:
     return found
 
 
-def _owners(here: Key, body: dict[str, Any]) -> list[Key]:
+def owners_of(here: Key, body: dict[str, Any]) -> list[Key]:
+    """The objects that an object belongs to."""
     return [owner for owner, below in _edges(here, body) if below == here]
 
 

@@ -1,20 +1,25 @@
 """`aimctl history`: the versions of a spec, and their removal."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import typer
 
-from aimbus import Bus, BusError, forget_history, forget_version
+from aimbus import Bus, BusError, Event, forget_history, forget_version
+from aimctl.analysis.effects import Effect, effects_of
 from aimctl.analysis.history import Version, find, headline, with_predecessors
 from aimctl.analysis.spec_diff import STYLES, differences, lines_of, path_text
 from aimctl.connect import connected_bus
+from aimctl.event_log import history as read_log_of
+from aimctl.event_log import history_of, in_order
 from aimctl.invocation import a_console, parse_key, run
 from aimctl.options import Form
 from aimctl.output.console import PlainConsole
-from aimctl.output.format import print_text
+from aimctl.output.format import print_text, seconds
 from aimctl.output.structured import print_data
 from aimctl.spec_history import read_versions
+from aimschema import subjects
 from aimschema.resources import Key
 
 
@@ -22,14 +27,52 @@ async def show_history(key: Key, console: PlainConsole, form: Form) -> None:
     """Raises RuntimeError if there is no version."""
     async with connected_bus() as bus:
         versions = await read_versions(bus, key)
+        effects = effects_of(versions, await _log_of(bus, key))
     pairs = with_predecessors(versions)
     if form != "text":
-        print_data(console, [_as_json(*pair) for pair in pairs], form)
+        shown = [_as_json(*pair) | _effect_as_json(effects.get(pair[0].seq)) for pair in pairs]
+        print_data(console, shown, form)
         return
     for version, before in pairs:
         print_text(console, headline(version), "red" if version.deleted else "bold")
+        effect = effects.get(version.seq)
+        if effect is not None and (text := effect_text(effect)):
+            print_text(console, f"  → {text}")
         for line in change_lines(version, before):
             print_text(console, f"  {line}", STYLES.get(line[:1], "dim"))
+
+
+async def _log_of(bus: Bus, key: Key) -> list[Event]:
+    """The messages of the log that can be effects; none if the log cannot be read."""
+    try:
+        before, logged = await (
+            read_log_of(bus, [subjects.ALL])
+            if key.namespace is None
+            else history_of(bus, key.namespace)
+        )
+    except RuntimeError:
+        return []
+    return in_order([*before, *logged])
+
+
+def effect_text(effect: Effect) -> str:
+    """What a version led to, in a line."""
+    parts = []
+    if effect.pods:
+        verb = "restarted" if effect.restarted else "started"
+        parts.append(f"{verb} {effect.pods} pod{'s' if effect.pods > 1 else ''}")
+    else:
+        parts += effect.actions
+    if effect.ready_after_s is not None:
+        parts.append(f"{seconds(effect.ready_after_s)} until {effect.state}")
+    elif effect.state:
+        when = "before the next version" if effect.over else "yet"
+        parts.append(f"not ready {when} ({effect.state})")
+    return ", ".join(parts)
+
+
+def _effect_as_json(effect: Effect | None) -> dict[str, Any]:
+    return {} if effect is None else {"effect": asdict(effect)}
 
 
 def change_lines(version: Version, before: Version | None) -> Iterator[str]:
