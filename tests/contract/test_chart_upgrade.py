@@ -41,7 +41,7 @@ OPTIONS: dict[str, str] = {
     "five-servers": "nats.replicas=5",
     "nats-of-ones-own": "nats.bundled=false,nats.url=tls://nats.example.org:4222",
     "nats-resources": (
-        "nats.resources.limits.memory=2Gi,nats.maxBytes=2147483648,nats.image=registry.example.com/nats:2.15.2"
+        "nats.resources.limits.memory=2Gi,nats.maxBytes=2147483648,nats.historyMaxBytes=2147483648,nats.image=registry.example.com/nats:2.15.2"
     ),
     "two-of-each": "replicas=2",
     "budgets": "podDisruptionBudget.enabled=true",

@@ -11,7 +11,7 @@ from typing import Any, cast
 from aim_cacher.settings import CacherSettings
 from aimctl.manifests import documents
 from aimlab.testing.charts import NAMESPACE
-from aimschema.labels import COMPONENT, MANAGED_BY
+from aimschema.labels import ANNOTATION_EVICTING, COMPONENT, MANAGED_BY
 
 ROOT = Path(__file__).parents[4]
 CHART = ROOT / "deploy" / "charts" / "aim"
@@ -368,13 +368,22 @@ def admitted() -> Iterator[Case]:
         scaled = copy.deepcopy(before)
         pod_of(scaled).update(minReplicas=3, maxReplicas=3)
         yield Case(f"{name}-with-what-others-added", DEPLOYER, scaled, before)
+    yield Case("mark-of-a-cache-removed", DEPLOYER, golden("cacher", "cache-for"), marked())
     image_labels = config_map(NAMESPACE, "image-m-0123abcd", {MANAGED_BY: "aim"})
     yield Case("image-labels-in-our-namespace", DISCOVERY, image_labels)
     yield Case("answer", DISCOVERY, config_map("ml", "x-discovery", {MANAGED_BY: "aim"}))
     yield Case("certificates", CACHER, config_map("ml", "x-ca", {COMPONENT: "cache"}))
 
 
+def marked() -> Body:
+    """A cache that is marked for eviction."""
+    mark = {ANNOTATION_EVICTING: "2026-01-01T00:00:00Z"}
+    return edited("cacher", "cache-for", lambda body: body["metadata"].update(annotations=mark))
+
+
 def rejected() -> Iterator[Case]:
+    elsewhere = edited("cacher", "cache-for", claim_field("sourceUri", "s3://evil/model"))
+    yield Case("source-of-a-cache-changed-by-the-deployer", DEPLOYER, elsewhere, marked())
     for service, name, attack, edit in ATTACKS:
         after, before = edited(service, name, edit), golden(service, name)
         before["metadata"]["namespace"] = after["metadata"]["namespace"]
