@@ -109,7 +109,7 @@ def reported(kind: str) -> set[str]:
     statuswriter makes of them."""
     owned = [names for pair in reasons.STATUS_OWNERSHIP.get(kind, {}).values() for names in pair]
     return {name for names in owned for name in names} | {
-        *reasons.SUMMARY,
+        *reasons.DERIVED,
         "status",
         "conditions",
         "observedGeneration",

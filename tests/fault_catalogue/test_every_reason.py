@@ -15,7 +15,7 @@ TYPES = {
     for kinds in reasons.STATUS_OWNERSHIP.values()
     for types, _ in kinds.values()
     for type_ in types
-} | set(reasons.SUMMARY)
+} | set(reasons.DERIVED)
 SERVICES = {
     reasons.DISCOVERY,
     reasons.CACHER,

@@ -14,6 +14,12 @@ PROGRESSING: Final = "Progressing"
 FAILURE: Final = "Failure"
 SUMMARY: Final = (READY, PROGRESSING, FAILURE)
 NO_FAILURE: Final = "NoFailure"
+RECONCILING: Final = "Reconciling"
+STALLED: Final = "Stalled"
+KSTATUS: Final = (RECONCILING, STALLED)
+"""Read by GitOps tools (sigs.k8s.io/cli-utils, kstatus): True or absent."""
+DERIVED: Final = (*SUMMARY, *KSTATUS)
+"""What the statuswriter derives from the reports of services."""
 
 # AIMClusterModel
 IMAGE_INSPECTED: Final = "ImageInspected"

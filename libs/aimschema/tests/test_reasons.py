@@ -76,7 +76,7 @@ def test_no_two_services_report_the_same_thing(kind: str) -> None:
 def test_the_summary_belongs_to_the_statuswriter(kind: str) -> None:
     assert set(reasons.STATUS_OWNERSHIP[kind]) <= SERVICES - {reasons.STATUSWRITER, reasons.WATCHER}
     for types, fields in reasons.STATUS_OWNERSHIP[kind].values():
-        assert not types & set(reasons.SUMMARY)
+        assert not types & set(reasons.DERIVED)
         assert not fields & {"conditions", "observedGeneration", "status"}
 
 

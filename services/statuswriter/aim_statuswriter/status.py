@@ -30,21 +30,20 @@ def compose(obj: KubeObject, reports: dict[str, StatusReported], now: datetime.d
     own = {
         type_: reported_condition(condition)
         for type_, condition in conditions.items()
-        if type_ not in reasons.SUMMARY
+        if type_ not in reasons.DERIVED
     }
     summary = SUMMARIES[obj.key.kind](own, fields, obj.spec)
     generation = _oldest_generation(obj.key.kind, conditions, reports)
-    for derived in summary.conditions:
-        conditions[derived.type] = merge_condition(
-            conditions.get(derived.type), derived, generation, now
-        )
-    order = [*reasons.SUMMARY, *sorted(own)]
+    derived = [
+        merge_condition(conditions.get(each.type), each, generation, now)
+        for each in summary.conditions
+    ]
     state = {} if summary.state is None else {"status": summary.state}
     return {
         "observedGeneration": max(answered, generation),
         **state,
         **fields,
-        "conditions": [conditions[type_] for type_ in order],
+        "conditions": [*derived, *(conditions[type_] for type_ in sorted(own))],
     }
 
 

@@ -5,7 +5,9 @@
 2. Progressing: the control plane, or a workload that it started, is working, is queued, or waits
    for a time that it names. Waiting for a user is not progress: then none of the three is True, or
    Failure is.
-3. The summary repeats the reason and message of the condition that decides.
+3. Reconciling is True exactly while Progressing is, Stalled exactly while the state is Failed, so
+   that kstatus reads them. They are absent otherwise.
+4. The summary repeats the reason and message of the condition that decides.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,13 +37,34 @@ class Summary:
     message: str
 
     @property
+    def stalled(self) -> bool:
+        """Whether it fails until a user acts."""
+        if self.state is None:
+            return self.failed and self.reason in _FINAL_FOR_A_MODEL
+        return self.state == reasons.FAILED_STATE
+
+    @property
     def conditions(self) -> tuple[ReportedCondition, ...]:
-        failure = (self.reason, self.message) if self.failed else (reasons.NO_FAILURE, "no failure")
+        cause = (self.reason, self.message)
+        failure = cause if self.failed else (reasons.NO_FAILURE, "no failure")
+        kstatus = {reasons.RECONCILING: self.working, reasons.STALLED: self.stalled}
         return (
-            condition(reasons.READY, self.ready, self.reason, self.message),
-            condition(reasons.PROGRESSING, self.working, self.reason, self.message),
+            condition(reasons.READY, self.ready, *cause),
+            condition(reasons.PROGRESSING, self.working, *cause),
             condition(reasons.FAILURE, self.failed, *failure),
+            *(condition(type_, True, *cause) for type_, is_true in kstatus.items() if is_true),
         )
+
+
+_FINAL_FOR_A_MODEL = frozenset(
+    {
+        reasons.IMAGE_NOT_FOUND,
+        reasons.AUTH_ERROR,
+        reasons.METADATA_MISSING,
+        reasons.DUPLICATE_NAME,
+    }
+)
+"""Of the failures of an image's inspection, those that do not pass by themselves."""
 
 
 def _ready_summary(state: str | None, by: ReportedCondition) -> Summary:

@@ -264,7 +264,7 @@ def test_only_withdrawn_conditions_are_removed(
         after = compose(written, {**reports, service: nothing}, LATER)
         assert not types & set(by_type(after))
         assert not fields & set(after)
-        others = set(by_type(status)) - types - set(reasons.SUMMARY)
+        others = set(by_type(status)) - types - set(reasons.DERIVED)
         assert {type_: by_type(after)[type_] for type_ in others} == {
             type_: by_type(status)[type_] for type_ in others
         }

@@ -37,7 +37,11 @@ def verdict(
 ) -> str:
     """`state reason`, and after it what is True of Ready, Progressing and Failure."""
     summary = SUMMARIES[kind](conditions, fields or {}, spec or {})
-    true = [condition.type for condition in summary.conditions if condition.status == "True"]
+    true = [
+        condition.type
+        for condition in summary.conditions
+        if condition.status == "True" and condition.type in reasons.SUMMARY
+    ]
     return " ".join([summary.state or "-", summary.reason, *true])
 
 
@@ -487,8 +491,12 @@ def test_any_reports_give_a_consistent_summary(
 ) -> None:
     summary = SUMMARIES[kind](conditions, fields, spec)
     by_type = {condition.type: condition for condition in summary.conditions}
-    assert set(by_type) == set(reasons.SUMMARY)
     ready, progressing, failure = (by_type[type_] for type_ in reasons.SUMMARY)
+    extra = {type_: each.status for type_, each in by_type.items() if type_ in reasons.KSTATUS}
+    assert set(by_type) == {*reasons.SUMMARY, *extra}
+    assert set(extra.values()) <= {"True"}
+    assert (reasons.RECONCILING in extra) is (progressing.status == "True")
+    assert reasons.STALLED not in extra or failure.status == "True"
     assert [ready.status, progressing.status, failure.status].count("True") <= 1
     assert (
         failure.status == "True"
@@ -506,6 +514,7 @@ def test_any_reports_give_a_consistent_summary(
         assert summary.state in states
         assert (summary.state in {"Available", "Running"}) is summary.ready
         assert (summary.state in {"Failed", "Degraded"}) is summary.failed
+        assert (reasons.STALLED in extra) is (summary.state == "Failed")
 
 
 @given(ANY_CONDITIONS)
@@ -514,6 +523,26 @@ def test_running_means_that_all_four_hold(conditions: Conditions) -> None:
         type_ for type_ in RUNNING if type_ in conditions and conditions[type_].status == "True"
     }
     assert (summarize_service(conditions, {}, {}).state == "Running") is (held == set(RUNNING))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "expected"),
+    [
+        ("True", reasons.INSPECTED, []),
+        ("Unknown", reasons.NOT_INSPECTED, [reasons.RECONCILING]),
+        ("False", reasons.REGISTRY_UNREACHABLE, []),
+        ("False", reasons.IMAGE_NOT_FOUND, [reasons.STALLED]),
+        ("False", reasons.AUTH_ERROR, [reasons.STALLED]),
+        ("False", reasons.METADATA_MISSING, [reasons.STALLED]),
+        ("False", reasons.DUPLICATE_NAME, [reasons.STALLED]),
+    ],
+)
+def test_a_model_stalls_on_what_does_not_pass(
+    status: str, reason: str, expected: list[str]
+) -> None:
+    inspected = reported(reasons.IMAGE_INSPECTED, status, reason)
+    summary = SUMMARIES[MODEL.kind](conditions_of(inspected), {}, {})
+    assert [each.type for each in summary.conditions if each.type in reasons.KSTATUS] == expected
 
 
 def test_every_kind_with_a_status_has_a_table() -> None:

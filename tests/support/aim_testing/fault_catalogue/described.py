@@ -86,7 +86,7 @@ def _rank(block: list[str]) -> tuple[int, str]:
     written, which differs from run to run."""
     type_ = block[-1].split()[-1]
     return (
-        reasons.SUMMARY.index(type_) if type_ in reasons.SUMMARY else len(reasons.SUMMARY),
+        reasons.DERIVED.index(type_) if type_ in reasons.DERIVED else len(reasons.DERIVED),
         type_,
     )
 

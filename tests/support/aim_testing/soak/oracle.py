@@ -83,7 +83,7 @@ def _object(state: State, body: Body, now: datetime.datetime) -> Iterator[str]:
         return
     yield from _summary(body)
     for condition in conditions(body).values():
-        if condition["type"] in reasons.SUMMARY:
+        if condition["type"] in reasons.DERIVED:
             continue
         judge = _JUDGES.get((condition["type"], condition["reason"]))
         if judge is None:
