@@ -200,7 +200,7 @@ def summarize_cache(conditions: Conditions, _fields: Fields, _spec: Fields) -> S
             return _working(TemplateState.PROGRESSING, filled)
 
 
-_SERVICE_STATES = {
+SERVICE_STATES = {
     reasons.VALIDATION_FAILED: ServiceState.FAILED,
     reasons.TEMPLATE_FAILED: ServiceState.FAILED,
     reasons.TEMPLATE_NOT_FOUND: ServiceState.DEGRADED,
@@ -251,7 +251,7 @@ def summarize_service(conditions: Conditions, _fields: Fields, _spec: Fields) ->
 
 
 def _summarize_worst(unmet: list[ReportedCondition]) -> Summary:
-    states = [(_SERVICE_STATES.get(each.reason, ServiceState.STARTING), each) for each in unmet]
+    states = [(SERVICE_STATES.get(each.reason, ServiceState.STARTING), each) for each in unmet]
     state, by = min(states, key=lambda pair: _WORST_FIRST.index(pair[0]))
     if state in {ServiceState.FAILED, ServiceState.DEGRADED}:
         return _failed_summary(state, by)
