@@ -1,6 +1,7 @@
 """What GitOps tools make of our statuses: Argo CD's Lua, Flux' CEL and kstatus, over statuses that
 the statuswriter composes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ UNMET = {
 """Of a service, by reason: the condition, the health in Argo CD, the status of kstatus."""
 
 
-def written(
+def object_with(
     kind: str, *conditions: tuple[str, str, str], spec: Body | None = None, **fields: Any
 ) -> Body:
     """An object with the status that these conditions, as (type, status, reason), lead to."""
@@ -63,11 +64,11 @@ def written(
     reports = {}
     for service, (types, names) in reasons.STATUS_OWNERSHIP[kind].items():
         own = tuple(
-            ReportedCondition(type=type_, status=status, reason=reason, message="why")  # type: ignore[arg-type]
+            ReportedCondition(type=type_, status=status, reason=reason, message="why")
             for type_, status, reason in conditions
             if type_ in types
         )
-        kept = {name: value for name, value in fields.items() if name in names}
+        own_fields = {name: value for name, value in fields.items() if name in names}
         reports[service] = StatusReported(
             kind=kind,
             namespace=obj.key.namespace,
@@ -76,93 +77,93 @@ def written(
             service=service,
             observed_generation=obj.generation,
             conditions=own,
-            fields=kept,
+            fields=own_fields,
         )
     return {**body, "status": compose(obj, reports, NOW)}
 
 
-def service(spec: Body | None = None, **unmet: str) -> Body:
+def service(unmet: Mapping[str, str], spec: Body | None = None) -> Body:
     conditions = [
         (type_, "False" if type_ in unmet else "True", unmet.get(type_, reason))
         for type_, reason in RUNNING.items()
     ]
-    return written(SERVICE.kind, *conditions, spec=spec)
+    return object_with(SERVICE.kind, *conditions, spec=spec)
 
 
 def stopped() -> Body:
-    return service({"replicas": 0})
+    return service({}, {"replicas": 0})
 
 
 def outdated() -> Body:
-    body = service()
+    body = service({})
     body["metadata"]["generation"] += 1
     return body
 
 
 CASES = [
-    pytest.param(service(), "Healthy", kstatus.CURRENT, id="running"),
+    pytest.param(service({}), "Healthy", kstatus.CURRENT, id="running"),
     pytest.param(stopped(), "Suspended", kstatus.CURRENT, id="stopped"),
     pytest.param(outdated(), "Progressing", kstatus.IN_PROGRESS, id="older-generation"),
     *(
-        pytest.param(service(**{type_: reason}), health, status, id=reason)
+        pytest.param(service({type_: reason}), health, status, id=reason)
         for reason, (type_, health, status) in UNMET.items()
     ),
     pytest.param(
-        written(MODEL.kind, ("ImageInspected", "True", "Inspected")),
+        object_with(MODEL.kind, ("ImageInspected", "True", "Inspected")),
         "Healthy",
         kstatus.CURRENT,
         id="model",
     ),
     pytest.param(
-        written(MODEL.kind, ("ImageInspected", "False", "RegistryUnreachable")),
+        object_with(MODEL.kind, ("ImageInspected", "False", "RegistryUnreachable")),
         "Degraded",
         kstatus.IN_PROGRESS,
         id="model-unreachable",
     ),
     pytest.param(
-        written(MODEL.kind, ("ImageInspected", "False", "ImageNotFound")),
+        object_with(MODEL.kind, ("ImageInspected", "False", "ImageNotFound")),
         "Degraded",
         kstatus.FAILED,
         id="model-not-found",
     ),
     pytest.param(
-        written(TEMPLATE.kind, ("Discovered", "False", "ModelNotFound")),
+        object_with(TEMPLATE.kind, ("Discovered", "False", "ModelNotFound")),
         "Progressing",
         kstatus.IN_PROGRESS,
         id="template-without-model",
     ),
     pytest.param(
-        written(TEMPLATE.kind, ("Discovered", "False", "DiscoveryFailed"), attempts=9),
+        object_with(TEMPLATE.kind, ("Discovered", "False", "DiscoveryFailed"), attempts=9),
         "Degraded",
         kstatus.FAILED,
         id="template-failed",
     ),
     pytest.param(
-        written(TEMPLATE.kind, ("Discovered", "True", "ProfilesDiscovered")),
+        object_with(TEMPLATE.kind, ("Discovered", "True", "ProfilesDiscovered")),
         "Healthy",
         kstatus.CURRENT,
         id="template",
     ),
     pytest.param(
-        written(CACHE.kind, ("StorageReady", "False", "StorageClassMissing")),
+        object_with(CACHE.kind, ("StorageReady", "False", "StorageClassMissing")),
         "Progressing",
         kstatus.FAILED,
         id="cache-without-class",
     ),
     pytest.param(
-        written(CACHE.kind, ("Filled", "False", "Downloading")),
+        object_with(CACHE.kind, ("Filled", "False", "Downloading")),
         "Progressing",
         kstatus.IN_PROGRESS,
         id="cache-downloading",
     ),
     pytest.param(
-        written(CACHE.kind, ("Filled", "False", "AuthError")),
+        object_with(CACHE.kind, ("Filled", "False", "AuthError")),
         "Degraded",
         kstatus.FAILED,
         id="cache-without-access",
     ),
     pytest.param(
-        written(CACHE.kind, ("Filled", "True", "Warm")), "Healthy", kstatus.CURRENT, id="cache"
+        object_with(CACHE.kind, ("Filled", "True", "Warm")), "Healthy", kstatus.CURRENT, id="cache"
     ),
 ]
 FLUX_OF_ARGO = {

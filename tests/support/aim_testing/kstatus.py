@@ -7,12 +7,16 @@ The rules are its documented ones: deletion, generation, Reconciling, Stalled, t
 from typing import Any
 
 Body = dict[str, Any]
-CURRENT, IN_PROGRESS, FAILED, TERMINATING = "Current", "InProgress", "Failed", "Terminating"
+CURRENT = "Current"
+IN_PROGRESS = "InProgress"
+FAILED = "Failed"
+TERMINATING = "Terminating"
 
 
 def status_of(body: Body) -> str:
     """Current, InProgress, Failed or Terminating."""
-    metadata, status = body["metadata"], body.get("status") or {}
+    metadata = body["metadata"]
+    status = body.get("status") or {}
     if "deletionTimestamp" in metadata:
         return TERMINATING
     observed = status.get("observedGeneration")
