@@ -53,7 +53,7 @@ def test_a_replay_finds_the_event_object_and_field() -> None:
         changed(planner(CACHER, RECORDING.events), takes_no_access_for_passing), RECORDING
     ).differences
     assert (found.seq, found.key.kind, found.what) == (
-        136,
+        117,
         CACHE.kind,
         "was reported then, would not be now",
     )
@@ -121,7 +121,7 @@ def fails(_plan: Plan) -> Plan:
             DEPLOYER,
             without_reports,
             "was reported then, would not be now",
-            17,
+            15,
             id="reports-nothing",
         ),
         pytest.param(CACHER, fails, "the planner fails", 3, id="planner-fails"),

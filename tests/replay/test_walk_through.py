@@ -27,9 +27,9 @@ def test_the_console_blocks_print_what_they_show() -> None:
 
 
 def test_the_steps_lead_to_the_rejected_key() -> None:
-    assert "`--service cacher --step --until 136`" in PAGE
+    assert "`--service cacher --step --until 117`" in PAGE
     ran = CliRunner().invoke(
-        app, ["replay", RECORDING, "--service", "cacher", "--step", "--until", "136"]
+        app, ["replay", RECORDING, "--service", "cacher", "--step", "--until", "117"]
     )
     assert ran.exit_code == 0
     assert re.search(
