@@ -29,6 +29,7 @@ from aimschema import labels, names, quantities
 from aimschema.kinds import CacheSpec, ConfigSpec
 from aimschema.messages import ReportedCondition, parse_timestamp
 from aimschema.names import DEFAULT_CONFIG
+from aimschema.propagation import passed_on
 from aimschema.reasons import CACHER, STATUS_OWNERSHIP
 from aimschema.resources import CACHE, CLAIM, JOB, STORAGE_CLASS, Key
 
@@ -168,6 +169,11 @@ class CacheView:
             return None
         measured_bytes = read_result(self.state, job).bytes
         return None if measured_bytes is None else quantities.with_headroom(measured_bytes)
+
+    @property
+    def passed_labels(self) -> dict[str, str]:
+        """Labels that what belongs to the cache gets from it."""
+        return passed_on(self.cache.labels, self.config)
 
     @property
     def access_mode(self) -> str:

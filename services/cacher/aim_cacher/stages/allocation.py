@@ -5,7 +5,7 @@ While a quota holds it back, the caches that make room for it are marked for evi
 
 from aim_cacher.actions import CreateClaim
 from aim_cacher.cache_use import caching_of, why_kept
-from aim_cacher.render import Body, claim_for
+from aim_cacher.render import Body, claim_for, with_passed_labels
 from aim_cacher.reporting import filled_condition, report_cache, storage_not_ready
 from aim_cacher.stages.eviction import mark
 from aim_cacher.stages.storage import await_volume
@@ -25,7 +25,8 @@ MOST_NAMED = 3
 def create_claim(view: CacheView) -> Plan:
     key = view.cache.key
     size = view.claim_size or 0
-    claim = claim_for(view.cache, None, size, view.desired_class, {}, view.access_mode)
+    rendered = claim_for(view.cache, None, size, view.desired_class, {}, view.access_mode)
+    claim = with_passed_labels(rendered, view.passed_labels)
     storage = Storage(view.state, view.now, view.options, asking=key)
     verdict = storage.verdict(key)
     if verdict is None:

@@ -15,7 +15,7 @@ from aim_cacher.downloader_output import (
     POD_STATUS_GRACE_S,
     is_result_final,
 )
-from aim_cacher.render import CONTAINER, Body, ca_config_map
+from aim_cacher.render import CONTAINER, Body, ca_config_map, with_passed_labels
 from aim_cacher.reporting import filled_condition, last_filled, percent, report_cache, with_removal
 from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.stages.job_failure import report_failure
@@ -128,7 +128,8 @@ def _start_when_due(view: CacheView, storage: ReportedCondition, task: Retryable
     if due is not None and view.now < due:
         waiting = report_cache(view, storage, last_filled(view) or task.working)
         return waiting | requeue_after((due - view.now).total_seconds())
-    starts = actions(*_mounted_objects(view), ApplyObject(task.render(view.attempts + 1)))
+    job = with_passed_labels(task.render(view.attempts + 1), view.passed_labels)
+    starts = actions(*_mounted_objects(view), ApplyObject(job))
     working = _cannot_start(view, task.working) or task.working
     return starts | report_cache(
         view, storage, working, attempts=view.attempts, nextAttemptTime=None
@@ -138,7 +139,9 @@ def _start_when_due(view: CacheView, storage: ReportedCondition, task: Retryable
 def _mounted_objects(view: CacheView) -> tuple[ApplyObject, ...]:
     """What the pods of the Jobs mount besides the claim."""
     ca = view.options.ca
-    return (ApplyObject(ca_config_map(view.cache, ca)),) if ca else ()
+    if not ca:
+        return ()
+    return (ApplyObject(with_passed_labels(ca_config_map(view.cache, ca), view.passed_labels)),)
 
 
 def _cannot_start(view: CacheView, working: ReportedCondition) -> ReportedCondition | None:

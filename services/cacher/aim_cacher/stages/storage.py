@@ -7,7 +7,7 @@
 """
 
 from aim_cacher.holders import find_holders
-from aim_cacher.render import CONTAINER, claim_for, requested_size
+from aim_cacher.render import CONTAINER, claim_for, requested_size, with_passed_labels
 from aim_cacher.reporting import filled_condition, report_cache, storage_not_ready
 from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.view import CacheView
@@ -25,9 +25,8 @@ _MARKS = (labels.ANNOTATION_FILLED, labels.ANNOTATION_TRIED)
 def apply_claim(view: CacheView, claim: KubeObject, **marks: str) -> ApplyObject:
     """Apply the existing claim with its annotations of the cacher and `marks`, by name."""
     existing = {name: value for name, value in claim.annotations.items() if name in _MARKS}
-    return ApplyObject(
-        claim_for(view.cache, claim, view.claim_size or 0, None, {**existing, **marks})
-    )
+    rendered = claim_for(view.cache, claim, view.claim_size or 0, None, {**existing, **marks})
+    return ApplyObject(with_passed_labels(rendered, view.passed_labels))
 
 
 def await_volume(view: CacheView) -> Plan:
