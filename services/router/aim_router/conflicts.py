@@ -30,7 +30,7 @@ def older_route(
             and (other.key.namespace != key.namespace or route_path(other.body) == path)
             and _is_older(other, own)
             and _same_listener(other, desired, str(key.namespace))
-            and _same_host(_texts(other.spec.get("hostnames")), desired.hostnames)
+            and _same_host(host_names(other), desired.hostnames)
         ),
         None,
     )
@@ -44,7 +44,8 @@ def _candidates(state: Projection, path: str) -> Iterator[KubeObject]:
         yield from state.find_lazily(ROUTES_BY_PATH, above)
 
 
-def _texts(value: object) -> list[str]:
+def host_names(route: KubeObject) -> list[str]:
+    value = route.spec.get("hostnames")
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 

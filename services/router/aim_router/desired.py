@@ -5,7 +5,7 @@ namespace can take the requests of another; the setting `any_path` lifts that.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -93,8 +93,7 @@ def path_of(service: KubeObject, template: str | None = None, *, any_path: bool 
     if template is None:
         return f"/{service.key.namespace}/{workload_id(service)}"
     path = _PLACEHOLDER.sub(lambda found: _value(service, found[1]), template).rstrip("/") or "/"
-    segments = path.split("/")[1:] if path != "/" else []
-    problem = _problem(segments, str(service.key.namespace), any_path=any_path)
+    problem = _problem(path, str(service.key.namespace), any_path=any_path)
     if len(path) > LONGEST_PATH:
         problem = f"is longer than {LONGEST_PATH} characters"
     if problem is not None:
@@ -113,9 +112,13 @@ def checked_timeout(timeout: str | None) -> str | None:
     return timeout
 
 
-def forbidden_host(desired: DesiredRoute, namespace: str, options: RouteOptions) -> str | None:
+def forbidden_host(hostnames: Iterable[str], namespace: str, options: RouteOptions) -> str | None:
     """The first host name that this namespace may not have."""
-    return next((each for each in desired.hostnames if not options.allows(each, namespace)), None)
+    return next((each for each in hostnames if not options.allows(each, namespace)), None)
+
+
+def is_below_namespace(path: str, namespace: str) -> bool:
+    return path.split("/")[1:2] == [namespace]
 
 
 def _disabled_by(own: ServiceRouting | None, config: Routing | None) -> str | None:
@@ -149,13 +152,13 @@ def _value(service: KubeObject, placeholder: str) -> str:
     return value
 
 
-def _problem(segments: list[str], namespace: str, *, any_path: bool) -> str | None:
-    for each in segments:
+def _problem(path: str, namespace: str, *, any_path: bool) -> str | None:
+    for each in path.split("/")[1:] if path != "/" else []:
         if _SEGMENT.fullmatch(each) is None or each in {".", ".."}:
             return (
                 f"has the segment {each!r}; use letters, digits, '-', '.', '_' and '~' between"
                 " single slashes"
             )
-    if not any_path and segments[:1] != [namespace]:
+    if not any_path and not is_below_namespace(path, namespace):
         return f"does not begin with /{namespace}; begin the template with /{{.metadata.namespace}}"
     return None

@@ -71,6 +71,8 @@ def plan_route(view: ServiceView, reference: GatewayReference) -> Plan:
             return report_failure(view, NO_GATEWAY_API)
         case ServiceView(older_service=KubeObject() as older):
             return report_older_service(view, older)
+        case ServiceView(invalid=str() as error, exceeds_limits=True):
+            return delete_route(view) | report_failure(view, error)
         case ServiceView(invalid=str() as error):
             return report_failure(view, error)
         case ServiceView(conflicting_route=KubeObject() as other):
@@ -86,18 +88,19 @@ def plan_route(view: ServiceView, reference: GatewayReference) -> Plan:
 def give_way(view: ServiceView, other: KubeObject) -> Plan:
     """The younger of two routes is removed, since it could take requests of the older one. An event
     of the other route does not concern this service, so it is reconciled again after a while."""
+    return delete_route(view) | report_conflict(view, other) | requeue_after(CONFLICT_RETRY_S)
+
+
+def delete_route(view: ServiceView) -> Plan:
     owned = view.owned
-    is_there = owned is not None and not owned.deleting
-    removal = actions(DeleteObject(owned.key, owned.uid)) if owned and is_there else EMPTY_PLAN
-    return removal | report_conflict(view, other) | requeue_after(CONFLICT_RETRY_S)
+    if owned is None or owned.deleting:
+        return EMPTY_PLAN
+    return actions(DeleteObject(owned.key, owned.uid))
 
 
 def remove_route(view: ServiceView, cause: str) -> Plan:
     """Delete the route of a service that requests none."""
-    owned = view.owned
-    if owned is None or owned.deleting:
-        return report_disabled(view, cause)
-    removal = actions(DeleteObject(owned.key, owned.uid))
-    if view.rejection is not None:
+    removal = delete_route(view)
+    if removal.actions and view.rejection is not None:
         return removal | report_not_removed(view, cause, view.rejection)
     return removal | report_disabled(view, cause)

@@ -5,7 +5,7 @@ Nothing here decides: a property answers what is true, `plan` what follows from 
 
 from dataclasses import dataclass
 
-from aim_router.conflicts import older_route
+from aim_router.conflicts import host_names, older_route
 from aim_router.desired import (
     NO_CONFIG,
     DesiredRoute,
@@ -13,10 +13,12 @@ from aim_router.desired import (
     checked_timeout,
     desired_route,
     forbidden_host,
+    is_below_namespace,
     path_of,
     routing_of,
 )
 from aim_router.projection import first_with_workload_id
+from aimcontroller.indexes import route_path
 from aimcontroller.projection import REJECTED, ApplyRejected, KubeObject, Projection
 from aimschema import labels
 from aimschema.kinds import ConfigSpec, GatewayReference
@@ -130,10 +132,21 @@ class ServiceView:
         return name if self.state.is_missing(key) else None
 
     @property
+    def exceeds_limits(self) -> bool:
+        """The existing route has a host name or a path that its namespace may not have (any
+        more)."""
+        if self.owned is None:
+            return False
+        namespace, path = str(self.service.key.namespace), route_path(self.owned.body)
+        host = forbidden_host(host_names(self.owned), namespace, self.options)
+        is_outside = path is not None and not is_below_namespace(path, namespace)
+        return host is not None or (is_outside and not self.options.any_path)
+
+    @property
     def invalid(self) -> str | None:
         """What is wrong with the routing of the service or of its config."""
         namespace = str(self.service.key.namespace)
-        host = forbidden_host(self.desired, namespace, self.options)
+        host = forbidden_host(self.desired.hostnames, namespace, self.options)
         if host is not None:
             return (
                 f"routing.hostnames has {host}, which namespace {namespace} may not use; change it,"

@@ -133,6 +133,26 @@ def test_a_route_that_stays_keeps_its_fields(world: Any, routing: Body) -> None:
     assert absent.reports[0].fields == {}
 
 
+@pytest.mark.parametrize(
+    ("routing", "spec"),
+    [
+        ({"hostnames": ["b.example.org"]}, {"hostnames": ["b.example.org"]}),
+        ({"pathTemplate": "/chat"}, {"rules": [{"matches": [{"path": {"value": "/chat"}}]}]}),
+        ({"pathTemplate": "/"}, {"rules": [{"matches": [{"path": {"value": "/"}}]}]}),
+    ],
+)
+def test_a_route_that_new_limits_forbid_is_removed(world: Any, routing: Body, spec: Body) -> None:
+    """It would go on to take requests of others."""
+    existing = world.route(*world.accepted(), spec=spec)
+    body, hosts = service(world, routing), {"*": ("a.example.org",)}
+    found = planned(world, body, world.config(), existing, hosts=hosts)
+    assert action_summaries(found) == ["delete HTTPRoute s"]
+    assert condition_summary(found, "RoutingReady") == "False RouteFailed"
+    assert action_summaries(planned(world, body, world.config(), existing, any_path=True)) == [
+        "apply HTTPRoute s"
+    ]
+
+
 def test_with_a_template_the_path_decides_not_the_workload_id(world: Any) -> None:
     same = {labels.WORKLOAD_ID: "chat"}
     older = world.service("older", labels=same, age_s=9999)
