@@ -22,7 +22,19 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from aim_watcher.nats_secrets import OPERATOR, SEED, of_user
-from aimbus import HISTORY, NatsCredentials, NatsServer, connect, ensure_streams
+from aimbus import (
+    HISTORY,
+    Appended,
+    NatsCredentials,
+    NatsServer,
+    append_history,
+    connect,
+    ensure_history,
+    ensure_streams,
+    forget_history,
+    read_history,
+    read_newest,
+)
 from aimbus.accounts import new_seed
 from aimbus.streams import LOG, STATE
 from aimctl.component_registry import SERVICES
@@ -34,7 +46,9 @@ from aimctl.nats.users import CONSOLE, USERS
 from aimlab.cli.environment import control_plane_on_laptop, kubectl, kubectl_env
 from aimlab.cli.quickstart import NAMESPACE, SERVICE
 from aimlab.testing import commands, eventually
+from aimschema.messages import SpecVersion
 from aimschema.reasons import CACHER, DEPLOYER, DISCOVERY, ROUTER, WATCHER
+from aimschema.resources import Key
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "nats.md"
@@ -247,6 +261,34 @@ async def test_a_consumer_that_delivers_elsewhere_is_no_way_around(
     await server.stop()
 
 
+async def test_people_read_the_history_the_operator_removes_it(
+    tmp_path: Path, guard: Guard
+) -> None:
+    server = NatsServer(tmp_path / "nats", includes=guard.includes)
+    url = await server.start()
+    watcher, console, operator = [
+        await connect(url, name=name, access=guard.access(user))
+        for name, user in (("aim-watcher", WATCHER), ("aimctl", CONSOLE), ("aimctl", OPERATOR))
+    ]
+    await ensure_history(watcher)
+    version = SpecVersion(
+        kind="ModelCache", namespace="ml", name="x", uid="u", generation=1, resource_version="1",
+        spec={},
+    )  # fmt: skip
+    await append_history(watcher, [Appended(version, 0)], source="aim-watcher")
+    for reader in (watcher, console, operator):
+        assert len([item async for item in read_history(reader, ["aimhistory.>"])]) == 1
+        assert len(await read_newest(reader, "aimhistory.>") or ()) == 1
+    key = Key("ModelCache", "ml", "x")
+    with pytest.raises(TimeoutError):
+        await forget_history(console, key)
+    assert "may not publish to $JS.API.STREAM.PURGE.AIM_HISTORY" in console.trouble
+    assert await forget_history(operator, key) == 1
+    for bus in (watcher, console, operator):
+        await bus.close()
+    await server.stop()
+
+
 async def test_all_services_do_their_work_without_a_denial(
     tmp_path: Path,
 ) -> None:
@@ -277,6 +319,9 @@ async def test_all_services_do_their_work_without_a_denial(
         for looking in (
             *of_service,
             ["get", *here],
+            ["get", *here, "--at", "0s"],
+            ["history", f"aimsvc/{SERVICE}", *here],
+            ["blame", f"aimsvc/{SERVICE}", *here],
             ["record", "-o", str(tmp_path / "recording"), *here],
             ["top", "--once"],
             ["doctor"],
