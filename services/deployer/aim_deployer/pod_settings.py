@@ -21,8 +21,9 @@ NOTHING: Final = PodSettings()
 def merge(config: PodSettings | None, service: PodSettings) -> PodSettings:
     """All settings but resources, which depend on the defaults of the container (`amounts`)."""
     base = config or NOTHING
+    own = {each.name for each in service.env}
     return PodSettings(
-        env=[*{each.name: each for each in (*base.env, *service.env)}.values()],
+        env=[*(each for each in base.env if each.name not in own), *service.env],
         image_pull_secrets=[
             *{
                 each.name: each for each in (*base.image_pull_secrets, *service.image_pull_secrets)

@@ -209,8 +209,9 @@ def _resources(parts: ResolvedService) -> Body:
 
 def _env(parts: ResolvedService, settings: PodSettings, *, cached: bool) -> list[Body]:
     """Variables by name: of the profile, credentials, the control plane, then of the settings. The
-    later override the earlier, but the path of the caches is where they are mounted. Without
-    mounted caches the runtime gets credentials to load the model itself."""
+    later override the earlier, but the path of the caches is where they are mounted. Those of the
+    settings stay in their order, since `$(NAME)` is an earlier variable. Without mounted caches
+    the runtime gets credentials to load the model itself."""
     profile = parts.found.profile
     metadata = profile.metadata
     auto = parts.template_spec.precision is Precision.AUTO
@@ -238,8 +239,8 @@ def _env(parts: ResolvedService, settings: PodSettings, *, cached: bool) -> list
         ),
     }
     env |= {name: {"name": name, "value": value} for name, value in own.items()}
-    env |= {each.name: dump(each) for each in settings.env if each.name != labels.ENV_CACHE_PATH}
-    return list(env.values())
+    last = {each.name: dump(each) for each in settings.env if each.name != labels.ENV_CACHE_PATH}
+    return [*(each for name, each in env.items() if name not in last), *last.values()]
 
 
 def _text(value: str | float | bool | None) -> str:

@@ -81,6 +81,22 @@ def test_a_variable_of_the_service_replaces_the_whole_entry(world: Any) -> None:
     assert own["AIM_CACHE_PATH"]["value"] == labels.CACHE_PATH
 
 
+def test_a_variable_refers_to_those_of_its_own_list(world: Any) -> None:
+    """The kubelet replaces `$(NAME)` by an earlier variable only: what overrides comes last."""
+    config = world.config(runtime={"env": [{"name": "URL", "value": "x"}, {"name": "Z"}]})
+    own = [
+        {"name": "HOST", "value": "h"},
+        {"name": "URL", "value": "http://$(HOST)"},
+        {"name": "AIM_METRIC", "value": "$(URL)"},
+    ]
+    assert list(variables(rendered(world, config, env=own)))[-4:] == [
+        "Z",
+        "HOST",
+        "URL",
+        "AIM_METRIC",
+    ]
+
+
 def test_a_named_account_has_its_token_mounted(world: Any) -> None:
     assert rendered(world)["spec"]["predictor"]["automountServiceAccountToken"] is False
     with_account = rendered(world, serviceAccountName="models")["spec"]["predictor"]
