@@ -6,7 +6,8 @@ order.
 2. It works beside the publication and never delays it. While the stream is unavailable, changes
    wait. If too many wait, or NATS rejects the stream, they are dropped, and all kinds are listed
    again afterwards.
-3. Only the holder of the Lease writes: each write awaits `fence` first.
+3. A change that cannot be processed is logged and left out.
+4. Only the holder of the Lease writes: each write awaits `fence` first.
 """
 
 import asyncio
@@ -100,6 +101,10 @@ class HistoryWriter:
                 log.info("history-moved")
             except (BusError, TimeoutError) as error:
                 self._report(f"{type(error).__name__}: {error}".removesuffix(": "))
+                await asyncio.sleep(RETRY_S)
+            except Exception:  # (no object may end the watcher)
+                log.exception("history-failed")
+                change = None
                 await asyncio.sleep(RETRY_S)
 
     def _drop_waiting(self) -> None:
