@@ -195,7 +195,7 @@ def _order(before: Body | None, after: Body) -> Iterator[str]:
         return
     was, now = before.get("status") or {}, after.get("status") or {}
     old, new = _conditions(before), _conditions(after)
-    for kind in old.keys() - new.keys():
+    for kind in old.keys() - new.keys() - set(reasons.KSTATUS):
         yield f"condition {kind} went away"
     for kind in old.keys() & new.keys() & LASTING:
         yield from _taken_back(kind, old[kind], new[kind])
