@@ -13,7 +13,7 @@ from aimschema import subjects
 from aimschema.messages import ObjectChanged
 from aimschema.names import DEFAULT_CONFIG, SYSTEM_NAMESPACE, image_config_map
 from aimschema.reasons import DISCOVERY
-from aimschema.resources import CONFIG, CONFIG_MAP, GATEWAY, MODEL, ROUTE, Key
+from aimschema.resources import CONFIG, CONFIG_MAP, GATEWAY, MODEL, ROUTE, SERVICE, Key
 
 WITHIN_S = 30.0
 
@@ -117,7 +117,7 @@ def rests_on(events: Iterable[Event], namespace: str) -> list[str]:
 def _gateways(message: ObjectChanged, namespace: str) -> Iterator[Key]:
     spec: dict[str, Any] = message.object.get("spec") or {}
     named = []
-    if message.kind == CONFIG.kind:
+    if message.kind in {CONFIG.kind, SERVICE.kind}:
         named = [(spec.get("routing") or {}).get("gateway") or {}]
     elif message.kind == ROUTE.kind:
         named = spec.get("parentRefs") or []

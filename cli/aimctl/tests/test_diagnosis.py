@@ -356,6 +356,17 @@ STATES = [
         id="no-gateway",
     ),
     pytest.param(
+        [
+            {**ROUTING, "spec": {**ROUTING["spec"], "routing": {"gateway": {"name": "own"}}}},
+            CONFIG_BODY,
+            ROUTE_BODY,
+        ],
+        "waiting",
+        "Gateway own missing: does not exist",
+        "create it",
+        id="no-gateway-of-the-service",
+    ),
+    pytest.param(
         [ROUTING, CONFIG_BODY, ROUTE_BODY, obj(GATEWAY.kind, "public", namespace="edge")],
         "waiting",
         "Gateway public waiting: has no address yet",

@@ -161,6 +161,7 @@ async def test_it_has_the_namespace_and_what_that_depends_on(
     mine: list[Message] = [
         changed("Gateway", "edge", "public"),
         changed("Gateway", "edge", "former"),
+        changed("Gateway", "edge", "own"),
         labels,
         rejected_action,
         changed(
@@ -179,6 +180,7 @@ async def test_it_has_the_namespace_and_what_that_depends_on(
                 {"name": "s", "kind": "Service", "namespace": "edge"},
             ],
         ),
+        changed("AIMService", "ml", "s", routing={"gateway": {"name": "own", "namespace": "edge"}}),
         changed("AIMClusterModel", None, "m"),
         KindSynced(kind="Pod", resource_version="1", objects=0),
         changed("AIMNamespaceConfig", "ml", "default", routing=gateway),
@@ -197,7 +199,7 @@ async def test_it_has_the_namespace_and_what_that_depends_on(
             routing={"gateway": {"name": "internal", "namespace": "edge"}},
         ),
     ]
-    for message in [*mine[:2], *others, *mine[2:]]:
+    for message in [*mine[:3], *others, *mine[3:]]:
         await bus.publisher.publish(message)
     recording = await make_recording(bus, "ml", None, START)
     assert [each.subject for each in recording.events] == [subject_of(message) for message in mine]

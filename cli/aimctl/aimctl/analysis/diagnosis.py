@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from aimcontroller.indexes import value_at
 from aimcontroller.projection import KubeObject, Projection
 from aimcontroller.queries import caches_of, discovery_result_of, models_named
 from aimcontroller.workloads import job_state
@@ -222,9 +223,9 @@ class _Chain:
         config = self.state.get(
             Key(CONFIG.kind, service.key.namespace, str(service.spec.get("configRef", "default")))
         )
-        gateway = ((config.spec if config is not None else {}).get("routing") or {}).get(
-            "gateway"
-        ) or {}
+        specs = (service.spec, {} if config is None else config.spec)
+        named = (value_at(spec, "routing", "gateway") for spec in specs)
+        gateway = next((each for each in named if isinstance(each, dict)), {})
         behind = (
             (
                 self.of(
