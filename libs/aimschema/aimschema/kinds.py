@@ -625,6 +625,10 @@ class SeccompProfile(CamelModel):
     )
 
 
+NumericId: TypeAlias = Annotated[int, Field(ge=0, le=(1 << 31) - 1)]
+"""A user or group id, as the API server admits them in pods."""
+
+
 class CommonSecurity(CamelModel):
     """What the security contexts of pods and containers have in common.
 
@@ -632,8 +636,8 @@ class CommonSecurity(CamelModel):
     the chart do not let the deployer set them either.
     """
 
-    run_as_user: int | None = Field(default=None, ge=0, description="User id of the processes.")
-    run_as_group: int | None = Field(default=None, ge=0, description="Group id of the processes.")
+    run_as_user: NumericId | None = Field(default=None, description="User id of the processes.")
+    run_as_group: NumericId | None = Field(default=None, description="Group id of the processes.")
     run_as_non_root: bool | None = Field(
         default=None, description="Whether the kubelet refuses to run the image as root."
     )
@@ -657,11 +661,11 @@ class SecurityContext(CommonSecurity):
 class PodSecurityContext(CommonSecurity):
     """Security context of the model server's pods (core/v1 PodSecurityContext)."""
 
-    fs_group: int | None = Field(default=None, ge=0, description="Group id of volumes.")
+    fs_group: NumericId | None = Field(default=None, description="Group id of volumes.")
     fs_group_change_policy: Literal["OnRootMismatch", "Always"] | None = Field(
         default=None, description="When the group of a volume is changed."
     )
-    supplemental_groups: list[Annotated[int, Field(ge=0)]] | None = Field(
+    supplemental_groups: list[NumericId] | None = Field(
         default=None,
         max_length=64,
         description="Further group ids of the processes, such as that of the GPU devices.",

@@ -305,6 +305,17 @@ def test_enumerations(kind: str, path: str, values: list[str], default: str | No
         ("AIMServiceTemplate", "status.profile.gpu_count", {"type": "integer"}),
         ("AIMServiceTemplate", "status.attempts", {"type": "integer"}),
         ("ModelCache", "status.nextAttemptTime", {"type": "string", "format": "date-time"}),
+        *(
+            (kind, f"{path}.{field}", {"minimum": 0, "maximum": (1 << 31) - 1})
+            for kind, path in (("AIMService", "spec"), ("AIMNamespaceConfig", "spec.runtime"))
+            for field in (
+                "securityContext.runAsUser",
+                "securityContext.runAsGroup",
+                "podSecurityContext.runAsUser",
+                "podSecurityContext.fsGroup",
+                "podSecurityContext.supplementalGroups[]",
+            )
+        ),
     ],
 )
 def test_constraints_and_defaults(kind: str, path: str, constraints: Node) -> None:
