@@ -65,7 +65,8 @@ def routing_of(spec: Mapping[str, Any]) -> ServiceRouting | None:
 def desired_route(
     service: KubeObject, own: ServiceRouting | None, config: Routing | None, config_name: str
 ) -> DesiredRoute:
-    """What the two ask for, unchecked. `config_name`: that of the config, or NO_CONFIG."""
+    """What the two ask for, unchecked. `config_name`: that of a config with routing, or
+    NO_CONFIG."""
     record = {} if own is None else {labels.ANNOTATION_CONFIG: config_name}
     first, second = own or RouteSettings(), config or RouteSettings()
     gateways = (None if own is None else own.gateway, None if config is None else config.gateway)

@@ -47,7 +47,8 @@ class ServiceView:
     def build(cls, state: Projection, service: KubeObject, options: RouteOptions) -> "ServiceView":
         key = service.key
         own = service.spec_as(routing_of)
-        config = state.get(Key(CONFIG.kind, key.namespace, str(service.spec.get("configRef"))))
+        config_name = str(service.spec.get("configRef"))
+        config = state.get(Key(CONFIG.kind, key.namespace, config_name))
         config_spec = None if config is None else config.spec_as(ConfigSpec.model_validate)
         routing = None if config_spec is None else config_spec.routing
         return cls(
@@ -56,7 +57,7 @@ class ServiceView:
             config=config,
             config_spec=config_spec,
             desired=desired_route(
-                service, own, routing, NO_CONFIG if config is None else config.key.name
+                service, own, routing, NO_CONFIG if routing is None else config_name
             ),
             options=options,
             existing=state.get(Key(ROUTE.kind, key.namespace, key.name)),
@@ -78,7 +79,7 @@ class ServiceView:
     @property
     def is_config_deleted(self) -> bool:
         """The route was made with a config that does not exist any more. A route with settings of
-        its service records whether there was a config."""
+        its service records whether a config had routing."""
         if self.config is not None or self.owned is None or self.desired.is_disabled_by_service:
             return False
         return self.owned.annotations.get(labels.ANNOTATION_CONFIG) != NO_CONFIG

@@ -100,6 +100,16 @@ def test_a_route_without_config_stays_its_own(world: Any) -> None:
     assert "was deleted" in message(planned(world, body, theirs), "RoutingReady")
 
 
+def test_a_config_without_routing_is_not_needed(world: Any) -> None:
+    """Its deletion leaves a route that has everything from its service."""
+    body = service(world, {"enabled": True, "gateway": OTHER})
+    config = {**world.config(), "spec": {"labelPropagation": {"match": ["team"]}}}
+    annotations = route_of(planned(world, body, config))["metadata"]["annotations"]
+    assert annotations == {labels.ANNOTATION_CONFIG: ""}
+    own = world.route(annotations=annotations)
+    assert action_summaries(planned(world, body, own)) == ["apply HTTPRoute s"]
+
+
 def test_a_service_removes_its_route_without_a_config(world: Any) -> None:
     """The route of a deleted config stays only while the service does not disable it."""
     found = planned(world, service(world, {"enabled": False}), world.route())
