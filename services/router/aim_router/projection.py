@@ -7,6 +7,7 @@ from aimcontroller.indexes import (
     SERVICES_BY_CONFIG,
     SERVICES_BY_TEMPLATE,
     SERVICES_BY_WORKLOAD_ID,
+    value_at,
 )
 from aimcontroller.predicates import status_changed, without_status
 from aimcontroller.projection import KubeObject, Projection
@@ -81,7 +82,16 @@ def first_with_workload_id(state: Projection, service: KubeObject) -> KubeObject
     return next(
         other
         for other in _with_workload_id(state, service)
-        if not other.deleting or other.key == service.key
+        if _has_default_path(other) or other.key == service.key
+    )
+
+
+def _has_default_path(service: KubeObject) -> bool:
+    """Whether the service may get a route at its workload id. Its config can rule that out too."""
+    return (
+        not service.deleting
+        and value_at(service.spec, "routing", "pathTemplate") is None
+        and value_at(service.spec, "routing", "enabled") is not False
     )
 
 
@@ -104,5 +114,6 @@ def map_change_to_keys(before: Projection, after: Projection, key: Key) -> Itera
 
 def _first(state: Projection, service: KubeObject) -> Key | None:
     return next(
-        (other.key for other in _with_workload_id(state, service) if not other.deleting), None
+        (other.key for other in _with_workload_id(state, service) if _has_default_path(other)),
+        None,
     )

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from aim_router.desired import RouteOptions, path_of
 from aim_router.listeners import hosts_overlap
 from aim_router.plan import plan
+from aim_router.projection import map_change_to_keys
 from aim_router.settings import RouterSettings
 from aimcontroller import testing
 from aimcontroller.plan import Plan
@@ -141,6 +142,20 @@ def test_a_route_that_stays_keeps_its_fields(world: Any, routing: Body) -> None:
     assert (action_summaries(found), found.reports[0].fields) == ([], fields)
     absent = planned(world, body, world.config(), hosts=hosts)
     assert absent.reports[0].fields == {}
+
+
+@pytest.mark.parametrize(
+    "routing", [{"pathTemplate": "/{.metadata.namespace}/x"}, {"enabled": False}]
+)
+def test_only_services_with_the_default_path_share_an_id(world: Any, routing: Body) -> None:
+    same = {labels.WORKLOAD_ID: "chat"}
+    blocking = world.service("older", labels=same, age_s=9999)
+    older = {**blocking, "spec": {**blocking["spec"], "routing": routing}}
+    own = service(world, labels=same)
+    assert action_summaries(planned(world, own, older, world.config())) == ["apply HTTPRoute s"]
+    before, after = projection(own, blocking), projection(own, older)
+    keys = map_change_to_keys(before, after, Key(SERVICE.kind, "team", "older"))
+    assert world.key in set(keys)
 
 
 @pytest.mark.parametrize(
