@@ -541,7 +541,7 @@ LabelValue: TypeAlias = Annotated[
     str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")
 ]
 LabelPattern: TypeAlias = Annotated[
-    str, Field(min_length=1, max_length=317, pattern=r"^[^*\s]*\*?$")
+    str, Field(min_length=1, max_length=317, pattern=r"^([A-Za-z0-9][-A-Za-z0-9_./]*)?\*?$")
 ]
 
 
@@ -961,12 +961,12 @@ class CacheSpec(CamelModel):
     source_uri: str = Field(
         min_length=1,
         max_length=1024,
-        pattern=SOURCE_URI_PATTERN,
         description=(
             "Where the model comes from: hf://owner/name[@revision] or s3://bucket/prefix."
             " Immutable."
         ),
-        json_schema_extra=immutable("sourceUri"),
+        # of the CRD only: `\s` of the API server is ASCII, that of pydantic Unicode
+        json_schema_extra={"pattern": SOURCE_URI_PATTERN, **immutable("sourceUri")},
     )
     storage_class_name: NonEmptyText | None = Field(
         default=None, description="Storage class of the volume."

@@ -1,5 +1,6 @@
 """The CRDs hold every promise about the kinds."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,7 @@ import kubernetes_validate
 import pytest
 
 from aimschema import crds
-from aimschema.kinds import KINDS, Kind
+from aimschema.kinds import KINDS, SOURCE_URI_PATTERN, CacheSpec, Kind
 from aimschema.resources import AIM_GROUP, AIM_KINDS, AIM_VERSION, RESOURCES
 
 DOCUMENTS = {kind.__name__: crds.crd(kind) for kind in KINDS}
@@ -321,6 +322,17 @@ def test_enumerations(kind: str, path: str, values: list[str], default: str | No
 def test_constraints_and_defaults(kind: str, path: str, constraints: Node) -> None:
     node = at(kind, path)
     assert {name: node.get(name) for name in constraints} == constraints
+
+
+@EVERY_KIND
+def test_an_admitted_text_can_be_read(kind: str) -> None:
+    r"""`\s` is ASCII for the API server (RE2) and Unicode for pydantic: one such text in a config
+    would stop its namespace. So pydantic does not check the pattern of sources."""
+    patterns = {str(node["pattern"]) for _, node in nodes(at(kind)) if "pattern" in node}
+    classes = re.compile(r"\\[sSwWdDbB]")
+    assert {each for each in patterns if classes.search(each)} <= {SOURCE_URI_PATTERN}
+    uri = "hf://a/b\u00a0c"
+    assert CacheSpec.model_validate({"sourceUri": uri}).source_uri == uri
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DOCUMENTS if kind != "AIMNamespaceConfig"])
