@@ -213,3 +213,23 @@ def test_a_manifest_without_namespace_gets_the_given_one(tmp_path: Path) -> None
         for namespace in ("team", None)
     ] == ["team", "default"]
     assert TEMPLATE.namespaced
+
+
+def test_a_manifest_gets_the_defaults_of_the_api_server_alone(tmp_path: Path) -> None:
+    """Its schema has defaults for scalars, and none for lists and maps."""
+    spec = {
+        "model": "m",
+        "templateRef": "t",
+        "tolerations": [],
+        "env": [{"name": "A", "value": "1"}],
+    }
+    body = {
+        "apiVersion": "aim.silogen.ai/v1alpha1",
+        "kind": "AIMService",
+        "metadata": {"name": "s"},
+        "spec": spec,
+    }
+    (tmp_path / "service.yaml").write_text(yaml.safe_dump(body))
+    ((found,), _) = manifests([tmp_path / "service.yaml"], None)
+    defaults = {"configRef": "default", "replicas": 1, "cacheModel": True}
+    assert found["spec"] == spec | defaults

@@ -1,6 +1,5 @@
 """The objects that the cacher creates, each rendered by a pure function."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from aim_cacher.environment import is_ignored
@@ -143,24 +142,6 @@ def ca_config_map(cache: KubeObject, ca: str) -> Body:
         "metadata": metadata | {"labels": unwatched},
         "data": {CA_KEY: ca},
     }
-
-
-def with_passed_labels(body: Body, passed: Mapping[str, str]) -> Body:
-    """The object with labels that its cache passes on, and so with its pods. A queue holds a Job,
-    not its pods."""
-    if not passed:
-        return body
-    labelled = body | {"metadata": _add_labels(body["metadata"], passed)}
-    if body["kind"] != JOB.kind:
-        return labelled
-    of_pods = {name: text for name, text in passed.items() if name != labels.KUEUE_QUEUE}
-    template = body["spec"]["template"]
-    pod = template | {"metadata": _add_labels(template["metadata"], of_pods)}
-    return labelled | {"spec": body["spec"] | {"template": pod}}
-
-
-def _add_labels(metadata: Body, passed: Mapping[str, str]) -> Body:
-    return metadata | {"labels": {**passed, **metadata["labels"]}}
 
 
 def escape_env_refs(arg: str) -> str:

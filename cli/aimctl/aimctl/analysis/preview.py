@@ -148,10 +148,24 @@ def _with_defaults(document: Body, namespace: str | None, file: Path) -> Body:
             "apiVersion": document["apiVersion"],
             "kind": document["kind"],
             "metadata": document["metadata"],
-            "spec": spec,
+            "spec": _without_empty_defaults(spec, document.get("spec")),
         },
         namespace,
     )
+
+
+def _without_empty_defaults(spec: Any, given: Any) -> Any:
+    """`spec` without the empty lists and maps that `given` does not have: the API server has no
+    such defaults."""
+    if isinstance(spec, list) and isinstance(given, list):
+        return [_without_empty_defaults(*pair) for pair in zip(spec, given, strict=False)]
+    if not isinstance(spec, dict) or not isinstance(given, dict):
+        return spec
+    return {
+        name: _without_empty_defaults(value, given.get(name))
+        for name, value in spec.items()
+        if name in given or value not in ([], {})
+    }
 
 
 def preview(

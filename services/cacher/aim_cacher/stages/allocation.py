@@ -5,7 +5,8 @@ While a quota holds it back, the caches that make room for it are marked for evi
 
 from aim_cacher.actions import CreateClaim
 from aim_cacher.cache_use import caching_of, why_kept
-from aim_cacher.render import Body, claim_for, with_passed_labels
+from aim_cacher.passed_labels import with_passed_labels
+from aim_cacher.render import Body, claim_for
 from aim_cacher.reporting import filled_condition, report_cache, storage_not_ready
 from aim_cacher.stages.eviction import mark
 from aim_cacher.stages.storage import await_volume

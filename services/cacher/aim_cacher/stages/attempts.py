@@ -15,7 +15,8 @@ from aim_cacher.downloader_output import (
     POD_STATUS_GRACE_S,
     is_result_final,
 )
-from aim_cacher.render import CONTAINER, Body, ca_config_map, with_passed_labels
+from aim_cacher.passed_labels import with_passed_labels
+from aim_cacher.render import CONTAINER, Body, ca_config_map
 from aim_cacher.reporting import filled_condition, last_filled, percent, report_cache, with_removal
 from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.stages.job_failure import report_failure

@@ -7,7 +7,8 @@
 """
 
 from aim_cacher.holders import find_holders
-from aim_cacher.render import CONTAINER, claim_for, requested_size, with_passed_labels
+from aim_cacher.passed_labels import with_passed_labels
+from aim_cacher.render import CONTAINER, claim_for, requested_size
 from aim_cacher.reporting import filled_condition, report_cache, storage_not_ready
 from aim_cacher.stages.eligibility import delete_objects
 from aim_cacher.view import CacheView
