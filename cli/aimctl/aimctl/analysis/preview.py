@@ -154,17 +154,17 @@ def _with_defaults(document: Body, namespace: str | None, file: Path) -> Body:
     )
 
 
-def _without_empty_defaults(spec: Any, given: Any) -> Any:
-    """`spec` without the empty lists and maps that `given` does not have: the API server has no
+def _without_empty_defaults(spec: Any, written: Any) -> Any:
+    """`spec` without the empty lists and maps that `written` does not have: the API server has no
     such defaults."""
-    if isinstance(spec, list) and isinstance(given, list):
-        return [_without_empty_defaults(*pair) for pair in zip(spec, given, strict=False)]
-    if not isinstance(spec, dict) or not isinstance(given, dict):
+    if isinstance(spec, list) and isinstance(written, list):
+        return [_without_empty_defaults(*pair) for pair in zip(spec, written, strict=False)]
+    if not isinstance(spec, dict) or not isinstance(written, dict):
         return spec
     return {
-        name: _without_empty_defaults(value, given.get(name))
+        name: _without_empty_defaults(value, written.get(name))
         for name, value in spec.items()
-        if name in given or value not in ([], {})
+        if name in written or value not in ([], {})
     }
 
 
