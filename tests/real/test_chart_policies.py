@@ -105,7 +105,8 @@ class Server:
                 await client.apply(body, manager=case.account)
             case Case(before=dict(before), after=dict(after)):
                 patch = difference(before, after)
-                patch.setdefault("metadata", {})["annotations"] = {"example.org/again": "true"}
+                annotations = patch.setdefault("metadata", {}).get("annotations") or {}
+                patch["metadata"]["annotations"] = annotations | {"example.org/again": "true"}
                 await client.merge_patch(resource, metadata["namespace"], metadata["name"], patch)
 
     async def _placed(self, case: Case) -> Case:

@@ -382,8 +382,8 @@ def marked() -> Body:
 
 
 def rejected() -> Iterator[Case]:
-    elsewhere = edited("cacher", "cache-for", claim_field("sourceUri", "s3://evil/model"))
-    yield Case("source-of-a-cache-changed-by-the-deployer", DEPLOYER, elsewhere, marked())
+    larger = edited("cacher", "cache-for", claim_field("size", "9Ti"))
+    yield Case("size-of-a-cache-changed-by-the-deployer", DEPLOYER, larger, marked())
     for service, name, attack, edit in ATTACKS:
         after, before = edited(service, name, edit), golden(service, name)
         before["metadata"]["namespace"] = after["metadata"]["namespace"]
