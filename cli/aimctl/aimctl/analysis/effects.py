@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from aimbus import Event
 from aimctl.analysis.causality import WRITE_STATUS, epochs, links
 from aimctl.analysis.history import Version
-from aimctl.analysis.timeline import owners_of, related_keys
-from aimschema.messages import ActionTaken, Message, ObjectChanged, ObjectDeleted, StatusReported
+from aimctl.analysis.timeline import key_of_message, owners_of, related_keys
+from aimschema.messages import ActionTaken, ObjectChanged, ObjectDeleted
 from aimschema.reasons import READY
 from aimschema.resources import POD, Key
 
@@ -43,13 +43,17 @@ def effects_of(versions: Sequence[Version], events: Sequence[Event]) -> dict[int
     if not starts:
         return {}
     about = related_keys(events, versions[0].key)
-    related = [event for event in events if _key(event.message) in about]
+    related = [event for event in events if key_of_message(event.message) in about]
     caused = _Causes(starts, related).by_version()
     pods = _pods(related)
     found = {}
     nexts = [*list(starts.values())[1:], None]
     for (seq, start), later in zip(starts.items(), nexts, strict=True):
-        new = [event.seq for event in caused[seq] if pods.get(_key(event.message)) == event.seq]
+        new = [
+            event.seq
+            for event in caused[seq]
+            if pods.get(key_of_message(event.message)) == event.seq
+        ]
         ready_s, state = _readiness(start, later, events)
         found[seq] = Effect(
             tuple(dict.fromkeys(_actions(caused[seq]))),
@@ -73,7 +77,7 @@ class _Causes:
         self._seqs: defaultdict[Key | None, list[int]] = defaultdict(list)
         for event in sorted(events, key=lambda each: each.seq):
             if isinstance(event.message, ObjectChanged):
-                self._seqs[_key(event.message)].append(event.seq)
+                self._seqs[key_of_message(event.message)].append(event.seq)
 
     def by_version(self) -> dict[int, list[Event]]:
         """The events that belong to each version, without its own."""
@@ -110,7 +114,7 @@ class _Causes:
         parents = [each for each in link.parents if each in self._links]
         if parents or not isinstance(message, ObjectChanged):
             return parents
-        key = _key(message)
+        key = key_of_message(message)
         assert key is not None
         owners = [self._last_before(owner, seq) for owner in owners_of(key, message.object)]
         return [each for each in owners if each is not None]
@@ -127,7 +131,7 @@ def _starts(versions: Sequence[Version], events: Iterable[Event]) -> dict[int, E
     key = versions[0].key if versions else None
     for event in events:
         message = event.message
-        if isinstance(message, ObjectChanged) and _key(message) == key:
+        if isinstance(message, ObjectChanged) and key_of_message(message) == key:
             generation = message.object.get("metadata", {}).get("generation")
             if isinstance(generation, int):
                 first.setdefault((message.uid, generation), event)
@@ -143,7 +147,7 @@ def _pods(events: Iterable[Event]) -> dict[Key | None, int]:
     found: dict[Key | None, int] = {}
     for event in sorted(events, key=lambda each: each.seq):
         if isinstance(event.message, ObjectChanged) and event.message.kind == POD.kind:
-            found.setdefault(_key(event.message), event.seq)
+            found.setdefault(key_of_message(event.message), event.seq)
     return found
 
 
@@ -153,7 +157,7 @@ def _replaces(
     """Whether a pod from before a version was deleted while it applied."""
     return any(
         isinstance(event.message, ObjectDeleted)
-        and pods.get(_key(event.message), start.seq) < start.seq < event.seq
+        and pods.get(key_of_message(event.message), start.seq) < start.seq < event.seq
         and (later is None or event.seq < later.seq)
         for event in events
     )
@@ -171,11 +175,11 @@ def _readiness(
 ) -> tuple[float | None, str]:
     """Seconds until ready, and the state then; without it, the last state."""
     assert isinstance(start.message, ObjectChanged)
-    key, state = _key(start.message), ""
+    key, state = key_of_message(start.message), ""
     generation = start.message.object["metadata"]["generation"]
     for event in events:
         message = event.message
-        if not isinstance(message, ObjectChanged) or _key(message) != key:
+        if not isinstance(message, ObjectChanged) or key_of_message(message) != key:
             continue
         if event.seq < start.seq or (later is not None and event.seq >= later.seq):
             continue
@@ -188,11 +192,3 @@ def _readiness(
         if any(each.get("type") == READY and each.get("status") == "True" for each in conditions):
             return max(0.0, (event.time - start.time).total_seconds()), state
     return None, state
-
-
-def _key(message: Message) -> Key | None:
-    match message:
-        case ObjectChanged() | ObjectDeleted() | StatusReported() | ActionTaken():
-            return Key(message.kind, message.namespace, message.name)
-        case _:
-            return None

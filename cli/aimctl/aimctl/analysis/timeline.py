@@ -76,13 +76,13 @@ def build_timeline(events: Sequence[Event], key: Key) -> list[Entry]:
     ours = [
         event
         for event in events
-        if (event_key := _key(event.message)) is not None and event_key in about
+        if (event_key := key_of_message(event.message)) is not None and event_key in about
     ]
     epoch_at = epochs(events)
     linked = links(ours, epoch_at)
     parents = {seq: _parents(link, linked) for seq, link in linked.items()}
     versions = {
-        (m.epoch, _key(m), m.resource_version): m
+        (m.epoch, key_of_message(m), m.resource_version): m
         for m in (event.message for event in ours)
         if isinstance(m, ObjectChanged)
     }
@@ -108,7 +108,7 @@ class _Story:
 
     def add(self, link: Link, parents: Iterable[int], epoch: int) -> None:
         """Add the step of an event that comes after all before it. One without news adds none."""
-        seq, subject = link.event.seq, _key(link.event.message)
+        seq, subject = link.event.seq, key_of_message(link.event.message)
         assert subject is not None
         cause = self._cause(link.event.message, subject, parents)
         who, what, why = self._describe(link.event.message, epoch)
@@ -141,7 +141,9 @@ class _Story:
                 self._latest_report[place] = message
                 return (service, *_news(last, message))
             case ActionTaken(verb=verb, service=service) if verb == WRITE_STATUS:
-                version = self._versions.get((epoch, _key(message), message.resource_version))
+                version = self._versions.get(
+                    (epoch, key_of_message(message), message.resource_version)
+                )
                 state = verb if version is None else f"is now {state_of(version)}"
                 return service, state, _ready_message(version)
             case ActionTaken(verb=verb, service=service, outcome=outcome):
@@ -212,7 +214,8 @@ def _causal(parents: dict[int, set[int]]) -> Iterator[int]:
     yield from sorted(waits)  # (a circle: only a forged cause can make one)
 
 
-def _key(message: Message) -> Key | None:
+def key_of_message(message: Message) -> Key | None:
+    """The object that a message is about; None for one about a whole kind."""
     match message:
         case ObjectChanged() | ObjectDeleted() | StatusReported() | ActionTaken():
             return Key(message.kind, message.namespace, message.name)
