@@ -68,7 +68,7 @@ class Lock:
         return self.dest / LOCK_NAME
 
     def try_take(self) -> bool:
-        """Take the lock if nobody has it, or a dead owner. Raises OSError."""
+        """Take the lock if it is free, or its owner is dead. Raises OSError."""
         if disk.create_plain(self.path, msgspec.json.encode(self.owner)):
             return True
         held = _read(self.path)

@@ -277,7 +277,7 @@ def everything_in(dest: Path) -> dict[str, bytes | None]:
 
 
 async def test_kill_9_at_any_byte_ends_with_identical_trees(tmp_path: Path) -> None:
-    """A run that ends before its kill begins anew with an empty folder."""
+    """A run that ends before its kill starts again with an empty folder."""
     points = random.Random(SEED)  # noqa: S311 - kills at the same bytes each time
     dest = tmp_path / "cache"
     kills, complete = 0, list[Path]()

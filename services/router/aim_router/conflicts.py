@@ -1,8 +1,8 @@
 """Routes that would take each other's requests. Pure and total.
 
 Two routes overlap if they attach to the same listener of a gateway, one host name reaches both, and
-their paths are equal or one is above the other. The gateway would serve the longer path, whoever
-wrote it. So the older route wins here, and the younger one is not applied. In one namespace a route
+their paths are equal or one is above the other. The gateway would serve the longer path. So
+the older route wins here, and the younger one is not applied. In one namespace a route
 below another is a choice of its owners; only equal paths conflict.
 """
 

@@ -5,7 +5,7 @@
 2. Newer is a later epoch, or a higher resourceVersion in the same epoch (aimschema.messages).
 3. A delete is recorded once. If an object was deleted and created again unnoticed, its delete comes
    first, at the last recorded version.
-4. Versions that nobody saw are missing. Their generations show it.
+4. Versions that were not seen are missing. Their generations show it.
 5. The spec has hashes in place of literal values of environment variables.
 """
 
@@ -62,7 +62,7 @@ def record_of(message: HistoryMessage, seq: int) -> Recorded:
 
 
 def unknown_record(seq: int) -> Recorded:
-    """The state after a message that cannot be decoded: the object is recorded anew."""
+    """The state after a message that cannot be decoded: the object is recorded again."""
     return Recorded("", 0, -1, 0, seq, deleted=True)
 
 

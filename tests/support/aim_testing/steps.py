@@ -1,6 +1,6 @@
 """How many steps of Python code a call takes: a measure of work that is the same on every machine.
 
-A step is a line that is begun, each round of a loop anew, also within a comprehension.
+A step is a line that is begun. Each round of a loop or comprehension counts.
 """
 
 import sys

@@ -5,7 +5,7 @@
    mark.
 2. After `NOTICE_S` the API server is asked for services, InferenceServices and pods. Only if none
    uses the cache it is deleted, in the version that was read before.
-3. A mark without a reason is removed: the cache is used again, or nobody needs its storage.
+3. A mark without a reason is removed: the cache is used again, or its storage is not needed.
 """
 
 import datetime
