@@ -98,7 +98,7 @@ async def test_a_change_of_the_spec_names_its_manager(cluster: Cluster) -> None:
 
 
 async def test_two_users_do_not_mix(cluster: Cluster) -> None:
-    """Both planned from the same state. The second one gets an error; a new plan shows the first."""
+    """Both planned from one state. The second one gets an error; a new plan shows the first."""
     await cluster.apply(cache("2Gi"), manager="kubectl-edit")
     first, second = await planned(cluster, "1Gi"), await planned(cluster, "9Gi")
     await write_one(cluster, first)
